@@ -1,0 +1,30 @@
+# The two commands of the README, and what developers add to them.
+#   make run      environment, then the monthly run on the embedded sample
+#   make test     environment, then the test suite, as CI runs it
+# TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+TORCH_INDEX ?=
+BIN := .venv/bin
+
+.PHONY: run test test-all lint clean
+
+run: .venv/installed
+	@$(BIN)/prism run
+
+test: .venv/installed-dev
+	@$(BIN)/python -m pytest
+
+test-all: test
+
+lint: .venv/installed-dev
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+
+clean:
+	rm -rf .venv store .pytest_cache .ruff_cache .hypothesis
+
+.venv/installed: pyproject.toml deployments/constraints.txt deployments/install.sh
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh deployments/install.sh . && touch $@
+
+.venv/installed-dev: .venv/installed
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh deployments/install.sh '.[dev]' && touch $@

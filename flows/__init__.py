@@ -1,0 +1,1 @@
+"""WHEN: the order of the stages, the dates, and what a person fills in. No arithmetic, no file names."""
