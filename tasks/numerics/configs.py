@@ -59,7 +59,8 @@ class VLSTMConfig(Config):
     """Shape of the Variational LSTM."""
 
     head: Literal["residual", "document"] = option(
-        "residual", "Forecast the return in units of its own EWMA volatility, or the return itself as the document does."
+        "residual",
+        "Forecast the return in units of its own EWMA volatility, or the return itself as the document does.",
     )
     hidden: int = option(32, "Units of the encoder and of the decoder's hidden layer.", ge=4, le=1024)
     latent: int = option(8, "Latent dimensions (the document has 16).", ge=1, le=256)
@@ -89,7 +90,9 @@ class TrainingConfig(Config):
     batch: int = option(64, "Chunks in a batch.", ge=1, le=8192)
     minimum_sessions: int = option(504, "Training sessions below which a block is not trained.", ge=1)
     threads: int = option(1, "Threads of one training; another number gives other bytes.", ge=1, le=256)
-    precision: Literal["fp32", "bf16"] = option("fp32", "Arithmetic of the network; bf16 only pays where the processor has it.")
+    precision: Literal["fp32", "bf16"] = option(
+        "fp32", "Arithmetic of the network; bf16 only pays where the processor has it."
+    )
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,8 @@ class ForecastConfig(Config):
     )
     draws: int = option(32, "Latent draws per network.", ge=1, le=4096)
     mean_units: Literal["simple", "log"] = option(
-        "simple", "Hand allocators the expected simple return (mean + variance/2), or the log mean as the document does."
+        "simple",
+        "Hand allocators the expected simple return (mean + variance/2), or the log mean as the document does.",
     )
     mean_shrink: float = option(1.0, "Weight of the forecast mean against the pooled historical mean.", ge=0, le=1)
 
@@ -110,7 +114,7 @@ class ForecastConfig(Config):
 class CovarianceConfig(Config):
     """How the correlation of recent returns is estimated."""
 
-    sessions: int = option(60, "Sessions of daily log returns, the as-of session included.", ge=10, le=1260)
+    sessions: int = option(60, "Sessions of daily log returns, the as-of session included.", ge=10, le=126)
     shrinkage: Literal["ledoit_wolf", "none"] = option(
         "ledoit_wolf", "Ledoit-Wolf towards constant correlation, or the document's sample correlation."
     )
@@ -141,7 +145,9 @@ class OGDConfig(Config):
     window: int = option(90, "Sessions of returns in the objective.", ge=5, le=252)
     sortino_weight: float = option(1.0, "Weight of the Sortino ratio (a1).", ge=0)
     drawdown_weight: float = option(1.0, "Weight of the maximum drawdown (a2).", ge=0)
-    turnover_weight: float = option(0.1, "Weight of the sum of absolute weight changes (a3), by its proximal step.", ge=0)
+    turnover_weight: float = option(
+        0.1, "Weight of the sum of absolute weight changes (a3), by its proximal step.", ge=0
+    )
     turnover_ceiling: float = option(0.2, "Largest sum of absolute weight changes in a session.", gt=0, le=2)
     downside_floor: float = option(1e-4, "Added in quadrature to the downside deviation (epsilon).", gt=0, le=0.1)
 

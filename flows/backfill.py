@@ -1,0 +1,27 @@
+"""backfill: the same rebalance over past dates. Stop it, run it again, it goes on."""
+
+from typing import Any
+
+from prefect import flow
+
+from flows import lines, planning
+from flows.lines import MAIN
+from flows.parameters import Parameters
+from flows.rebalance import RUNNER, account, decide_months, recorded
+
+
+@flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}")
+def backfill(
+    start: str,
+    end: str,
+    scenario: str = MAIN,
+    parameters: Parameters | None = None,
+    path: str | None = None,
+    amend: str | None = None,
+) -> dict[str, Any]:
+    """Decide every month from `start` to `end` (like 2015-01)."""
+    with recorded("backfill", scenario) as diary:
+        with diary.stage("ingest"):
+            line = lines.open_line(scenario, parameters, path, amend)
+        new = decide_months(line, planning.between(line, start, end), diary)
+        return account(line, diary) | {"decided": new}

@@ -1,0 +1,36 @@
+"""monthly_rebalance: the scheduled run. Newest prices in; weights, trades, backtest and report out.
+
+Decides the newest month, after filling those missing among the last `months`. On `main`, before the close of
+the rebalance date, that publishes the month.
+"""
+
+from datetime import date
+from typing import Any
+
+from prefect import flow
+
+from flows import lines, planning
+from flows.lines import MAIN
+from flows.parameters import Parameters
+from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
+from storage.clock import now
+
+MONTHS = 36
+
+
+@flow(name="monthly_rebalance", task_runner=RUNNER, flow_run_name="monthly {scenario}")
+def monthly_rebalance(
+    scenario: str = MAIN,
+    parameters: Parameters | None = None,
+    path: str | None = None,
+    as_of: date | None = None,
+    months: int = MONTHS,
+    amend: str | None = None,
+) -> dict[str, Any]:
+    """Decide the newest month, or that of the latest monthly as-of date up to `as_of`."""
+    with recorded("run", scenario) as diary:
+        with diary.stage("ingest"):
+            line = lines.open_line(scenario, parameters, path, amend)
+        wanted = planning.up_to(line, as_of, now().date())[-months:]
+        new = decide_months(line, wanted, diary, publishable(line, wanted[-1]))
+        return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

@@ -1,0 +1,137 @@
+"""What a person fills in for a run: the same schema in the terminal, in files, and in the form of the UI.
+
+Composes the configs of the mathematics. Everything here is part of a scenario and of its keys; dates and
+places (`as_of`, `months`, `path`, the store) are arguments of the flows instead.
+"""
+
+import difflib
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from storage.errors import InputError
+from tasks.forecast import Forecaster
+from tasks.numerics.configs import (
+    OGD_CONSERVATIVE,
+    OGD_LONG_WINDOW,
+    AccountingConfig,
+    CovarianceConfig,
+    FeatureConfig,
+    ForecastConfig,
+    LossConfig,
+    OGDConfig,
+    ReturnDrawdownConfig,
+    TrainingConfig,
+    VLSTMConfig,
+)
+
+Strategy = Literal["return_drawdown", "ogd_long_window", "ogd_conservative", "equal_weight", "index"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+BASELINES = ("equal_weight", "index")
+Values = dict[str, Any]
+
+
+class Parameters(BaseModel):
+    """All that decides a scenario's weights."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    source: Literal["sample", "files"] = Field(
+        "sample",
+        description="Where prices come from: the embedded sample (20 US stocks, 1990-2022), or your own files.",
+    )
+    universe: str = Field(
+        "", description="A universe that comes with PRISM or a CSV file; empty: sample20, or all tickers of your files."
+    )
+    index: str = Field("", description="Ticker of the index; empty: the universe's own, if it has one.")
+    publish: Strategy = Field("return_drawdown", description="The strategy whose weights are the weights.")
+    strategies: tuple[Strategy, ...] = Field(STRATEGIES, description="Strategies and baselines to run.")
+    features: FeatureConfig = Field(FeatureConfig(), description="What the forecaster sees.")
+    network: VLSTMConfig = Field(VLSTMConfig(), description="Shape of the Variational LSTM.")
+    loss: LossConfig = Field(LossConfig(), description="Terms of the training loss.")
+    training: TrainingConfig = Field(TrainingConfig(), description="How models are trained and refreshed.")
+    forecast: ForecastConfig = Field(ForecastConfig(), description="How forecasts are drawn.")
+    covariance: CovarianceConfig = Field(CovarianceConfig(), description="Correlation of recent returns.")
+    return_drawdown: ReturnDrawdownConfig = Field(ReturnDrawdownConfig(), description="The return-drawdown optimiser.")
+    ogd_long_window: OGDConfig = Field(OGD_LONG_WINDOW, description="Online gradient descent, long window.")
+    ogd_conservative: OGDConfig = Field(OGD_CONSERVATIVE, description="Online gradient descent, conservative.")
+    accounting: AccountingConfig = Field(AccountingConfig(), description="What trading and holding cost.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Parameters":
+        if self.publish not in self.strategies:
+            raise ValueError(f"publish is {self.publish!r}; it must be one of strategies {list(self.strategies)}")
+        if len(set(self.strategies)) != len(self.strategies):
+            raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
+        if self.return_drawdown.horizon != self.features.horizon:
+            raise ValueError(
+                f"return_drawdown.horizon is {self.return_drawdown.horizon} and features.horizon "
+                f"{self.features.horizon}; the optimiser must cover what the forecast covers: make them equal"
+            )
+        return self
+
+    @property
+    def forecaster(self) -> Forecaster:
+        """The configs that a forecast depends on."""
+        return Forecaster(self.features, self.network, self.loss, self.training, self.forecast)
+
+    @property
+    def online(self) -> dict[str, OGDConfig]:
+        """Online strategies that are run, with their configs."""
+        return {name: getattr(self, name) for name in self.strategies if name.startswith("ogd")}
+
+    def values(self) -> Values:
+        """Plain JSON values, as they are stored and compared."""
+        return self.model_dump(mode="json")
+
+
+def make(values: Values) -> Parameters:
+    """Parameters from plain values; raises InputError with one sentence for each value that breaks a rule."""
+    try:
+        return Parameters.model_validate(values)
+    except ValidationError as error:
+        raise InputError("; ".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def _sentence(problem: Any) -> str:
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
+        near = difflib.get_close_matches(place, names(), n=1, cutoff=0.4)
+        return f"there is no parameter {place!r}" + (f"; did you mean {near[0]}?" if near else "; see `prism params`")
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{place}: {message} (got {problem['input']!r})" if place and problem["type"] != "value_error" else message
+
+
+def merged(base: Values, given: Values) -> Values:
+    """`base` with the values given, nested ones one by one."""
+    result = dict(base)
+    for name, value in given.items():
+        nested = isinstance(value, dict) and isinstance(result.get(name), dict)
+        result[name] = merged(result[name], value) if nested else value
+    return result
+
+
+def flat(values: Values, prefix: str = "") -> Values:
+    """Nested values by dotted name."""
+    result: Values = {}
+    for name, value in values.items():
+        result |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return result
+
+
+def difference(before: Values, after: Values) -> str:
+    """What differs, as `name before -> after`, for messages."""
+    old, new = flat(before), flat(after)
+    changed = [name for name in new if old.get(name) != new[name]]
+    return ", ".join(f"{name} {old.get(name)!r} -> {new[name]!r}" for name in changed)
+
+
+def names() -> list[str]:
+    """Dotted names of all parameters."""
+    return list(flat(Parameters().values()))
+
+
+def nested(name: str, value: Any) -> Values:
+    """`{"a": {"b": value}}` from the dotted name `a.b`."""
+    first, _, rest = name.partition(".")
+    return {first: nested(rest, value) if rest else value}

@@ -1,0 +1,164 @@
+"""What each month needs, by key, before anything is computed.
+
+Keys follow from inputs, configs and code alone, so the same plan serves the flows, which compute what is
+missing, and `prism plan`, which only says what that would be.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from flows.lines import Line, Segment
+from flows.parameters import BASELINES, Parameters
+from storage import tables
+from storage.errors import InputError
+from storage.keys import Moment
+from storage.store import Store, open_store
+from tasks import allocate, features, forecast, panels
+
+
+@dataclass(frozen=True)
+class MonthPlan:
+    """One month's keys."""
+
+    moment: Moment
+    forecast: forecast.Month | None
+    trained_at: Moment | None
+    weights: dict[str, str]  # by strategy
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Months of one segment, with the keys of every month of the data up to the last of them."""
+
+    segment: Segment
+    history: tuple[Moment, ...]
+    features: tuple[str, ...]  # of `history`
+    months: tuple[MonthPlan, ...]
+
+    def features_to(self, moment: Moment) -> tuple[str, ...]:
+        """Keys of the feature partitions that are known at `moment`."""
+        return self.features[: self.history.index(moment) + 1]
+
+    def blocks(self) -> list[tuple[MonthPlan, ...]]:
+        """The months by year: what one task decides."""
+        years = sorted({month.moment.rebalance_date.year for month in self.months})
+        return [tuple(m for m in self.months if m.moment.rebalance_date.year == year) for year in years]
+
+
+def possible(line: Line) -> tuple[Moment, ...]:
+    """Months that the data can decide: from the first with an eligible asset on."""
+    store, panel = open_store(), line.newest.panel
+    everything = panels.load(store, panel)
+    moments = panels.moments(store, panel)
+    return tuple(moment for moment in moments if everything.eligible[: everything.at(moment.as_of) + 1].any())
+
+
+def up_to(line: Line, day: date | None, today: date) -> tuple[Moment, ...]:
+    """Possible months whose as-of date is `day` or earlier (None: all)."""
+    moments = possible(line)
+    if not moments:
+        raise InputError("no month can be decided: no asset has the 132 sessions needed; bring longer prices")
+    last = panels.load(open_store(), line.newest.panel).sessions[-1].item()
+    span = f"give a date from {moments[0].as_of} to {min(last, today)}"
+    if day is not None and day > today:
+        raise InputError(f"as-of date {day} lies in the future; {span}")
+    if day is not None and not moments[0].as_of <= day <= last:
+        raise InputError(f"as-of date {day} lies outside the stored prices; {span}")
+    return tuple(moment for moment in moments if day is None or moment.as_of <= day)
+
+
+def between(line: Line, start: str, end: str) -> tuple[Moment, ...]:
+    """Possible months from `start` to `end`, both named like 2024-05."""
+    moments = possible(line)
+    if start > end:
+        raise InputError(f"start {start} is after end {end}; give the earlier month first")
+    if not moments or start < moments[0].month or end > moments[-1].month:
+        span = f"{moments[0].month} to {moments[-1].month}" if moments else "none"
+        raise InputError(f"months {start} to {end} cannot all be decided; the prices allow {span}")
+    return tuple(moment for moment in moments if start <= moment.month <= end)
+
+
+def make(line: Line, wanted: Sequence[Moment]) -> list[Plan]:
+    """The plans of the months wanted, one for each stretch that shares its terms, in order of time."""
+    plans = []
+    for segment in line.segments:
+        months = {moment.rebalance_date for moment in wanted if line.at(moment.rebalance_date) == segment}
+        if months:
+            plans.append(_plan(segment, months))
+    return plans
+
+
+def _plan(segment: Segment, months: set[date]) -> Plan:
+    store, config = open_store(), segment.parameters.forecaster
+    panel = panels.load(store, segment.panel)
+    history = tuple(m for m in panels.moments(store, segment.panel) if m.rebalance_date <= max(months))
+    keys = tuple(features.feature_key(moment, config.features) for moment in history)
+    by_moment = dict(zip(history, keys, strict=True))
+    ready = forecast.possible(panel, history, config)
+    strategies = runnable(panel, segment.parameters)
+    wanted = [moment for moment in history if moment.rebalance_date in months]
+    plans = [_month(moment, by_moment, ready, strategies, segment.parameters) for moment in wanted]
+    return Plan(segment, history, keys, tuple(plans))
+
+
+def runnable(panel: panels.Panel, parameters: Parameters) -> tuple[str, ...]:
+    """The strategies that these prices allow: `index` needs an index.
+
+    Raises InputError where that leaves out the published one.
+    """
+    names = tuple(name for name in parameters.strategies if name != "index" or panel.index_returns is not None)
+    if parameters.publish not in names:
+        raise InputError("publish is 'index' and the universe has no index; name one with --index TICKER")
+    return names
+
+
+def _month(
+    moment: Moment,
+    by_moment: dict[Moment, str],
+    ready: list[Moment],
+    strategies: tuple[str, ...],
+    parameters: Parameters,
+) -> MonthPlan:
+    year = moment.rebalance_date.year
+    block = [other for other in ready if other.rebalance_date.year == year and other.as_of <= moment.as_of]
+    plan, trained_at = None, None
+    if block and parameters.forecast.forecaster == "vlstm":
+        trained_at = block[0]
+        trained = forecast.trained_key(by_moment[trained_at], parameters.forecaster)
+        plan = forecast.month_keys(moment, by_moment[moment], (trained, by_moment[trained_at]), parameters.forecaster)
+    elif block:
+        plan = forecast.month_keys(moment, by_moment[moment], None, parameters.forecaster)
+    return MonthPlan(moment, plan, trained_at, _weights(moment, plan, strategies, parameters))
+
+
+def _weights(
+    moment: Moment, plan: forecast.Month | None, strategies: tuple[str, ...], parameters: Parameters
+) -> dict[str, str]:
+    keys = {name: allocate.online_key(moment, name, config) for name, config in parameters.online.items()}
+    keys |= {name: allocate.fixed_key(moment, name) for name in strategies if name in BASELINES}
+    if "return_drawdown" in strategies:
+        keys["return_drawdown"] = allocate.return_drawdown_key(
+            moment,
+            plan.forecast if plan else None,
+            parameters.forecast.mean_units,
+            parameters.covariance,
+            parameters.return_drawdown,
+        )
+    return dict(sorted(keys.items()))
+
+
+def missing(store: Store, plan: Plan) -> dict[str, int]:
+    """How many answers of each stage the store lacks."""
+    forecasts = [month.forecast for month in plan.months if month.forecast]
+    trained = {entry.trained for entry in forecasts if entry.trained}
+    lacking = {
+        "features": (set(plan.features) if forecasts else set()) - tables.existing(store, "features", plan.features),
+        "forecast": {f.forecast for f in forecasts}
+        - tables.existing(store, "forecasts", [f.forecast for f in forecasts]),
+    }
+    lacking["train"] = trained - tables.existing(store, "models", trained) if lacking["forecast"] else set()
+    for name in plan.segment.parameters.strategies:
+        keys = {month.weights[name] for month in plan.months if name in month.weights}
+        lacking[name] = keys - tables.existing(store, "allocations", keys)
+    return {stage: len(keys) for stage, keys in lacking.items()}

@@ -1,0 +1,75 @@
+"""Content-addressed files: written once, named by the SHA-256 of their bytes, checked whenever they are read.
+
+A file appears under its name whole or not at all: temporary name, sync, rename. One sync of the file system
+serves all the files of a call (an fsync each costs up to 200 ms on a busy disk). The table row that names a
+blob is written after it, and that write's own sync makes the new names durable.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from storage.errors import StoreError
+from storage.store import Store, explained
+
+
+def path(store: Store, blob: str) -> Path:
+    """Where the blob of that id lies."""
+    return store.blobs / blob[:2] / blob
+
+
+def put(store: Store, data: bytes) -> str:
+    """Keep `data` and return its id; what is there already is left as it is."""
+    return put_all(store, [data])[0]
+
+
+def put_all(store: Store, contents: Sequence[bytes]) -> list[str]:
+    """Keep several blobs and return their ids, in order."""
+    ids = [hashlib.sha256(data).hexdigest() for data in contents]
+    missing = {blob: data for blob, data in zip(ids, contents, strict=True) if not _is_there(store, blob, len(data))}
+    if missing:
+        with explained(f"writing {len(missing)} blobs"):
+            _write(store, missing)
+    return ids
+
+
+def _is_there(store: Store, blob: str, size: int) -> bool:
+    target = path(store, blob)
+    return target.exists() and target.stat().st_size == size
+
+
+def _write(store: Store, contents: dict[str, bytes]) -> None:
+    temporaries = {blob: path(store, blob).with_name(f".{blob}.{uuid.uuid4().hex}") for blob in contents}
+    try:
+        for blob, temporary in temporaries.items():
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_bytes(contents[blob])
+        store.sync()
+        for blob, temporary in temporaries.items():
+            temporary.replace(path(store, blob))
+    finally:
+        for temporary in temporaries.values():
+            temporary.unlink(missing_ok=True)
+
+
+def find(store: Store, beginning: str) -> str:
+    """The id of the blob whose id begins so; raises StoreError unless there is exactly one."""
+    if len(beginning) < 8 or not set(beginning) <= set("0123456789abcdef"):
+        raise StoreError(f"{beginning!r} is no beginning of a blob's id; give 8 or more hexadecimal digits")
+    found = [file.name for file in (store.blobs / beginning[:2]).glob(f"{beginning}*")]
+    if len(found) != 1:
+        raise StoreError(f"{len(found)} blobs of {store.root} begin with {beginning}; it must be exactly one")
+    return found[0]
+
+
+def get(store: Store, blob: str) -> bytes:
+    """The bytes of a blob; raises StoreError when it is missing or its bytes are not those it was named for."""
+    source = path(store, blob)
+    if not source.exists():
+        raise StoreError(f"blob {blob} is missing from {store.root}; restore {source} from a backup")
+    with explained(f"reading blob {blob[:12]}"):
+        data = source.read_bytes()
+    if hashlib.sha256(data).hexdigest() != blob:
+        raise StoreError(f"blob {blob} is damaged: its bytes have another hash; restore {source} from a backup")
+    return data

@@ -1,0 +1,179 @@
+"""DuckDB as the lens over the store: one view a table, for `prism query`, notebooks and other tools.
+
+`connect` gives an in-memory database, read-only for the store's files and locked to its folder.
+`catalog.duckdb` holds the same views for other programs; it is derived, replaced by rename, and may be deleted.
+Views show one scenario; `all_<view>` shows every one, with a column `scenario`. Each view reads the pinned list
+of files of one version of its Delta table, so a writer in between changes nothing for the reader.
+"""
+
+import urllib.parse
+import uuid
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from storage import tables
+from storage.errors import InputError
+from storage.schemas import TABLES
+from storage.store import Store, explained
+
+_DECIDED = """
+    SELECT * FROM raw.decisions WHERE NOT advisory
+    QUALIFY row_number() OVER (PARTITION BY scenario, rebalance_date ORDER BY position DESC) = 1
+"""
+_RESULT = """
+    SELECT * FROM raw.backtests QUALIFY row_number() OVER (PARTITION BY scenario ORDER BY position DESC) = 1
+"""
+_FIXED = "SELECT DISTINCT scenario FROM raw.decisions"
+# Views of results, for every scenario; each column list is what people rely on.
+_BY_SCENARIO = {
+    "forecasts": """
+        SELECT d.scenario, r.as_of, r.ticker, r.mean, r.variance, r.baseline_variance, r.model
+        FROM raw.decided d JOIN raw.forecasts r ON r.key = d.forecasts""",
+    "weights": """
+        SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight
+        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation""",
+    "trades": """
+        SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
+        FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
+    "executions": """
+        SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
+        FROM raw.result b JOIN raw.executions r USING (key)""",
+    "wealth": """
+        SELECT b.scenario, r.session, r.strategy, r.wealth, r.daily_return, r.drawdown
+        FROM raw.result b JOIN raw.wealth r USING (key)""",
+    "metrics": """
+        SELECT b.scenario, r.strategy, r.name, r.value, r.start_date, r.end_date
+        FROM raw.result b JOIN raw.metrics r USING (key)""",
+    "decisions": """
+        SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
+               reason, forecasts, weights, trades
+        FROM raw.decided""",
+}
+# Views of market data, by the scenario's dataset at newest knowledge.
+_BY_DATASET = {
+    "bars": """
+        SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
+               known_from
+        FROM raw.bars
+        QUALIFY row_number() OVER (PARTITION BY dataset, ticker, session ORDER BY known_from DESC) = 1""",
+    "quality": """
+        SELECT dataset, ticker, session, check_name, severity, value, action, detail FROM raw.quality""",
+}
+_WHOLE = {
+    "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
+    "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
+    "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
+    "ingests": "SELECT run, dataset, ticker, outcome, rows, detail, at FROM raw.ingests",
+}
+VIEWS = tuple(sorted([*_BY_SCENARIO, *_BY_DATASET, *_WHOLE]))
+# Order of the rows that people see first.
+_ORDER = {
+    "bars": "ticker, session",
+    "forecasts": "as_of, ticker",
+    "weights": "as_of, strategy, ticker",
+    "trades": "rebalance_date, strategy, ticker",
+    "executions": "rebalance_date, strategy, ticker",
+    "wealth": "session, strategy",
+    "metrics": "strategy, name",
+    "decisions": "rebalance_date",
+}
+
+
+def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
+    """An in-memory DuckDB with the views of a scenario, which may read the store's folder and nothing else."""
+    connection = duckdb.connect()
+    with explained(f"opening the catalog of {store.root}"):
+        _define(connection, store, scenario)
+    connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
+    return connection
+
+
+def rebuild(store: Store) -> Path:
+    """Write `catalog.duckdb` anew, whole or not at all: the same views, `main` first."""
+    target = store.root / "catalog.duckdb"
+    temporary = store.root / f".catalog.{uuid.uuid4().hex}"
+    with explained(f"writing {target}"):
+        try:
+            with duckdb.connect(temporary) as connection:
+                _define(connection, store, "main")
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return target
+
+
+def query(store: Store, scenario: str, sql: str) -> pa.Table:
+    """The rows of a person's own SQL.
+
+    Raises InputError with DuckDB's sentence where the SQL is wrong.
+    """
+    with connect(store, scenario) as connection:
+        try:
+            return connection.sql(sql).to_arrow_table()
+        except (duckdb.Error, AttributeError) as error:
+            said = str(error).strip().splitlines()[0] if isinstance(error, duckdb.Error) else "it is no query"
+            raise InputError(f"the query was refused ({said}); views are {', '.join(VIEWS)}") from error
+
+
+def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) -> None:
+    # extensions would be fetched from the network; times without a zone are UTC
+    for setting in ("autoinstall_known_extensions = false", "autoload_known_extensions = false", "TimeZone = 'UTC'"):
+        connection.execute(f"SET {setting}")
+    connection.execute("CREATE SCHEMA raw")
+    for name in TABLES:
+        connection.execute(f"CREATE VIEW raw.{name} AS {_source(store, name)}")
+    connection.execute(f"CREATE VIEW raw.decided AS {_DECIDED}")
+    connection.execute(f"CREATE VIEW raw.result AS {_RESULT}")
+    wanted = _literal(scenario)
+    for name, sql in _WHOLE.items():
+        connection.execute(f"CREATE VIEW {name} AS {sql}")
+    for name, sql in _BY_SCENARIO.items():
+        connection.execute(f"CREATE VIEW all_{name} AS {sql} {_ordered(name)}")
+        connection.execute(
+            f"CREATE VIEW {name} AS SELECT * EXCLUDE (scenario) FROM all_{name} WHERE scenario = {wanted} {_ordered(name)}"
+        )
+    for name, sql in _BY_DATASET.items():
+        connection.execute(f"CREATE VIEW all_{name} AS {sql}")
+        connection.execute(
+            f"CREATE VIEW {name} AS SELECT * EXCLUDE (dataset) FROM all_{name} "
+            f"WHERE dataset = ({_dataset(wanted)}) {_ordered(name)}"
+        )
+
+
+def _ordered(name: str) -> str:
+    return f"ORDER BY {_ORDER[name]}" if name in _ORDER else ""
+
+
+def _dataset(scenario: str) -> str:
+    """The scenario's dataset; before anything is decided, the one last ingested."""
+    return f"""
+        SELECT coalesce(
+            (SELECT dataset FROM scenarios WHERE scenario = {scenario} ORDER BY position LIMIT 1),
+            (SELECT dataset FROM raw.snapshots ORDER BY known_at DESC LIMIT 1))"""
+
+
+def _source(store: Store, name: str) -> str:
+    """The files of the table's newest version, or an empty relation with its columns."""
+    files = []
+    if (store.tables / name).exists():
+        uris = tables.open_table(store, name).file_uris()
+        files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in uris]
+    if files:
+        return f"SELECT * FROM read_parquet([{', '.join(map(_literal, files))}], union_by_name = true)"
+    columns = ", ".join(f"NULL::{_sql_type(kind)} AS {column}" for column, kind in TABLES[name].columns.items())
+    return f"SELECT {columns} WHERE false"
+
+
+def _sql_type(kind: pa.DataType) -> str:
+    if pa.types.is_list(kind):
+        return f"{_sql_type(kind.value_type)}[]"
+    names = {"string": "VARCHAR", "double": "DOUBLE", "int64": "BIGINT", "date32[day]": "DATE", "bool": "BOOLEAN"}
+    return names.get(str(kind), "TIMESTAMP")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

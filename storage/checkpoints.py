@@ -1,0 +1,39 @@
+"""Checkpoints: named float32 and float64 arrays with their lineage, as one safetensors blob.
+
+The lineage is one JSON string under one metadata key, since safetensors writes several in random order.
+Arrays are made contiguous first: the format stores a strided array's bytes in the wrong order, silently.
+Nothing here is ever unpickled.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load, save
+
+from storage import blobs
+from storage.errors import StoreError
+from storage.keys import to_json
+from storage.store import Store
+
+
+def put(store: Store, arrays: dict[str, np.ndarray], lineage: dict[str, Any]) -> str:
+    """Keep the arrays and return the blob's id."""
+    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
+    return blobs.put(store, save(contiguous, metadata={"lineage": to_json(lineage)}))
+
+
+def get(store: Store, blob: str) -> dict[str, np.ndarray]:
+    """The arrays of a checkpoint; raises StoreError when it is not one."""
+    try:
+        return load(blobs.get(store, blob))
+    except SafetensorError as error:
+        raise StoreError(f"blob {blob} is no checkpoint ({error}); restore the store from a backup") from error
+
+
+def lineage(store: Store, blob: str) -> dict[str, Any]:
+    """What the checkpoint was made from."""
+    blobs.get(store, blob)  # checks the bytes before the header is trusted
+    with safe_open(blobs.path(store, blob), framework="numpy") as file:
+        return json.loads(file.metadata()["lineage"])

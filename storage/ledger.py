@@ -1,0 +1,142 @@
+"""The ledger: one chain of decision records for each scenario, in the order in which they were appended.
+
+A record's hash covers the whole record and its parent's hash, so that no record can be changed, removed or
+put between others unseen. `content_hash` covers the results only: the rows of forecasts, weights and trades
+in canonical order. A published month is never decided again; what a later run would have decided is kept
+beside it as an advisory.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import Any
+
+import pyarrow as pa
+
+from storage import tables
+from storage.clock import now
+from storage.errors import StoreError
+from storage.keys import digest, to_json
+from storage.schemas import TABLES
+from storage.store import Store
+
+_ATTEMPTS = 20
+_RESULTS = ("forecasts", "weights", "trades")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One month as it was decided."""
+
+    scenario: str
+    rebalance_date: date
+    as_of: date
+    kind: str  # published or backfill
+    forecasts: str | None  # keys of the results
+    weights: tuple[str, ...]
+    trades: str
+    record: dict[str, Any]  # known_at, prefix, configs, code, versions, ...: what it was made from
+    content_hash: str = ""
+    revision: int = 0
+    advisory: bool = False
+    reason: str | None = None
+
+    @property
+    def lineage(self) -> str:
+        """Hash of the result keys: equal lineage means equal inputs, code and configs throughout."""
+        return digest([self.forecasts, sorted(self.weights), self.trades])
+
+
+def content_hashes(store: Store, decisions: list[Decision]) -> list[str]:
+    """For each decision the hash of its results' rows, in canonical order and without keys."""
+    rows: dict[str, list[str]] = {}
+    for name in _RESULTS:
+        wanted = {key for decision in decisions for key in _keys(decision)[name]}
+        columns = [column for column in TABLES[name].columns if column != "model"]
+        for row in tables.read(store, name, columns, key=wanted).to_pylist():
+            rows.setdefault(row.pop("key"), []).append(to_json(row))
+    ordered = {key: sorted(entries) for key, entries in rows.items()}
+    return [
+        digest({name: [ordered[key] for key in keys] for name, keys in _keys(decision).items()})
+        for decision in decisions
+    ]
+
+
+def _keys(decision: Decision) -> dict[str, list[str]]:
+    forecasts = [decision.forecasts] if decision.forecasts else []
+    return {"forecasts": forecasts, "weights": list(decision.weights), "trades": [decision.trades]}
+
+
+def read(store: Store, scenario: str) -> list[Decision]:
+    """All records of a scenario, in order."""
+    rows = tables.read(store, "decisions", scenario=scenario).sort_by("position").to_pylist()
+    return [_decision(row) for row in rows]
+
+
+def _decision(row: dict[str, Any]) -> Decision:
+    values = {name: row[name] for name in Decision.__dataclass_fields__}
+    return Decision(**{**values, "weights": tuple(row["weights"]), "record": json.loads(row["record"])})
+
+
+def current(store: Store, scenario: str) -> dict[date, Decision]:
+    """The newest record of each decided month, advisories left out, in order of time."""
+    newest = {entry.rebalance_date: entry for entry in read(store, scenario) if not entry.advisory}
+    return dict(sorted(newest.items()))
+
+
+def append(store: Store, decisions: list[Decision]) -> None:
+    """Append records of one scenario at the end of its chain, all or none; other writers may do so meanwhile."""
+    if not decisions:
+        return
+    scenario = decisions[0].scenario
+    for _ in range(_ATTEMPTS):
+        chain = tables.read(store, "decisions", ["position", "record_hash"], scenario=scenario).sort_by("position")
+        parent = chain["record_hash"][-1].as_py() if chain.num_rows else None
+        rows = []
+        for offset, decision in enumerate(decisions):
+            rows.append(_row(decision, chain.num_rows + offset, parent))
+            parent = rows[-1]["record_hash"]
+        if tables.claim(store, "decisions", pa.Table.from_pylist(rows, TABLES["decisions"].schema)):
+            return
+    raise StoreError(f"the ledger of {scenario} is busy: other runs were first {_ATTEMPTS} times; run it again")
+
+
+def _row(decision: Decision, position: int, parent: str | None) -> dict[str, Any]:
+    row = {name: getattr(decision, name) for name in Decision.__dataclass_fields__}
+    row |= {"weights": list(decision.weights), "record": to_json(decision.record), "lineage": decision.lineage}
+    row |= {"position": position, "parent_hash": parent, "created_at": now()}
+    return row | {"record_hash": record_hash(row)}
+
+
+def record_hash(row: dict[str, Any]) -> str:
+    """Hash of a record's row, its parent's hash included and its own left out."""
+    return digest({name: value for name, value in row.items() if name != "record_hash"})
+
+
+def broken(store: Store, scenario: str) -> str | None:
+    """The first thing wrong with a scenario's chain, as a sentence; None when it is whole."""
+    parent = None
+    rows = tables.read(store, "decisions", scenario=scenario).sort_by("position").to_pylist()
+    for position, row in enumerate(rows):
+        if row["position"] != position or row["parent_hash"] != parent or row["record_hash"] != record_hash(row):
+            return f"record {position} of scenario {scenario} ({row['rebalance_date']}) is not what was appended"
+        parent = row["record_hash"]
+    return None
+
+
+def settled(decision: Decision, month: list[Decision], reason: str | None) -> Decision | None:
+    """What to append of a newly computed decision, given the records of its month; None: nothing new.
+
+    A first record is revision 0. Beside a published one an advisory is kept; any other gets a new revision where
+    its content changed, and is replaced where it was a backfill and now is published.
+    """
+    standing = next((entry for entry in reversed(month) if not entry.advisory), None)
+    if standing is None:
+        return decision
+    if standing.kind == "published":
+        known = {entry.content_hash for entry in month}
+        new = decision.content_hash not in known
+        return replace(decision, advisory=True, revision=standing.revision, reason=reason) if new else None
+    if standing.content_hash != decision.content_hash:
+        return replace(decision, revision=standing.revision + 1, reason=reason)
+    return replace(decision, revision=standing.revision, reason="published") if decision.kind == "published" else None

@@ -1,0 +1,143 @@
+"""The columns of every table, and the rule that rows must keep before they are stored.
+
+`key` names the content a row belongs to (storage.keys); rows of one key are written together, once.
+`dataset`, `scenario` and the rest say what people filter by. Times are UTC in microseconds.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage.errors import StoreError
+
+TEXT, REAL, COUNT, DAY, TIME = pa.string(), pa.float64(), pa.int64(), pa.date32(), pa.timestamp("us")
+TEXTS, REALS = pa.list_(pa.string()), pa.list_(pa.float64())
+CASH = "$CASH"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table's columns, those that make a row unique, and those that may be null."""
+
+    columns: dict[str, pa.DataType]
+    unique: tuple[str, ...]
+    nullable: tuple[str, ...] = ()
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema, nullability included."""
+        return pa.schema([pa.field(name, kind, name in self.nullable) for name, kind in self.columns.items()])
+
+
+_PRICES = ("open", "high", "low", "close", "adj_close", "volume", "dividend", "split")
+_BAR = {"ticker": TEXT, "session": DAY, **dict.fromkeys(_PRICES, REAL), "basis": TEXT, "source": TEXT}
+_POSITION = {"key": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEXT, "trade": REAL, "cost": REAL}
+
+TABLES = {
+    # what is known of the market, and since when
+    "bars": Table(
+        {"dataset": TEXT, **_BAR, "known_from": TIME}, ("dataset", "ticker", "session", "known_from"), _PRICES
+    ),
+    "snapshots": Table(
+        {"snapshot": TEXT, "dataset": TEXT, "known_at": TIME, "digest": TEXT, "manifest": TEXT}
+        | {"first_session": DAY, "last_session": DAY, "tickers": COUNT, "rows": COUNT},
+        ("dataset", "known_at"),
+    ),
+    "ingests": Table(
+        {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "outcome": TEXT, "rows": COUNT, "detail": TEXT, "at": TIME},
+        ("run", "dataset", "ticker"),
+    ),
+    "quality": Table(
+        {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "session": DAY, "check_name": TEXT, "severity": TEXT}
+        | {"value": REAL, "action": TEXT, "detail": TEXT},
+        (),
+        ("session", "value"),
+    ),
+    # what is computed, by key
+    "features": Table(
+        {"key": TEXT, "month": TEXT, "as_of": DAY, "names": TEXTS, "rows": COUNT, "blob": TEXT}, ("key",)
+    ),
+    "models": Table(
+        {"key": TEXT, "block": COUNT, "as_of": DAY, "kind": TEXT, "parent": TEXT, "blob": TEXT, "loss": REAL}
+        | {"seconds": REAL, "lineage": TEXT},
+        ("key",),
+        ("parent", "loss"),
+    ),
+    "forecasts": Table(
+        {"key": TEXT, "as_of": DAY, "ticker": TEXT, "mean": REAL, "variance": REAL, "baseline_variance": REAL}
+        | {"model": TEXT},
+        ("key", "ticker"),
+        ("model",),
+    ),
+    "states": Table(
+        {"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "weights": REALS, "velocity": REALS}
+        | {"steps": COUNT, "binding": REAL},
+        ("key",),
+    ),
+    "allocations": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "diagnostics": TEXT}, ("key",)),
+    "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),
+    "trades": Table(_POSITION, ("key", "strategy", "ticker")),
+    "executions": Table(_POSITION, ("key", "rebalance_date", "strategy", "ticker")),
+    "wealth": Table(
+        {"key": TEXT, "session": DAY, "strategy": TEXT, "wealth": REAL, "daily_return": REAL, "drawdown": REAL},
+        ("key", "session", "strategy"),
+    ),
+    "metrics": Table(
+        {"key": TEXT, "strategy": TEXT, "name": TEXT, "value": REAL, "start_date": DAY, "end_date": DAY},
+        ("key", "strategy", "name"),
+        ("value",),
+    ),
+    # what was decided, in order
+    "scenarios": Table(
+        {"scenario": TEXT, "position": COUNT, "valid_from": DAY, "dataset": TEXT, "universe": TEXT}
+        | {"parameters": TEXT, "reason": TEXT, "created_at": TIME},
+        ("scenario", "position"),
+        ("reason",),
+    ),
+    "decisions": Table(
+        {"scenario": TEXT, "position": COUNT, "rebalance_date": DAY, "as_of": DAY, "kind": TEXT, "revision": COUNT}
+        | {"advisory": pa.bool_(), "reason": TEXT, "content_hash": TEXT, "record_hash": TEXT, "parent_hash": TEXT}
+        | {"lineage": TEXT, "forecasts": TEXT, "weights": TEXTS, "trades": TEXT, "record": TEXT, "created_at": TIME},
+        ("scenario", "position"),
+        ("reason", "parent_hash", "forecasts"),
+    ),
+    "backtests": Table(
+        {"scenario": TEXT, "position": COUNT, "key": TEXT, "first_month": TEXT, "last_month": TEXT, "created_at": TIME},
+        ("scenario", "position"),
+    ),
+    # the diary
+    "runs": Table(
+        {"run": TEXT, "command": TEXT, "scenario": TEXT, "status": TEXT, "started_at": TIME, "finished_at": TIME}
+        | {"detail": TEXT, "stages": TEXT},
+        ("run",),
+    ),
+}
+
+
+def validated(name: str, rows: pa.Table) -> pa.Table:
+    """The rows in the table's own columns and types.
+
+    Raises StoreError, before anything is written, on a missing column, a null where none may be, a NaN or
+    infinity, or two rows with the same unique columns.
+    """
+    table = TABLES[name]
+    missing = [column for column in table.columns if column not in rows.column_names]
+    if missing:
+        raise StoreError(f"rows for table {name} lack the columns {', '.join(missing)}; nothing was written")
+    rows = rows.select(list(table.columns)).cast(table.schema)
+    for column in rows.column_names:
+        _check_values(name, column, rows[column], column in table.nullable)
+    if table.unique and rows.group_by(list(table.unique)).aggregate([]).num_rows != rows.num_rows:
+        raise StoreError(f"rows for table {name} repeat a {' + '.join(table.unique)}; nothing was written")
+    return rows
+
+
+def _check_values(name: str, column: str, values: pa.ChunkedArray, nullable: bool) -> None:
+    if values.null_count and not nullable:
+        raise StoreError(f"column {column} of table {name} has {values.null_count} empty values; nothing was written")
+    if pa.types.is_floating(values.type):
+        present = values.drop_null()
+        strange = present.filter(pc.invert(pc.is_finite(present)))
+        if len(strange):
+            raise StoreError(f"column {column} of table {name} holds {strange[0].as_py()}; nothing was written")

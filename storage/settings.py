@@ -1,0 +1,57 @@
+"""Where and on what PRISM runs: read from the environment, never part of a key.
+
+PRISM_STORE     the store's folder (default ./store)
+PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's result records
+PRISM_DEVICE    cpu or cuda
+PRISM_WORKERS   chunks of work that run at once
+"""
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+# Prefect's server in one process: wait for a slow start, write task runs in batches (else most are lost when
+# the process ends), send nothing home.
+_PREFECT = {
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "50",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_BATCH_SIZE": "200",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "prism",
+    "DO_NOT_TRACK": "1",
+}
+# Inside a task one thread does the arithmetic; how many tasks run at once is PRISM_WORKERS.
+_ARITHMETIC = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Settings(BaseSettings):
+    """The environment, read and checked."""
+
+    model_config = SettingsConfigDict(env_prefix="PRISM_")
+
+    store: Path = Path("store")
+    cache: Path = Path("~/.cache/prism")
+    device: Literal["cpu", "cuda"] = "cpu"
+    workers: int = Field(default=2, ge=1, le=256)
+
+
+def prepare_environment(kernels: Path) -> None:
+    """Set what Prefect, numba and BLAS read at import; what the user has set already stays.
+
+    numba notices an edit of the file that holds a compiled function, not of the files it calls. Its cache is
+    therefore kept apart for each state of the sources in the folder `kernels`.
+    """
+    cache = Settings().cache.expanduser()
+    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+    sources = b"".join(file.read_bytes() for file in sorted(kernels.glob("*.py")))
+    compiled = {"NUMBA_CACHE_DIR": str(cache / "numba" / hashlib.sha256(sources).hexdigest()[:16])}
+    for name, value in {**_PREFECT, **_ARITHMETIC, **compiled}.items():
+        os.environ.setdefault(name, value)

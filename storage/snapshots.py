@@ -1,0 +1,184 @@
+"""Snapshots: all bars of a dataset known at one moment, immutable, in monthly partitions.
+
+A manifest lists, for each month, the partition's blob and, ticker by ticker, the hash of its rows. From
+these come the *prefix hashes*: what a decision at d may see is named by the hash of its tickers' rows up to
+d, so a later session, a later snapshot or another ticker leaves the name as it was, and a restated bar
+renames exactly the dates from its month on. Inside a month the partition is cut at d before it is hashed.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage import blobs, tables
+from storage.bars import VALUES
+from storage.errors import NoDataError
+from storage.keys import digest, to_json
+from storage.schemas import TABLES
+from storage.store import Store
+
+BASES = ["traded", "split", "adjusted"]
+COLUMNS = ["ticker", "session", *VALUES, "basis"]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A row of the table of snapshots."""
+
+    snapshot: str
+    dataset: str
+    known_at: datetime
+    manifest: str
+    first_session: date
+    last_session: date
+
+
+def take(store: Store, dataset: str, bars: pd.DataFrame, known_at: datetime, source_digest: str) -> Snapshot:
+    """Keep `bars` (sorted by ticker and session) as the dataset's snapshot of `known_at`.
+
+    `source_digest` names the delivery it follows from, so that the same delivery need not be read again.
+    """
+    hashes = _row_hashes(bars)
+    partitions = dict(list(bars.groupby(bars["session"].dt.strftime("%Y-%m"), sort=True)))
+    ids = blobs.put_all(store, [_parquet(rows[COLUMNS]) for rows in partitions.values()])
+    months = {
+        month: {
+            "blob": blob,
+            "last": rows["session"].max().date(),
+            "tickers": {ticker: hashes[month, ticker] for ticker in sorted(rows["ticker"].unique())},
+        }
+        for blob, (month, rows) in zip(ids, partitions.items(), strict=True)
+    }
+    identity = digest({month: entry["tickers"] for month, entry in months.items()})
+    manifest = blobs.put(store, to_json({"dataset": dataset, "months": months}).encode())
+    first, last = bars["session"].min().date(), bars["session"].max().date()
+    row = {
+        "snapshot": identity,
+        "dataset": dataset,
+        "known_at": known_at,
+        "digest": source_digest,
+        "manifest": manifest,
+        "first_session": first,
+        "last_session": last,
+        "tickers": bars["ticker"].nunique(),
+        "rows": len(bars),
+    }
+    tables.append(store, "snapshots", pa.Table.from_pylist([row], TABLES["snapshots"].schema))
+    return Snapshot(identity, dataset, known_at, manifest, first, last)
+
+
+def _row_hashes(bars: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """SHA-256 of the canonical bytes of each month and ticker: day number, values (one NaN, no minus zero), basis."""
+    values = bars[VALUES].to_numpy(np.float64) + 0.0
+    values[np.isnan(values)] = np.nan
+    days = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
+    basis = bars["basis"].map(BASES.index).to_numpy(np.int64)
+    raw = np.column_stack([days, values.view(np.int64), basis]).astype("<i8", copy=False)
+    groups = bars.groupby([bars["session"].dt.strftime("%Y-%m"), bars["ticker"]], sort=False).indices
+    return {group: hashlib.sha256(raw[positions].tobytes()).hexdigest() for group, positions in groups.items()}
+
+
+def _parquet(rows: pd.DataFrame) -> bytes:
+    table = pa.Table.from_pandas(rows.assign(session=rows["session"].dt.date), preserve_index=False)
+    sink = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd", write_page_checksum=True)
+    return sink.getvalue()
+
+
+def newest(store: Store, dataset: str) -> Snapshot:
+    """The dataset's newest snapshot; raises NoDataError when nothing was ingested."""
+    rows = tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")])
+    if not rows.num_rows:
+        raise NoDataError(f"dataset {dataset} has no prices yet; run `prism ingest` or `prism run` first")
+    return _snapshot(rows.slice(0, 1).to_pylist()[0])
+
+
+def delivered(store: Store, dataset: str, source_digest: str) -> Snapshot | None:
+    """The newest snapshot, if it follows from that very delivery."""
+    rows = tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")]).slice(0, 1)
+    found = rows.to_pylist()
+    return _snapshot(found[0]) if found and found[0]["digest"] == source_digest else None
+
+
+def load(store: Store, identity: str) -> Snapshot:
+    """The snapshot of that id (of equal ones the oldest)."""
+    rows = tables.read(store, "snapshots", snapshot=identity).sort_by("known_at").slice(0, 1).to_pylist()
+    if not rows:
+        raise NoDataError(f"snapshot {identity[:12]} is not in {store.root}; run `prism ingest` first")
+    return _snapshot(rows[0])
+
+
+def _snapshot(row: dict) -> Snapshot:
+    return Snapshot(**{name: row[name] for name in Snapshot.__dataclass_fields__})
+
+
+@lru_cache(maxsize=8)
+def manifest(store: Store, snapshot: Snapshot) -> dict[str, dict]:
+    """Months in order, each with its partition's `blob`, its `last` session, and the hash of each of its `tickers`."""
+    months = json.loads(blobs.get(store, snapshot.manifest))["months"]
+    return dict(sorted(months.items()))
+
+
+def read(store: Store, snapshot: Snapshot, tickers: Sequence[str], since: str = "0000-00") -> pd.DataFrame:
+    """Bars of `tickers` in the months from `since` on, sorted by ticker and session."""
+    months = [entry for month, entry in manifest(store, snapshot).items() if month >= since]
+    parts = [pq.read_table(io.BytesIO(blobs.get(store, entry["blob"]))) for entry in months]
+    if not parts:
+        return pd.DataFrame(columns=COLUMNS)
+    frame = pa.concat_tables(parts).to_pandas()
+    frame = frame[frame["ticker"].isin(tickers)]
+    frame["session"] = pd.to_datetime(frame["session"])
+    return frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)
+
+
+def prefixes(store: Store, snapshot: Snapshot, tickers: Sequence[str], label: str, dates: Sequence[date]) -> list[str]:
+    """For each of the ascending `dates` the hash of `label` and of all rows of `tickers` up to and on it."""
+    names, running, result = sorted(tickers), hashlib.sha256(label.encode()), []
+    months = iter(manifest(store, snapshot).items())
+    month, entry = next(months, (None, None))
+    for day in dates:
+        while month is not None and month < f"{day:%Y-%m}":
+            _extend(running, month, entry["tickers"], names)
+            month, entry = next(months, (None, None))
+        cut = running.copy()
+        if month == f"{day:%Y-%m}":
+            _extend(cut, month, _cut(store, snapshot, month, entry, day), names)
+        result.append(cut.hexdigest())
+    return result
+
+
+def _extend(running: "hashlib._Hash", month: str, hashes: dict[str, str], names: list[str]) -> None:
+    rows = [f"{month} {name} {hashes[name]}\n" for name in names if name in hashes]
+    running.update("".join(rows).encode())
+
+
+def _cut(store: Store, snapshot: Snapshot, month: str, entry: dict, day: date) -> dict[str, str]:
+    """The month's row hashes of the rows up to `day`; those of the manifest where none is later."""
+    if entry["last"] <= day.isoformat():
+        return entry["tickers"]
+    rows = pq.read_table(io.BytesIO(blobs.get(store, entry["blob"]))).to_pandas()
+    rows["session"] = pd.to_datetime(rows["session"])
+    rows = rows[rows["session"] <= pd.Timestamp(day)].reset_index(drop=True)
+    if not len(rows):
+        return {}
+    return {ticker: value for (_, ticker), value in _row_hashes(rows).items()}
+
+
+def difference(store: Store, before: str, after: str) -> str:
+    """How the bars of one snapshot differ from an older one's, as a phrase."""
+    old, new = (manifest(store, load(store, identity)) for identity in (before, after))
+    months = [m for m, entry in old.items() if new.get(m, {"tickers": {}})["tickers"] != entry["tickers"]]
+    restated = 0
+    for month in months:
+        tickers = new.get(month, {"tickers": {}})["tickers"]
+        restated += sum(value != tickers.get(name) for name, value in old[month]["tickers"].items())
+    return f"data: {restated} monthly series restated from {months[0]}" if restated else "data: other bars"

@@ -1,0 +1,152 @@
+"""Delta tables: rows written once by key, in transactions that several processes may run at once.
+
+Writers validate first, then replace the rows of exactly their keys in one commit, then sync the disk, so a
+reader sees all rows of a key or none, and a repeated write changes nothing. The ledger's tables take a
+position only while it is free (`claim`).
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake.exceptions import CommitFailedError
+
+from storage.errors import StoreError
+from storage.schemas import TABLES, validated
+from storage.store import Store, explained
+
+_PROPERTIES = WriterProperties(compression="ZSTD")
+_ATTEMPTS = 60
+_CROWDED = 64  # files of a table above which a writer compacts it
+
+
+def open_table(store: Store, name: str) -> DeltaTable:
+    """The table at its newest version, made empty where it is not there yet.
+
+    Raises StoreError when a commit file is empty: a power cut can leave that, and delta-rs would read it as a
+    commit without rows.
+    """
+    folder = store.tables / name
+    with explained(f"opening table {name}"):
+        if not (folder / "_delta_log").exists():
+            return DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+        _check_log(name, folder / "_delta_log")
+        return DeltaTable(folder)
+
+
+def _check_log(name: str, log: Path) -> None:
+    for commit in log.glob("*.json"):
+        if not commit.stat().st_size:
+            raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
+
+
+def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
+    """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
+    with explained(f"reading table {name}"):
+        return open_table(store, name).to_pyarrow_dataset().to_table(columns=columns, filter=_condition(name, where))
+
+
+def _condition(name: str, where: dict[str, Any]) -> pc.Expression | None:
+    condition = None
+    for column, value in where.items():
+        field = pc.field(column)
+        many = isinstance(value, (list, tuple, set, frozenset, dict))
+        test = field.isin(pa.array(list(value), TABLES[name].columns[column])) if many else field == value
+        condition = test if condition is None else condition & test
+    return condition
+
+
+def existing(store: Store, name: str, keys: Iterable[str]) -> set[str]:
+    """Those of `keys` that the table holds."""
+    wanted = list(keys)
+    if not wanted:
+        return set()
+    return set(read(store, name, ["key"], key=wanted)["key"].to_pylist())
+
+
+def put(store: Store, name: str, rows: pa.Table) -> None:
+    """Write all rows of the keys that occur in `rows`, replacing what these keys hold."""
+    rows = validated(name, rows)
+    keys = pc.unique(rows["key"]).to_pylist()
+    predicate = f"key IN ({', '.join(map(_literal, keys))})"
+
+    def commit() -> None:
+        write_deltalake(
+            open_table(store, name), rows, mode="overwrite", predicate=predicate, writer_properties=_PROPERTIES
+        )
+
+    _commit(store, name, commit)
+
+
+def append(store: Store, name: str, rows: pa.Table) -> None:
+    """Add rows of knowledge (bars, the diary); never for rows that have a key."""
+    rows = validated(name, rows)
+    _commit(
+        store,
+        name,
+        lambda: write_deltalake(open_table(store, name), rows, mode="append", writer_properties=_PROPERTIES),
+    )
+
+
+def claim(store: Store, name: str, rows: pa.Table) -> bool:
+    """Add ledger rows at their positions, all or none; False when one of the positions is taken."""
+    rows = validated(name, rows)
+    same = " AND ".join(f"old.{column} = new.{column}" for column in TABLES[name].unique)
+    inserted = 0
+
+    def commit() -> None:
+        nonlocal inserted
+        if _taken(store, name, rows):
+            return
+        merge = open_table(store, name).merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
+        inserted = merge.when_not_matched_insert_all().execute()["num_target_rows_inserted"]
+
+    _commit(store, name, commit)
+    return inserted == rows.num_rows
+
+
+def _taken(store: Store, name: str, rows: pa.Table) -> bool:
+    unique = list(TABLES[name].unique)
+    return read(store, name, unique).join(rows.select(unique), unique, join_type="inner").num_rows > 0
+
+
+def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
+    """Run `commit` until no other writer got in between, then make it durable."""
+    with explained(f"writing table {name}"):
+        for attempt in range(_ATTEMPTS):
+            try:
+                commit()
+                break
+            except CommitFailedError:
+                time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # noqa: S311 - jitter, no secret
+        else:
+            raise StoreError(f"table {name}: other writers were first {_ATTEMPTS} times; run the same command again")
+        store.sync()
+
+
+def compact(store: Store) -> None:
+    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins."""
+    for name in sorted(TABLES):
+        if not (store.tables / name).exists():
+            continue
+        table = open_table(store, name)
+        if len(table.file_uris()) > _CROWDED:
+            try:
+                table.optimize.compact(writer_properties=_PROPERTIES)
+            except CommitFailedError:
+                continue
+
+
+def _literal(value: str | int | date | datetime) -> str:
+    """The SQL literal of a value; Delta's predicates take no parameters."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, date)):
+        raise TypeError(f"{value!r} cannot stand in a predicate")
+    if isinstance(value, int):
+        return str(value)
+    return "'" + str(value).replace("'", "''") + "'"

@@ -1,0 +1,165 @@
+"""Stage *backtest*: what each strategy's account would have been worth, and its measures.
+
+Covers the newest stretch of decided months without a gap. Everything is out of sample: the weights were
+decided with data up to their as-of dates, and trade one session later.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage import ledger, tables
+from storage.clock import now
+from storage.errors import StoreError
+from storage.keys import PanelKey
+from storage.ledger import Decision
+from storage.schemas import TABLES
+from storage.store import Store, open_store
+from tasks import panels
+from tasks.caching import keyed_by
+from tasks.numerics import accounting, metrics
+from tasks.numerics.configs import AccountingConfig
+
+KEYED = keyed_by(
+    __name__, "tasks.numerics.accounting", "tasks.numerics.metrics", "tasks.panels", packages=("numpy", "numba")
+)
+Rows = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class _Strategy:
+    """One strategy's decided months, without a gap, and its weights in each."""
+
+    name: str
+    months: list[Decision]
+    targets: list[dict[str, float]]
+
+
+def stretch(decided: dict[date, Decision]) -> list[Decision]:
+    """The newest decided months that follow each other without a gap."""
+    months: list[Decision] = []
+    for day, decision in sorted(decided.items(), reverse=True):
+        if months and 12 * (months[0].rebalance_date.year - day.year) + months[0].rebalance_date.month - day.month != 1:
+            break
+        months.insert(0, decision)
+    return months
+
+
+@task(cache_policy=NO_CACHE, task_run_name="backtest {scenario}")
+def backtest(panel: PanelKey, scenario: str, config: AccountingConfig) -> str | None:
+    """Account the scenario's decided months up to the last session of the data; the key of the result.
+
+    None, and nothing written, while no decided month has traded yet.
+    """
+    store = open_store()
+    months = stretch(ledger.current(store, scenario))
+    universes = list(dict.fromkeys(month.record["universe"] for month in months))
+    last = panels.load(store, panel).sessions[-1].item()
+    months = [month for month in months if _trade_date(month, config) <= last]
+    if not months:
+        return None
+    seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
+    weights = [month.weights for month in months]
+    key = KEYED.key("backtest", seen=seen, weights=weights, dates=[m.rebalance_date for m in months], config=config)
+    if not tables.existing(store, "metrics", [key]):
+        rows = _accounts(store, panel.snapshot, universes, months, config)
+        for name in ("executions", "wealth", "metrics"):  # metrics last: its rows say that all are there
+            stamped = [row | {"key": key} for row in rows[name]]
+            tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
+    _point(store, scenario, key, months)
+    return key
+
+
+def _trade_date(month: Decision, config: AccountingConfig) -> date:
+    return month.rebalance_date if config.lag else month.as_of
+
+
+def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> None:
+    """Say which result is the scenario's newest, unless it is said already."""
+    for _ in range(10):
+        rows = tables.read(store, "backtests", scenario=scenario).sort_by("position").to_pylist()
+        if rows and rows[-1]["key"] == key:
+            return
+        span = {"first_month": f"{months[0].rebalance_date:%Y-%m}", "last_month": f"{months[-1].rebalance_date:%Y-%m}"}
+        row = {"scenario": scenario, "position": len(rows), "key": key, "created_at": now(), **span}
+        if tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema)):
+            return
+    raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")
+
+
+def _accounts(
+    store: Store, snapshot: str, universes: list[str], months: list[Decision], config: AccountingConfig
+) -> Rows:
+    strategies = _strategies(store, months)
+    prices = panels.prices_of(store, snapshot, universes)
+    rows: Rows = {"executions": [], "wealth": [], "metrics": []}
+    for strategy in strategies:
+        for name, found in _account(strategy, prices, config).items():
+            rows[name] += found
+    return rows
+
+
+def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
+    """Each strategy of the newest month, as far back as it was decided in every month."""
+    by_key: dict[str, tuple[str, dict[str, float]]] = {}
+    for row in tables.read(store, "weights", key=[key for month in months for key in month.weights]).to_pylist():
+        by_key.setdefault(row["key"], (row["strategy"], {}))[1][row["ticker"]] = row["weight"]
+    decided = [dict(by_key[key] for key in month.weights) for month in months]
+    found = []
+    for name in sorted(decided[-1]):
+        lacking = [place for place, month in enumerate(decided) if name not in month]
+        begin = lacking[-1] + 1 if lacking else 0
+        found.append(_Strategy(name, months[begin:], [month[name] for month in decided[begin:]]))
+    return found
+
+
+def _account(strategy: _Strategy, prices: panels.Prices, config: AccountingConfig) -> Rows:
+    """One strategy's rows."""
+    days = [np.datetime64(_trade_date(month, config)) for month in strategy.months]
+    when = np.searchsorted(prices.sessions, days).astype(np.int64)
+    targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
+    account = accounting.simulate(prices.returns, prices.traded, when, targets, config)
+    sessions = prices.sessions[when[0] :]
+    measured = metrics.measures(
+        account.daily_return,
+        targets,
+        account.turnover,
+        account.costs.sum(axis=1),
+        sessions.astype("datetime64[M]").astype(np.int64),
+        config.cash_rate,
+    )
+    first, last = prices.sessions[when[0] - 1].item(), sessions[-1].item()
+    return {
+        "executions": _executions(strategy, prices.tickers, account),
+        "wealth": _wealth(strategy.name, first, sessions, account),
+        "metrics": [
+            {"strategy": strategy.name, "name": name, "value": value if np.isfinite(value) else None}
+            | {"start_date": first, "end_date": last}
+            for name, value in measured.items()
+        ],
+    }
+
+
+def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account) -> list[dict[str, Any]]:
+    rows = []
+    for place, month in enumerate(strategy.months):
+        for column in np.flatnonzero(account.trades[place]):
+            trade, cost = float(account.trades[place, column]), float(account.costs[place, column])
+            row = {"rebalance_date": month.rebalance_date, "strategy": strategy.name, "ticker": tickers[column]}
+            rows.append(row | {"trade": trade, "cost": cost})
+    return rows
+
+
+def _wealth(name: str, first: date, sessions: np.ndarray, account: accounting.Account) -> list[dict[str, Any]]:
+    """A row a session, after one of wealth 1 on the session before the first trade."""
+    rows = [{"session": first, "strategy": name, "wealth": 1.0, "daily_return": 0.0, "drawdown": 0.0}]
+    drawdown = metrics.drawdowns(account.wealth)
+    for place, day in enumerate(sessions):
+        values = {"wealth": account.wealth[place], "daily_return": account.daily_return[place]}
+        rows.append({"session": day.item(), "strategy": name, "drawdown": drawdown[place], **values})
+    return rows

@@ -1,0 +1,153 @@
+"""What makes a cached answer still true: its inputs, the source of the mathematics, the libraries, the store.
+
+`keyed_by(stage, *modules)` is used on two levels. As a Prefect cache policy it makes the reuse of a whole
+chunk visible (`Cached`). Its method `key` names each single date's rows in the store, so that losing
+Prefect's records loses no work. Prefect's own policies see only a task's own lines: an edited formula would
+come back from the cache with the old number.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import CachePolicy
+from prefect.context import TaskRunContext
+from prefect.transactions import IsolationLevel
+
+from storage import tables
+from storage.keys import Produced, digest
+from storage.settings import Settings
+from storage.store import open_store
+from tasks.locks import FlockManager
+
+SCHEMA = 1  # raise it to make every stored answer stale
+_CONFIGS = "tasks.numerics.configs"  # holds values, which are in the keys, and no formula
+_CLOSED_OVER = ("tasks.numerics", "storage", "tasks.panels", "tasks.calendars")
+_RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
+_PRODUCED = f"{Produced.__module__}.{Produced.__qualname__}"
+
+# A task of a stage: returns `Produced`, recorded as JSON and not kept in memory.
+cached_task: Callable[..., Any] = partial(
+    task, persist_result=True, result_storage=_RESULTS, result_serializer="json", cache_result_in_memory=False
+)
+
+
+def source(module: str) -> str:
+    """Source text of a module, found without importing it."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"module {module} has no source file; name modules of this project")
+    return Path(spec.origin).read_text()
+
+
+def imports(module: str) -> set[str]:
+    """Modules of this project that `module` imports anywhere, inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(source(module))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in found if name.startswith(_CLOSED_OVER) and _is_module(name)}
+
+
+def _is_module(name: str) -> bool:
+    try:
+        spec = importlib.util.find_spec(name)
+    except ModuleNotFoundError:
+        return False
+    return spec is not None and spec.submodule_search_locations is None
+
+
+def closure(modules: tuple[str, ...]) -> tuple[str, ...]:
+    """The modules and everything they import, directly or not, that holds formulas or reads the store."""
+    reached, waiting = set(), list(modules)
+    while waiting:
+        module = waiting.pop()
+        if module not in reached and module != _CONFIGS:
+            reached.add(module)
+            waiting.extend(imports(module))
+    return tuple(sorted(reached))
+
+
+@lru_cache(maxsize=64)
+def fingerprint(stage: str, modules: tuple[str, ...]) -> dict[str, str]:
+    """Hash of each module's source text: the stage's own file, and the closure of the modules named."""
+    names = (stage, *closure(modules))
+    return {name: hashlib.sha256(source(name).encode()).hexdigest()[:16] for name in names}
+
+
+@lru_cache(maxsize=64)
+def versions(packages: tuple[str, ...]) -> dict[str, str]:
+    """Installed versions of the libraries that change numbers."""
+    return {package: importlib.metadata.version(package) for package in packages}
+
+
+@dataclass
+class StageKey(CachePolicy):
+    """The key of one stage's answers; see `keyed_by`."""
+
+    stage: str = ""
+    modules: tuple[str, ...] = ()
+    packages: tuple[str, ...] = ()
+
+    @property
+    def code(self) -> dict[str, str]:
+        """Hash of the source of each module that the answers depend on."""
+        return fingerprint(self.stage, self.modules)
+
+    def key(self, what: str, **inputs: Any) -> str:
+        """Key of one answer in the store: `what` it is, its inputs, the code and the libraries."""
+        return digest([SCHEMA, what, inputs, self.code, versions(self.packages)])
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str:
+        """Key of a chunk in Prefect's cache. The panel is left out: the moments' prefixes name what is read of it."""
+        named = {name: value for name, value in inputs.items() if name != "panel"}
+        key = self.key(f"{open_store().identity} {task_ctx.task.task_key}", **named)
+        forget_unless_ours(_RESULTS / key)
+        return key
+
+
+def keyed_by(stage: str, *modules: str, packages: tuple[str, ...] = ("numpy",)) -> StageKey:
+    """The cache policy of a stage whose answers depend on `modules` and on `packages`' versions.
+
+    The key holds the inputs, the source of the whole stage file and of `modules` with everything these import
+    inside the mathematics and the storage, and the versions. Equal requests wait for one another.
+    """
+    return StageKey(
+        stage=stage,
+        modules=modules,
+        packages=packages,
+        isolation_level=IsolationLevel.SERIALIZABLE,
+        lock_manager=FlockManager(),
+    )
+
+
+def forget_unless_ours(record: Path) -> None:
+    """Delete a Prefect record that is torn, not ours, or whose rows are gone, so that it counts as a miss.
+
+    A record names its own serializer and Prefect obeys it, so one that says pickle would run whatever it holds.
+    """
+    if record.exists() and not _is_ours(record):
+        record.unlink(missing_ok=True)
+
+
+def _is_ours(record: Path) -> bool:
+    try:
+        content = json.loads(record.read_text())
+        result = json.loads(content["result"])
+        ours = content["metadata"]["serializer"]["type"] == "json" and result["__class__"] == _PRODUCED
+        table, keys = result["data"]["table"], result["data"]["keys"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    return ours and tables.existing(open_store(), table, keys) == set(keys)

@@ -1,0 +1,200 @@
+"""Stage *decide*: the trades of a month, and its record in the ledger.
+
+Planned trades go from the holdings, drifted to the as-of date, to the new weights. The holdings are those that
+the scenario's decision of the month before left; where there is none the month starts from cash.
+"""
+
+import logging
+import platform
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage import ledger, snapshots, tables
+from storage.keys import Moment, PanelKey
+from storage.ledger import Decision
+from storage.schemas import CASH, TABLES
+from storage.store import Store, open_store
+from tasks import panels
+from tasks.caching import keyed_by
+from tasks.numerics import accounting
+from tasks.numerics.configs import AccountingConfig
+
+KEYED = keyed_by(__name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba"))
+ZERO = 1e-15  # of wealth: smaller trades are rounding
+log = logging.getLogger("prism.decide")
+
+
+@dataclass(frozen=True)
+class Month:
+    """What a month's decision is made of."""
+
+    moment: Moment
+    kind: str  # published or backfill
+    forecasts: str | None  # key
+    model: str | None  # key
+    weights: tuple[tuple[str, str], ...]  # strategy and key, sorted
+    accounting: AccountingConfig
+    made_of: dict[str, Any]  # parameters, code hashes and versions, for the record
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Keys of the weights."""
+        return tuple(key for _, key in self.weights)
+
+
+@dataclass(frozen=True)
+class _Holdings:
+    """Weights of the month before, and the universe they were chosen from."""
+
+    rebalance_date: date
+    keys: tuple[str, ...]
+    universe: str
+
+
+@task(cache_policy=NO_CACHE, task_run_name="decide from {months[0].moment.month}")
+def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[str]:
+    """Plan the trades of each month, in order, and append to the ledger what it does not hold yet.
+
+    Returns the months that got a new record.
+    """
+    store = open_store()
+    records = ledger.read(store, scenario)
+    decisions = _planned(store, panel, scenario, months, records)
+    known = {
+        entry.rebalance_date: entry.lineage for entry in records if not entry.advisory and entry.kind != "published"
+    }
+    unknown = [d for d in decisions if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
+    new: list[Decision] = []
+    for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
+        month = [entry for entry in records if entry.rebalance_date == decision.rebalance_date]
+        reason = _reason(store, panel, month[-1].record, decision.record) if month else None
+        settled = ledger.settled(replace(decision, content_hash=content), month, reason)
+        new += [settled] if settled else []
+    ledger.append(store, new)
+    for decision in new:
+        log.info(
+            "decided %s%s", f"{decision.rebalance_date:%Y-%m}", f" again: {decision.reason}" if decision.reason else ""
+        )
+    return [f"{decision.rebalance_date:%Y-%m}" for decision in new]
+
+
+def _planned(
+    store: Store, panel: PanelKey, scenario: str, months: Sequence[Month], records: list[Decision]
+) -> list[Decision]:
+    """The months' decisions, content hash and revision aside, with their trades written."""
+    standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
+    held = {day: _Holdings(day, entry.weights, entry.record["universe"]) for day, entry in standing.items()}
+    decisions, wanted = [], {}
+    for month in months:
+        before = _month_before(held, month.moment.rebalance_date)
+        key = _trades_key(store, panel, month, before)
+        wanted[key] = (month, before)
+        decisions.append(_decision(store, panel, scenario, month, before, key))
+        day = month.moment.rebalance_date
+        if day not in standing or standing[day].kind != "published":
+            held[day] = _Holdings(day, month.keys, panel.universe)
+    there = tables.existing(store, "trades", wanted)
+    rows = [row for key, plan in wanted.items() if key not in there for row in _trades(store, panel, key, *plan)]
+    if rows:
+        tables.put(store, "trades", pa.Table.from_pylist(rows, TABLES["trades"].schema))
+    return decisions
+
+
+def _month_before(held: dict[date, _Holdings], day: date) -> _Holdings | None:
+    """Holdings of the calendar month before `day`, if it was decided."""
+    wanted = (day.year, day.month - 1) if day.month > 1 else (day.year - 1, 12)
+    return next((entry for other, entry in held.items() if (other.year, other.month) == wanted), None)
+
+
+def _trades_key(store: Store, panel: PanelKey, month: Month, before: _Holdings | None) -> str:
+    """Key of the month's planned trades."""
+    seen = None
+    if before is not None:
+        seen = panels.prefix(store, replace(panel, universe=before.universe), month.moment.as_of)
+    held = before.keys if before else ()
+    return KEYED.key("trades", moment=month.moment, to=month.keys, held=held, seen=seen, config=month.accounting)
+
+
+def _decision(
+    store: Store, panel: PanelKey, scenario: str, month: Month, before: _Holdings | None, trades: str
+) -> Decision:
+    record = {
+        "snapshot": panel.snapshot,
+        "known_at": snapshots.load(store, panel.snapshot).known_at,
+        "universe": panel.universe,
+        "prefix": month.moment.prefix,
+        "model": month.model,
+        "holdings": list(before.keys) if before else [],
+        "left_out": panels.left_out(panels.load(store, panel), month.moment.as_of),
+        "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
+        **month.made_of,
+    }
+    dates = {"rebalance_date": month.moment.rebalance_date, "as_of": month.moment.as_of}
+    keys = {"forecasts": month.forecasts, "weights": month.keys, "trades": trades}
+    return Decision(scenario, **dates, kind=month.kind, **keys, record=record)
+
+
+def _processor() -> str:
+    """The processor's kind: results agree to the byte on one kind only."""
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _trades(store: Store, panel: PanelKey, key: str, month: Month, before: _Holdings | None) -> list[dict[str, Any]]:
+    """Rows of planned trades, by strategy and ticker, as fractions of wealth at the as-of date."""
+    targets = _weights(store, month.keys)
+    held = _drifted(store, panel, month, before) if before else {}
+    rows = []
+    for strategy in sorted(targets):
+        now, then = targets[strategy], held.get(strategy, {})
+        for ticker in sorted((now.keys() | then.keys()) - {CASH}):
+            trade = now.get(ticker, 0.0) - then.get(ticker, 0.0)
+            if abs(trade) > ZERO:
+                cost = month.accounting.cost * abs(trade)
+                row = {"key": key, "rebalance_date": month.moment.rebalance_date, "strategy": strategy}
+                rows.append(row | {"ticker": ticker, "trade": trade, "cost": cost})
+    return rows
+
+
+def _weights(store: Store, keys: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Weights by strategy and ticker."""
+    weights: dict[str, dict[str, float]] = {}
+    for row in tables.read(store, "weights", key=keys).to_pylist():
+        weights.setdefault(row["strategy"], {})[row["ticker"]] = row["weight"]
+    return weights
+
+
+def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> dict[str, dict[str, float]]:
+    """What the month before's weights have become at the as-of date, by strategy."""
+    prices = panels.prices_of(store, panel.snapshot, [before.universe])
+    begin, end = (
+        int(np.searchsorted(prices.sessions, np.datetime64(day), side="right"))
+        for day in (before.rebalance_date, month.moment.as_of)
+    )
+    after = {}
+    for strategy, held in _weights(store, before.keys).items():
+        start = np.array([held.get(ticker, 0.0) for ticker in prices.tickers])
+        drifted = accounting.drift(start, prices.returns[begin:end], month.accounting)
+        after[strategy] = dict(zip(prices.tickers, drifted.tolist(), strict=True))
+    return after
+
+
+def _reason(store: Store, panel: PanelKey, before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Why a month comes out differently from its last record: data, code, libraries, or the month before it."""
+    causes = []
+    if before["prefix"] != after["prefix"] or before["universe"] != after["universe"]:
+        causes.append(snapshots.difference(store, before["snapshot"], panel.snapshot))
+    changed = [name for name, value in after["code"].items() if before["code"].get(name) != value]
+    causes += [f"code: {', '.join(changed)}"] if changed else []
+    changed = [name for name, value in after["versions"].items() if before["versions"].get(name) != value]
+    causes += [f"libraries: {', '.join(changed)}"] if changed else []
+    return "; ".join(causes) or "the month before was decided differently"

@@ -1,0 +1,244 @@
+"""What one strategy's account is worth, session by session, after drift, interest, costs and trades.
+
+With h the holdings drifted to the close of a trade, cash beside them, W = sum h + cash, and target weights w*:
+
+    trade = w* W - h,    cost = c sum|trade|,    holdings after = w* (W - cost),    turnover = sum|trade| / (2 W)
+
+and cash takes the rest. In each session between, from the values at the close before it,
+
+    h <- h (1 + R),    cash <- cash (1 + rate / 252) - (short_rate / 252) sum max(-h, 0)
+
+with rate = cash_rate for positive cash and cash_rate + borrow_spread for negative cash.
+
+An asset without a bar on the session of a trade keeps its holding. Where these frozen assets hold no more than the
+target gives them, the others get their target weights and the money meant for the frozen ones waits in cash: no
+position is made larger than decided. Where they hold more, the others and cash are scaled to what is left, by
+(1 - frozen) / (1 - intended), and sold when nothing is left. The frozen part's share of the cost is taken from
+cash, on credit where there is none.
+
+A delisting is a return of minus the haircut on a session on which the asset is tradable. An account whose wealth
+falls to zero or below is closed: it stays at zero and trades no more.
+
+Source: Boyd et al., Multi-Period Trading via Convex Optimization, Foundations and Trends in Optimization 3(1), 2017,
+sections 2.1-2.5 (holdings, trades, costs of trading and holding, self-financing).
+"""
+# Shapes: S = sessions, n = assets, K = trades. Money is in units of the wealth the account opens with.
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+
+class Account(NamedTuple):
+    """The record of one account, from the session of its first trade on."""
+
+    wealth: FloatArray  # (S - when[0],) at each close, after the trades of that close
+    daily_return: FloatArray  # (S - when[0],) the first is minus the cost of the first purchase
+    trades: FloatArray  # (K, n) signed fractions of the wealth W just before the trade
+    costs: FloatArray  # (K, n) fractions of the same W
+    turnover: FloatArray  # (K,) half the sum of absolute trades
+    untraded: BoolArray  # (K, n) assets without a bar on the trade's session
+
+
+def simulate(
+    returns: FloatArray,
+    tradable: BoolArray,
+    when: IntArray,
+    targets: FloatArray,
+    config: AccountingConfig,
+) -> Account:
+    """The account that opens with wealth 1 in cash at the close of session when[0] and follows `targets`.
+
+    `returns` (S, n) simple returns as fractions, NaN where an asset is not held; `tradable` (S, n) whether it has a
+    bar; `when` (K,) increasing sessions of the trades' closes, lag already applied; `targets` (K, n) fractions of
+    wealth, cash the rest. Extending `returns` leaves earlier entries as they were, to the last bit.
+
+    Raises ValueError for shapes that do not fit, sessions out of order, a target that is no number, and an asset
+    that is held on a session on which it has no return.
+    """
+    _check(returns, tradable, when, targets)
+    _check_sessions(when, len(returns))
+    wealth, trades, cost = _run(
+        np.ascontiguousarray(returns, np.float64),
+        np.ascontiguousarray(tradable, np.bool_),
+        np.ascontiguousarray(when, np.int64),
+        np.ascontiguousarray(targets, np.float64),
+        config.cost,
+        *_rates(config),
+    )
+    _require_returns(wealth, returns, int(when[0]))
+    before = np.concatenate(([1.0], wealth[:-1]))
+    # A closed account has 0 / 0 here; its return is 0.
+    daily = np.divide(wealth - before, before, out=np.zeros_like(wealth), where=before > 0)
+    return Account(wealth, daily, trades, cost, _half_sums(trades), ~tradable[when])
+
+
+def drift(weights: FloatArray, returns: FloatArray, config: AccountingConfig) -> FloatArray:
+    """The fractions of wealth that `weights` become after t sessions without a trade: (n,), cash the rest.
+
+    `weights` (n,) fractions of wealth; `returns` (t, n) simple returns of the sessions after the weights' close.
+    Interest and short fees accrue as in `simulate`. Raises ValueError where a held asset has no return.
+    """
+    held = np.array(weights, np.float64)
+    wealth = _hold(held, 1.0 - held.sum(), np.ascontiguousarray(returns, np.float64), *_rates(config))
+    if np.isnan(wealth):
+        gaps = np.argwhere(np.isnan(returns) & (np.asarray(weights) != 0))
+        raise ValueError(f"no return for a held asset at (session, asset) {gaps[0].tolist()}; use 0 where it is halted")
+    return held / wealth if wealth > 0 else np.zeros_like(held)
+
+
+def _check(returns: FloatArray, tradable: BoolArray, when: IntArray, targets: FloatArray) -> None:
+    """Raise ValueError for shapes that do not fit and targets that are no numbers."""
+    if returns.shape != tradable.shape or targets.shape != (when.size, returns.shape[1]):
+        raise ValueError(
+            f"returns {returns.shape}, tradable {tradable.shape}, when {when.shape} and targets {targets.shape} do not "
+            "fit; they must be (S, n), (S, n), (K,) and (K, n)"
+        )
+    wrong = np.argwhere(~np.isfinite(targets))
+    if wrong.size:
+        raise ValueError(
+            f"target {wrong[0].tolist()} is {targets[tuple(wrong[0])]}; weights must be numbers: use 0 for none"
+        )
+
+
+def _check_sessions(when: IntArray, count: int) -> None:
+    """Raise ValueError where the trades are not at increasing sessions of the record."""
+    if not when.size or when[0] < 0 or when[-1] >= count or (np.diff(when) <= 0).any():
+        raise ValueError(f"when is {when.tolist()}; it must hold increasing sessions from 0 to {count - 1}")
+
+
+def _require_returns(wealth: FloatArray, returns: FloatArray, first: int) -> None:
+    """Raise ValueError where a missing return of a held asset made the wealth unknown."""
+    unknown = np.flatnonzero(np.isnan(wealth))
+    if unknown.size:
+        session = first + int(unknown[0])
+        assets = np.flatnonzero(np.isnan(returns[session])).tolist()
+        raise ValueError(
+            f"a held asset has no return on session {session}, one of {assets}; use 0 where an asset is halted"
+        )
+
+
+def _rates(config: AccountingConfig) -> tuple[float, float, float]:
+    """Rates a session: earned by positive cash, paid on negative cash, paid on short holdings."""
+    lent, borrowed = config.cash_rate, config.cash_rate + config.borrow_spread
+    return lent / TRADING_DAYS, borrowed / TRADING_DAYS, config.short_rate / TRADING_DAYS
+
+
+@njit(cache=True)
+def _half_sums(trades: FloatArray) -> FloatArray:
+    """Turnover of each trade, (K,), summed in the order of the assets."""
+    halves = np.zeros(trades.shape[0])
+    for k in range(trades.shape[0]):
+        for i in range(trades.shape[1]):
+            halves[k] += 0.5 * abs(trades[k, i])
+    return halves
+
+
+@njit(cache=True)
+def _accrue(
+    held: FloatArray, cash: float, returns: FloatArray, lent: float, borrowed: float, short: float
+) -> tuple[float, float]:
+    """One session without a trade: `held` (n,) moves in place; gives (cash, wealth), all zero once ruined."""
+    cash *= 1.0 + (lent if cash > 0 else borrowed)
+    for i in range(held.size):
+        if held[i] < 0:
+            cash += short * held[i]
+        # An asset not held may lack a return.
+        if held[i] != 0:
+            held[i] *= 1.0 + returns[i]
+    # In the order of the assets: a sum in blocks would change bits with the array's layout.
+    wealth = cash
+    for i in range(held.size):
+        wealth += held[i]
+    if wealth <= 0:
+        held[:] = 0.0
+        return 0.0, 0.0
+    return cash, wealth
+
+
+@njit(cache=True)
+def _hold(held: FloatArray, cash: float, returns: FloatArray, lent: float, borrowed: float, short: float) -> float:
+    """All sessions of `returns` (t, n) without a trade: `held` moves in place; gives the wealth."""
+    wealth = cash
+    for i in range(held.size):
+        wealth += held[i]
+    for t in range(returns.shape[0]):
+        cash, wealth = _accrue(held, cash, returns[t], lent, borrowed, short)
+    return wealth
+
+
+@njit(cache=True)
+def _scale(held: FloatArray, wealth: float, target: FloatArray, tradable: BoolArray) -> float:
+    """What the tradable part of the target is multiplied by: see the module on frozen assets."""
+    frozen, intended = 0.0, 0.0
+    for i in range(held.size):
+        if not tradable[i]:
+            frozen += held[i] / wealth
+            intended += target[i]
+    if frozen <= intended:
+        return 1.0
+    if frozen >= 1:
+        return 0.0
+    return (1.0 - frozen) / (1.0 - intended)
+
+
+@njit(cache=True)
+def _trade(
+    held: FloatArray,
+    wealth: float,
+    target: FloatArray,
+    tradable: BoolArray,
+    rate: float,
+    trades: FloatArray,
+    costs: FloatArray,
+) -> tuple[float, float]:
+    """One trade: `held` becomes the holdings after it; `trades` and `costs` (n,) are filled; gives (cash, wealth)."""
+    scale = _scale(held, wealth, target, tradable)
+    cost = 0.0
+    for i in range(held.size):
+        if tradable[i]:
+            trades[i] = scale * target[i] - held[i] / wealth
+            costs[i] = rate * abs(trades[i])
+            cost += costs[i]
+    after = wealth * (1.0 - cost)
+    cash = after
+    for i in range(held.size):
+        if tradable[i]:
+            held[i] = scale * target[i] * after
+        cash -= held[i]
+    return cash, after
+
+
+@njit(cache=True)
+def _run(
+    returns: FloatArray,
+    tradable: BoolArray,
+    when: IntArray,
+    targets: FloatArray,
+    rate: float,
+    lent: float,
+    borrowed: float,
+    short: float,
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The loop of `simulate`: wealth (S - when[0],), trades (K, n) and costs (K, n)."""
+    count, n = returns.shape
+    wealth = np.empty(count - when[0])
+    trades, costs = np.zeros(targets.shape), np.zeros(targets.shape)
+    held, cash, worth, k = np.zeros(n), 1.0, 1.0, 0
+    for t in range(when[0], count):
+        if t > when[0]:
+            cash, worth = _accrue(held, cash, returns[t], lent, borrowed, short)
+        if k < when.size and when[k] == t:
+            if worth > 0:
+                cash, worth = _trade(held, worth, targets[k], tradable[t], rate, trades[k], costs[k])
+            k += 1
+        wealth[t - when[0]] = worth
+    return wealth, trades, costs
