@@ -65,7 +65,7 @@ _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
-    "ingests": "SELECT run, dataset, ticker, outcome, rows, detail, at FROM raw.ingests",
+    "ingests": "SELECT run, dataset, ticker, outcome, rows, detail, created_at FROM raw.ingests",
 }
 VIEWS = tuple(sorted([*_BY_SCENARIO, *_BY_DATASET, *_WHOLE]))
 # Order of the rows that people see first.

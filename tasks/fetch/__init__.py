@@ -136,7 +136,7 @@ def _write_diary(store: Store, run: str, dataset: str, source: str, delivery: De
     """One row a ticker in `ingests`, and the refused rows in `quality`."""
     rows: list[dict[str, Any]] = [
         {"run": run, "dataset": dataset, "ticker": ticker, "outcome": "ok", "rows": int(count), "detail": source}
-        | {"at": now()}
+        | {"created_at": now()}
         for ticker, count in delivery.bars["ticker"].value_counts().sort_index().items()
     ]
     tables.append(store, "ingests", pa.Table.from_pylist(rows, TABLES["ingests"].schema))
