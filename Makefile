@@ -18,7 +18,7 @@ test: .venv/installed-dev
 test-all: test
 
 lint: .venv/installed-dev
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/pyright
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
 clean:
 	rm -rf .venv store .pytest_cache .ruff_cache .hypothesis

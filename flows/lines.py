@@ -62,10 +62,12 @@ def open_line(
     path: str | None = None,
     amend: str | None = None,
     dataset: str | None = None,
+    fetch: bool = True,
 ) -> Line:
     """Resolve the scenario, bring in the newest prices, and check that what was given agrees with it.
 
-    `dataset`: that of a new scenario; by default the sample's, or files of its own.
+    `dataset`: that of a new scenario; by default the sample's, or files of its own. Without `fetch` the prices
+    that are stored are taken as they are.
 
     Raises InputError, with nothing changed, where a decided scenario has other parameters.
     """
@@ -78,7 +80,7 @@ def open_line(
     own = "sample" if wanted.source == "sample" else f"files:{scenario}"
     dataset = terms[0].dataset if terms else dataset or own
     exchanges = {member.ticker: member.exchange for member in base.members} if base else {}
-    snapshot = ingest(wanted.source, dataset, path, exchanges)
+    snapshot = _snapshot(store, wanted.source, dataset, path, exchanges, fetch)
     if base is None:
         base = _all_tickers(store, snapshot, wanted.index)
         wanted = _labelled(store, wanted, base)
@@ -90,6 +92,10 @@ def open_line(
     return Line(scenario, segments, pending)
 
 
+def _snapshot(store: Store, source: str, dataset: str, path: str | None, exchanges: dict[str, str], fetch: bool) -> str:
+    return ingest(source, dataset, path, exchanges) if fetch else snapshots.newest(store, dataset).snapshot
+
+
 def _segment(terms: Terms, snapshot: str) -> Segment:
     return Segment(terms, forms.make(terms.parameters), PanelKey(snapshot, terms.universe))
 
@@ -99,7 +105,7 @@ def _universe(store: Store, wanted: Parameters, terms: list[Terms]) -> Universe 
     label = wanted.universe or _OWN_DEFAULT.get(wanted.source, "")
     if not label and terms:
         label = terms[-1].parameters["universe"]
-    name, _, identity = label.partition("@")
+    _, _, identity = label.partition("@")
     if identity and not Path(label).exists():
         return universe.load(store, blobs.find(store, identity))
     return universe.read(label) if label else None

@@ -5,7 +5,9 @@ places (`as_of`, `months`, `path`, the store) are arguments of the flows instead
 """
 
 import difflib
-from typing import Any, Literal, get_args
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -29,6 +31,7 @@ Strategy = Literal["return_drawdown", "ogd_long_window", "ogd_conservative", "eq
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 BASELINES = ("equal_weight", "index")
 Values = dict[str, Any]
+_SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 class Parameters(BaseModel):
@@ -135,3 +138,26 @@ def nested(name: str, value: Any) -> Values:
     """`{"a": {"b": value}}` from the dotted name `a.b`."""
     first, _, rest = name.partition(".")
     return {first: nested(rest, value) if rest else value}
+
+
+def described() -> list[dict[str, Any]]:
+    """Every parameter by dotted name: default, range or choices, help."""
+    rows, defaults = [], Parameters()
+    for name, entry in Parameters.model_fields.items():
+        value = getattr(defaults, name)
+        if is_dataclass(value):
+            hints = get_type_hints(type(value))
+            rows += [
+                _described(f"{name}.{f.name}", getattr(value, f.name), hints[f.name], f.metadata) for f in fields(value)
+            ]
+        else:
+            rows.append(_described(name, value, entry.annotation, {"description": entry.description}))
+    return rows
+
+
+def _described(name: str, default: Any, hint: Any, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    choices = [str(choice) for choice in get_args(hint) if choice is not ...] if get_origin(hint) is Literal else []
+    limits = [f"{sign} {metadata[limit]}" for limit, sign in _SIGNS.items() if limit in metadata]
+    return {"name": name, "default": default, "range": " | ".join(choices) or ", ".join(limits)} | {
+        "help": metadata["description"]
+    }

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -103,7 +104,7 @@ def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: M
 def _successors(line: Line, wanted: Sequence[Moment], decided: dict[date, Any]) -> list[Moment]:
     """Decided months that follow one of the months wanted that is not decided yet."""
     months = list(planning.possible(line))
-    after = {first: second for first, second in zip(months, months[1:], strict=False)}
+    after = dict(pairwise(months))
     follow = [after[moment] for moment in wanted if moment in after and moment.rebalance_date not in decided]
     return [moment for moment in follow if moment.rebalance_date in decided and moment not in wanted]
 
@@ -161,8 +162,6 @@ def _return_drawdown(plan: Plan, block: tuple[MonthPlan, ...]) -> Any:
 
 def _for_ledger(month: MonthPlan, plan: Plan, publish: Moment | None) -> decide.Month:
     """A month as the ledger takes it, with all that it was made of."""
-    code = {name: value for stage in _STAGES for name, value in stage.code.items()}
-    used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
     return decide.Month(
         moment=month.moment,
         kind="published" if month.moment == publish else "backfill",
@@ -170,8 +169,15 @@ def _for_ledger(month: MonthPlan, plan: Plan, publish: Moment | None) -> decide.
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,
-        made_of={"parameters": plan.segment.parameters.values(), "code": code, "versions": used},
+        made_of=made_of(plan),
     )
+
+
+def made_of(plan: Plan) -> dict[str, Any]:
+    """Parameters, source hashes and library versions behind a plan's months."""
+    code = {name: value for stage in _STAGES for name, value in stage.code.items()}
+    used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
+    return {"parameters": plan.segment.parameters.values(), "code": code, "versions": used}
 
 
 def account(line: Line, diary: Diary) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
     for name, sql in _BY_SCENARIO.items():
         connection.execute(f"CREATE VIEW all_{name} AS {sql} {_ordered(name)}")
         connection.execute(
-            f"CREATE VIEW {name} AS SELECT * EXCLUDE (scenario) FROM all_{name} WHERE scenario = {wanted} {_ordered(name)}"
+            f"CREATE VIEW {name} AS SELECT * EXCLUDE (scenario) FROM all_{name} "
+            f"WHERE scenario = {wanted} {_ordered(name)}"
         )
     for name, sql in _BY_DATASET.items():
         connection.execute(f"CREATE VIEW all_{name} AS {sql}")

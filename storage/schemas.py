@@ -45,7 +45,15 @@ TABLES = {
         ("dataset", "known_at"),
     ),
     "ingests": Table(
-        {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "outcome": TEXT, "rows": COUNT, "detail": TEXT, "created_at": TIME},
+        {
+            "run": TEXT,
+            "dataset": TEXT,
+            "ticker": TEXT,
+            "outcome": TEXT,
+            "rows": COUNT,
+            "detail": TEXT,
+            "created_at": TIME,
+        },
         ("run", "dataset", "ticker"),
     ),
     "quality": Table(

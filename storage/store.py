@@ -60,6 +60,7 @@ def open_store(root: Path | None = None) -> Store:
     Raises:
         InputError: the folder is of an unknown format, or not a folder of the local file system.
         StoreError: it cannot be made or read.
+
     """
     root = Settings().store if root is None else root
     if "://" in str(root) or str(root).startswith("s3:"):

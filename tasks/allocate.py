@@ -31,6 +31,7 @@ RETURN_DRAWDOWN = keyed_by(
 )
 ONLINE = keyed_by(__name__, "tasks.numerics.online", "tasks.panels", packages=("numpy", "numba"))
 FIXED = keyed_by(__name__, "tasks.panels", packages=("numpy",))
+ZERO = 1e-12  # of wealth: smaller weights are rounding
 NO_FORECAST = "no forecast yet: too few sessions to train on"
 log = logging.getLogger("prism.allocate")
 
@@ -254,7 +255,7 @@ def _keep(store: Store, found: list[_Allocation]) -> None:
         {"key": a.key, "as_of": a.moment.as_of, "strategy": a.strategy, "ticker": ticker, "weight": weight}
         for a in found
         for ticker, weight in a.weights.items()
-        if weight
+        if abs(weight) > ZERO
     ]
     said = [
         {"key": a.key, "as_of": a.moment.as_of, "strategy": a.strategy, "diagnostics": to_json(a.diagnostics)}

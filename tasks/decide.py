@@ -75,7 +75,7 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[st
     new: list[Decision] = []
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
         month = [entry for entry in records if entry.rebalance_date == decision.rebalance_date]
-        reason = _reason(store, panel, month[-1].record, decision.record) if month else None
+        reason = why_changed(store, panel, month[-1].record, decision.record) if month else None
         settled = ledger.settled(replace(decision, content_hash=content), month, reason)
         new += [settled] if settled else []
     ledger.append(store, new)
@@ -188,7 +188,7 @@ def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> 
     return after
 
 
-def _reason(store: Store, panel: PanelKey, before: dict[str, Any], after: dict[str, Any]) -> str:
+def why_changed(store: Store, panel: PanelKey, before: dict[str, Any], after: dict[str, Any]) -> str:
     """Why a month comes out differently from its last record: data, code, libraries, or the month before it."""
     causes = []
     if before["prefix"] != after["prefix"] or before["universe"] != after["universe"]:

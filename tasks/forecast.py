@@ -8,7 +8,7 @@ module and must not load torch.
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -44,11 +44,11 @@ log = logging.getLogger("prism.forecast")
 class Forecaster:
     """All configs that a forecast depends on."""
 
-    features: FeatureConfig = FeatureConfig()
-    network: VLSTMConfig = VLSTMConfig()
-    loss: LossConfig = LossConfig()
-    training: TrainingConfig = TrainingConfig()
-    forecast: ForecastConfig = ForecastConfig()
+    features: FeatureConfig = field(default_factory=FeatureConfig)
+    network: VLSTMConfig = field(default_factory=VLSTMConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    forecast: ForecastConfig = field(default_factory=ForecastConfig)
 
 
 @dataclass(frozen=True)
@@ -86,20 +86,20 @@ def _sessions_with_labels(panel: panels.Panel, moment: Moment, config: FeatureCo
 
 def trained_key(features_key: str, forecaster: Forecaster) -> str:
     """Key of the model trained on all that `features_key`, the training date's features, names."""
-    return KEYED.key("train", features=features_key, **_of_model(forecaster))
+    return KEYED.key("train", seen=features_key, **_of_model(forecaster))
 
 
 def month_keys(moment: Moment, features_key: str, trained: tuple[str, str] | None, forecaster: Forecaster) -> Month:
     """The month's keys. `trained`: the block's trained model, and the features key of the date it was trained at."""
     if forecaster.forecast.forecaster == "ewma":
-        key = KEYED.key("ewma", features=features_key, config=forecaster.features, forecast=forecaster.forecast)
+        key = KEYED.key("ewma", seen=features_key, config=forecaster.features, forecast=forecaster.forecast)
         return Month(moment, features_key, None, None, key)
     assert trained is not None, "a network's forecast needs a trained model"
     parent, trained_on = trained
     model = parent
     if features_key != trained_on and forecaster.training.refresh_epochs:
-        model = KEYED.key("refresh", parent=parent, features=features_key, **_of_model(forecaster))
-    key = KEYED.key("forecast", model=model, features=features_key, forecast=forecaster.forecast)
+        model = KEYED.key("refresh", parent=parent, seen=features_key, **_of_model(forecaster))
+    key = KEYED.key("forecast", model=model, seen=features_key, forecast=forecaster.forecast)
     return Month(moment, features_key, parent, model, key)
 
 
@@ -154,7 +154,7 @@ def _history(store: Store, panel: PanelKey, history: tuple[str, ...], moment: Mo
 def _cut(names: tuple[str, ...], rows: pd.DataFrame, panel: panels.Panel, moment: Moment) -> History:
     """What is known at the as-of date, each asset's own sessions to the left."""
     rows = rows[rows["session"] <= pd.Timestamp(moment.as_of)]
-    assets = {ticker: part for ticker, part in rows.groupby("ticker", sort=False)}
+    assets = dict(list(rows.groupby("ticker", sort=False)))
     width = max(len(part) for part in assets.values())
     shape = (len(panel.universe.assets), width)
     known = History(
@@ -217,7 +217,8 @@ def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaste
     """The month's model: the block's own, or that one refreshed with what is known at the month."""
     from tasks.numerics import training
 
-    assert month.model is not None and month.trained is not None
+    assert month.model is not None
+    assert month.trained is not None
     if tables.existing(store, "models", [month.model]):
         return _model(store, month.model)
     started, stamp = time.monotonic(), month.moment.as_of.toordinal()

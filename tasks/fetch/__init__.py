@@ -40,6 +40,7 @@ class Delivery:
     bars: pd.DataFrame
     refused: pd.DataFrame
     notes: tuple[str, ...]
+    layout: str
 
 
 @task(cache_policy=NO_CACHE, task_run_name="ingest {dataset}")
@@ -85,7 +86,26 @@ def read(source: str, path: str | None, exchanges: dict[str, str]) -> Delivery:
     parsed = _sample() if source == "sample" else read_prices(Path(path or "").expanduser())
     frame, off = _on_sessions(parsed.bars.assign(basis=parsed.basis, source=source), exchanges)
     refused = pd.concat([part for part in (parsed.refused, off) if len(part)] or [parsed.refused], ignore_index=True)
-    return Delivery(frame, refused, parsed.notes)
+    return Delivery(frame, refused, parsed.notes, parsed.layout)
+
+
+def preview(source: str, path: str | None) -> dict[str, Any]:
+    """What a source would bring, for a person to look at before anything is stored."""
+    if source == "files" and path is None:
+        raise InputError("--source files needs --path, a Parquet or CSV file or a folder of them")
+    found = read(source, path, {})
+    tickers = []
+    for ticker, rows in found.bars.groupby("ticker", sort=True):
+        first, last = rows["session"].min().date(), rows["session"].max().date()
+        gaps = len(calendars.sessions(DEFAULT_EXCHANGE, first, last)) - len(rows)
+        tickers.append({"ticker": ticker, "bars": len(rows), "first": first, "last": last, "gaps": gaps})
+    refused = found.refused.astype(object).where(found.refused.notna(), None).to_dict("records")
+    for row in refused:
+        row["session"] = row["session"].date() if row["session"] is not None else None
+    return {"layout": found.layout, "basis": found.bars["basis"].iloc[0], "notes": list(found.notes)} | {
+        "tickers": tickers,
+        "refused": refused,
+    }
 
 
 def _sample() -> Parsed:

@@ -1,0 +1,310 @@
+"""`prism ...`: the flows for a terminal, and the views of the store.
+
+Results go to standard output, progress and errors to standard error. Exit code 0: done; 1: failed; 2: what was
+asked for cannot be done as asked, with a sentence that names the value, the rule and the next step.
+"""
+
+import json
+import logging
+import os
+import re
+import sys
+import tomllib
+import webbrowser
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from flows import display
+from flows import parameters as forms
+from flows.parameters import Parameters
+from storage import catalog
+from storage.errors import InputError, NoDataError, PrismError
+from storage.store import open_store
+
+app = typer.Typer(
+    help="Which weights do I hold next month, and what do I trade?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+
+StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store (default ./store).")]
+ScenarioOption = Annotated[str, typer.Option("--scenario", help="Named line of results.")]
+Source = Annotated[str | None, typer.Option(help="sample, or files with --path.")]
+PathOption = Annotated[Path | None, typer.Option("--path", help="Parquet or CSV file of prices, or a folder of them.")]
+UniverseOption = Annotated[str | None, typer.Option("--universe", help="sample20, prism109, or a CSV file.")]
+Index = Annotated[str | None, typer.Option(help="Ticker of the index.")]
+ParamsFile = Annotated[Path | None, typer.Option("--params", help="TOML or JSON file of parameters.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter: return_drawdown.alpha=0.7 (repeatable).")]
+Amend = Annotated[str | None, typer.Option(help="Change the months after the newest decided one, for this reason.")]
+MonthOption = Annotated[str | None, typer.Option("--month", help="Month of the rebalance date (default: the newest).")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
+Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
+
+
+def main() -> None:
+    """Run a command; every error that PRISM raises on purpose is one sentence."""
+    os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Prefect's tracebacks; PRISM's own lines stay
+    handler = RichHandler(console=errors, show_path=False, show_level=False, log_time_format="[%X]", markup=False)
+    logging.getLogger("prism").addHandler(handler)
+    logging.getLogger("prism").setLevel(logging.INFO)
+    try:
+        app(standalone_mode=True)
+    except PrismError as error:
+        errors.print(f"prism: {error}", markup=False)
+        sys.exit(2 if isinstance(error, (InputError, NoDataError)) else 1)
+    except KeyboardInterrupt:
+        errors.print("prism: stopped; run the same command again and it goes on")
+        sys.exit(1)
+
+
+def _place(store: Path | None) -> None:
+    """Settings come from the environment, here and in every worker."""
+    if store is not None:
+        os.environ["PRISM_STORE"] = str(store)
+
+
+def _given(
+    source: str | None, universe: str | None, index: str | None, params: Path | None, assignments: list[str] | None
+) -> dict[str, Any]:
+    """The parameters given on the command line, nested."""
+    values = _read_params(params) if params else {}
+    named = {"source": source, "universe": universe, "index": index}
+    values = forms.merged(values, {name: value for name, value in named.items() if value is not None})
+    for assignment in assignments or []:
+        name, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment!r} has no '='; write --set return_drawdown.alpha=0.7")
+        values = forms.merged(values, forms.nested(name.strip(), _value(text.strip())))
+    return values
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _read_params(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text()
+        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(f"parameter file {path} cannot be read ({error}); write it in TOML or JSON") from error
+
+
+def _parameters(scenario: str, given: dict[str, Any]) -> Parameters | None:
+    """The scenario's own parameters with those given; None where none are given."""
+    from flows import lines
+
+    if not given:
+        return None
+    return forms.make(forms.merged(lines.own_parameters(open_store(), scenario).values(), given))
+
+
+def _day(text: str | None, option: str) -> date | None:
+    try:
+        return None if text is None else date.fromisoformat(text)
+    except ValueError as error:
+        raise InputError(f"{option} {text!r} is no date; write it as 2019-12-31") from error
+
+
+def _month(text: str | None, option: str) -> str | None:
+    if text is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
+        raise InputError(f"{option} {text!r} is no month; write it as 2019-12")
+    return text
+
+
+@app.command()
+def run(
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    as_of: Annotated[str | None, typer.Option(help="Decide with what was known up to this date.")] = None,
+    months: Annotated[int, typer.Option(min=1, help="Also fill the months missing among the last N.")] = 36,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    amend: Amend = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Decide the newest month: weights, trades, backtest and report."""
+    _place(store)
+    day = _day(as_of, "--as-of")
+    parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
+    from flows.monthly import monthly_rebalance
+
+    result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend)
+    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+
+
+@app.command()
+def backfill(
+    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
+    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    amend: Amend = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Decide past months; stop it, run it again, it goes on."""
+    _place(store)
+    _month(start, "--start"), _month(end, "--end")
+    parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
+    from flows.backfill import backfill as flow
+
+    result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
+    display.outcome(open_store(), scenario, result, end, as_json)
+
+
+@app.command()
+def ingest(
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what is understood and what is refused; store nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring prices into the store, or look at what would be."""
+    _place(store)
+    given = _given(source, universe, index, params, assignments)
+    if dry_run:
+        display.delivery(forms.make(given), path, as_json)
+        return
+    from flows.ingest import ingest_prices
+
+    display.say(ingest_prices(scenario, _parameters(scenario, given), str(path) if path else None), as_json)
+
+
+@app.command()
+def plan(
+    start: Annotated[str | None, typer.Option(help="First month (default: the last 36).")] = None,
+    end: Annotated[str | None, typer.Option(help="Last month.")] = None,
+    months: Annotated[int, typer.Option(min=1, help="Months to look at, without --start.")] = 36,
+    source: Source = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """What would be computed, why, and how long it takes; runs nothing."""
+    _place(store)
+    from flows.outlook import outlook
+
+    span = (_month(start, "--start") if start else None, _month(end, "--end") if end else None)
+    parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
+    display.plan(outlook(scenario, parameters, *span, months), as_json)
+
+
+@app.command()
+def weights(
+    month: MonthOption = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Weights of every strategy for a month."""
+    _place(store)
+    display.weights(open_store(), scenario, _month(month, "--month"), as_json, as_csv)
+
+
+@app.command()
+def trades(
+    month: MonthOption = None,
+    holdings: Annotated[
+        Path | None, typer.Option(help="CSV of what you hold: ticker, shares; $CASH in currency.")
+    ] = None,
+    capital: Annotated[float | None, typer.Option(help="Value of the whole account (default: the holdings').")] = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Planned trades of a month; with --holdings or --capital the orders in shares."""
+    _place(store)
+    wanted = _month(month, "--month")
+    if holdings is None and capital is None:
+        display.trades(open_store(), scenario, wanted, as_json, as_csv)
+    else:
+        display.orders(open_store(), scenario, wanted, holdings, capital, as_json, as_csv)
+
+
+@app.command()
+def metrics(
+    scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
+) -> None:
+    """Measures of the backtest, strategy by strategy."""
+    _place(store)
+    display.metrics(open_store(), scenario, as_json, as_csv)
+
+
+@app.command()
+def forecasts(
+    month: MonthOption = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Mean and volatility forecast for each asset."""
+    _place(store)
+    display.forecasts(open_store(), scenario, _month(month, "--month"), as_json, as_csv)
+
+
+@app.command()
+def report(
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of what is decided, one self-contained HTML file."""
+    _place(store)
+    place = open_store()
+    decision = display.newest(place, scenario, None)
+    from tasks.report import write_report
+
+    path = write_report.fn(scenario, display.published(place, scenario, decision["rebalance_date"]))
+    display.say({"report": path}, as_json)
+    if open_it:
+        webbrowser.open(Path(path).as_uri())
+
+
+@app.command()
+def query(
+    sql: str, scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
+) -> None:
+    """SQL over the store, read-only."""
+    _place(store)
+    display.show(catalog.query(open_store(), scenario, sql).to_pylist(), as_json, as_csv)
+
+
+@app.command()
+def params(as_json: Json = False) -> None:
+    """Every parameter: default, range, help."""
+    display.params(as_json)

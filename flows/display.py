@@ -1,0 +1,333 @@
+"""What the terminal shows: tables for people, one JSON document or CSV for programs."""
+
+import csv
+import json
+import sys
+from collections.abc import Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows import parameters as forms
+from flows.outlook import Outlook
+from flows.parameters import STRATEGIES, Parameters
+from storage import catalog, ledger, scenarios
+from storage.errors import NoDataError
+from storage.store import Store
+from tasks.orders import in_shares, read_holdings
+
+Rows = list[dict[str, Any]]
+_MEASURES = {
+    "cumulative_return": "%", "annual_return": "%", "annual_volatility": "%", "sharpe": "", "sortino": "",
+    "max_drawdown": "%", "cvar_95": "%", "turnover": "", "costs": "%", "effective_positions": "",
+}  # fmt: skip
+
+
+def show(rows: Rows, as_json: bool, as_csv: bool, title: str = "") -> None:
+    """Rows as one JSON document, as CSV, or as a table."""
+    if as_json:
+        document(rows)
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerows([list(rows[0]) if rows else [], *(row.values() for row in rows)])
+    else:
+        table([list(row.values()) for row in rows], list(rows[0]) if rows else [], title)
+
+
+def document(content: Any) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(content, indent=2, default=_plain, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str = "") -> None:
+    """A table, numbers to the right; as wide as it needs to be where the output is no terminal."""
+    if title:
+        say_line(f"{title}\n")
+    made = Table(header_style="bold", box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        numeric = all(isinstance(row[place], (int, float)) or _looks_numeric(row[place]) for row in rows)
+        made.add_column(column, justify="right" if numeric else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*("" if value is None else _text(value) for value in row))
+    width = None if sys.stdout.isatty() else 240
+    Console(width=width, highlight=False, markup=False).print(made)
+
+
+def _looks_numeric(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and value.strip("+-% ").replace(".", "").replace(",", "").isdigit())
+
+
+def _text(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def select(store: Store, scenario: str, sql: str, *values: Any) -> Rows:
+    """Rows of a fixed query over a scenario's views, its values as parameters."""
+    with catalog.connect(store, scenario) as connection:
+        return connection.sql(sql, params=list(values)).to_arrow_table().to_pylist()
+
+
+def newest(store: Store, scenario: str, month: str | None) -> dict[str, Any]:
+    """The decision of a month, or the newest one; raises NoDataError where there is none."""
+    rows = select(
+        store,
+        scenario,
+        "SELECT * FROM decisions WHERE ? IS NULL OR strftime(rebalance_date, '%Y-%m') = ? ORDER BY rebalance_date",
+        month,
+        month,
+    )
+    if not rows:
+        when = f"month {month}" if month else "any month"
+        raise NoDataError(f"scenario {scenario} has not decided {when}; run `prism run` or `prism backfill` first")
+    return rows[-1]
+
+
+def published(store: Store, scenario: str, day: date) -> str:
+    """The published strategy of the month."""
+    return str(scenarios.at(scenarios.read(store, scenario), day).parameters["publish"])
+
+
+def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
+    """Weights of every strategy for a month, the published one first."""
+    decision = newest(store, scenario, month)
+    rows = select(
+        store,
+        scenario,
+        "SELECT as_of, rebalance_date, strategy, ticker, weight FROM weights WHERE rebalance_date = ? "
+        "ORDER BY strategy, ticker",
+        decision["rebalance_date"],
+    )
+    first = published(store, scenario, decision["rebalance_date"])
+    if as_json:
+        document(_weights_document(store, scenario, decision, rows, first))
+    elif as_csv:
+        show(rows, False, True)
+    else:
+        _weights_table(rows, first, f"Weights for {decision['rebalance_date']:%Y-%m}, known at {decision['as_of']}")
+
+
+def _weights_document(store: Store, scenario: str, decision: dict[str, Any], rows: Rows, first: str) -> dict[str, Any]:
+    said = select(
+        store,
+        scenario,
+        "SELECT a.strategy, a.diagnostics FROM (SELECT unnest(weights) AS key FROM decisions WHERE rebalance_date = ?) "
+        "JOIN raw.allocations a USING (key)",
+        decision["rebalance_date"],
+    )
+    strategies: dict[str, Any] = {}
+    for row in sorted(said, key=lambda row: _rank(row["strategy"], first)):
+        held = {entry["ticker"]: entry["weight"] for entry in rows if entry["strategy"] == row["strategy"]}
+        strategies[row["strategy"]] = {"weights": held, **json.loads(row["diagnostics"])}
+    return {
+        "scenario": scenario,
+        "as_of": decision["as_of"],
+        "rebalance_date": decision["rebalance_date"],
+        "published": first,
+        "strategies": strategies,
+    }
+
+
+def _rank(strategy: str, first: str) -> tuple[bool, int]:
+    return strategy != first, list(STRATEGIES).index(strategy) if strategy in STRATEGIES else len(STRATEGIES)
+
+
+def _weights_table(rows: Rows, first: str, title: str) -> None:
+    names = sorted({row["strategy"] for row in rows}, key=lambda name: _rank(name, first))
+    held = {(row["ticker"], row["strategy"]): row["weight"] for row in rows}
+    tickers = sorted({row["ticker"] for row in rows}, key=lambda ticker: (-held.get((ticker, first), 0), ticker))
+    body = [[t, *(f"{100 * held[t, n]:.2f} %" if (t, n) in held else None for n in names)] for t in tickers]
+    table(body, ["ticker", *names], title)
+
+
+def trades(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
+    """Planned trades of a month, those of the published strategy first."""
+    decision = newest(store, scenario, month)
+    rows = select(
+        store,
+        scenario,
+        "SELECT rebalance_date, strategy, ticker, trade, cost FROM trades WHERE rebalance_date = ? ORDER BY ticker",
+        decision["rebalance_date"],
+    )
+    first = published(store, scenario, decision["rebalance_date"])
+    rows.sort(key=lambda row: (_rank(row["strategy"], first), row["ticker"]))
+    if as_json or as_csv:
+        show(rows, as_json, as_csv)
+        return
+    mine = sorted((row for row in rows if row["strategy"] == first), key=lambda row: row["trade"])
+    body = [[row["ticker"], f"{100 * row['trade']:+.2f} %", f"{1e4 * row['cost']:.2f}"] for row in mine]
+    table(
+        body, ["ticker", "trade", "cost (bp)"], f"Trades of {first} on {decision['rebalance_date']}, as parts of wealth"
+    )
+    turnover = sum(abs(row["trade"]) for row in mine) / 2
+    say_line(f"turnover {100 * turnover:.1f} %; other strategies: prism trades --csv")
+
+
+def orders(
+    store: Store,
+    scenario: str,
+    month: str | None,
+    holdings: Path | None,
+    capital: float | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    """Orders in shares, from what a person holds to the published weights of a month."""
+    day = newest(store, scenario, month)["rebalance_date"]
+    decision = ledger.current(store, scenario)[day]
+    first = published(store, scenario, day)
+    sql = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND strategy = ?"
+    wanted = {row["ticker"]: row["weight"] for row in select(store, scenario, sql, day, first)}
+    cost = decision.record["parameters"]["accounting"]["cost"]
+    sheet = in_shares(store, decision, wanted, read_holdings(holdings) if holdings else {}, capital, cost)
+    columns = ("ticker", "price", "held", "target", "order", "cost")
+    numbers = (sheet.price, sheet.held, sheet.orders.target, sheet.orders.order, sheet.orders.cost)
+    lists = [sheet.tickers, *(values.tolist() for values in numbers)]
+    rows = [dict(zip(columns, entry, strict=True)) for entry in zip(*lists, strict=True)]
+    if as_json:
+        document(
+            {"scenario": scenario, "rebalance_date": day, "strategy": first, "orders": rows, "cash": sheet.orders.cash}
+        )
+    elif as_csv:
+        show(rows, False, True)
+    else:
+        body = [[r["ticker"], *(f"{r[name]:,.2f}".removesuffix(".00") for name in columns[1:])] for r in rows]
+        table(body, columns, f"Orders to {first}, {day:%Y-%m}, in shares at the closes of {decision.as_of}")
+        say_line(f"cash left: {sheet.orders.cash:,.2f}")
+
+
+def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
+    """Measures of the backtest, by strategy, the published one first."""
+    rows = select(store, scenario, "SELECT strategy, name, value, start_date, end_date FROM metrics")
+    if not rows:
+        raise NoDataError(f"scenario {scenario} has no backtest yet: no decided month has traded in the data so far")
+    if as_csv:
+        show(rows, False, True)
+        return
+    span = {"start": min(row["start_date"] for row in rows), "end": max(row["end_date"] for row in rows)}
+    values: dict[str, dict[str, float]] = {}
+    first = published(store, scenario, newest(store, scenario, None)["rebalance_date"])
+    for row in sorted(rows, key=lambda row: _rank(row["strategy"], first)):
+        values.setdefault(row["strategy"], {})[row["name"]] = row["value"]
+    if as_json:
+        document({"scenario": scenario, **span, "strategies": values})
+        return
+    body = [[name, *(_measure(found.get(name), unit) for found in values.values())] for name, unit in _MEASURES.items()]
+    table(body, ["", *values], f"Backtest, out of sample and after costs, {span['start']} to {span['end']}")
+
+
+def _measure(value: float | None, unit: str) -> str | None:
+    if value is None:
+        return None
+    return f"{100 * value:.1f} %" if unit else f"{value:.2f}"
+
+
+def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
+    """Mean and variance forecast for the sessions after a month's as-of date."""
+    as_of = newest(store, scenario, month)["as_of"]
+    sql = "SELECT as_of, ticker, mean, variance, baseline_variance, model FROM forecasts WHERE as_of = ?"
+    rows = select(store, scenario, f"{sql} ORDER BY ticker", as_of)
+    if as_json or as_csv:
+        show(rows, as_json, as_csv)
+        return
+    body = [
+        [row["ticker"], f"{100 * row['mean']:.2f} %"]
+        + [f"{100 * row[name] ** 0.5:.2f} %" for name in ("variance", "baseline_variance")]
+        for row in rows
+    ]
+    table(body, ["ticker", "mean", "volatility", "EWMA volatility"], f"Next 21 sessions, as forecast on {as_of}")
+
+
+def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_json: bool) -> None:
+    """What a run ends with: weights, trades, backtest, and where the report is."""
+    if as_json:
+        document(result)
+        return
+    weights(store, scenario, month, False, False)
+    say_line("")
+    trades(store, scenario, month, False, False)
+    say_line("")
+    try:
+        metrics(store, scenario, False, False)
+    except NoDataError as error:
+        say_line(str(error))
+    say_line(f"\n{len(result['decided'])} months newly decided; report: {result['report']}")
+
+
+def plan(outlook: Outlook, as_json: bool) -> None:
+    """What would be computed, and why."""
+    if as_json:
+        document({"stages": outlook.stages, "months": outlook.months})
+        return
+    body = [[row["stage"], row["missing"], _duration(row["missing"], row["seconds"])] for row in outlook.stages]
+    table(body, ["stage", "to compute", "takes"], "Answers that the store lacks")
+    by_reason: dict[str, list[str]] = {}
+    for row in outlook.months:
+        by_reason.setdefault(row["why"], []).append(row["month"])
+    for reason, months in by_reason.items():
+        say_line(f"{len(months)} months ({months[0]} to {months[-1]}): {reason}")
+    if not outlook.months:
+        say_line("every month is decided and up to date")
+
+
+def _duration(missing: int, seconds: float | None) -> str:
+    if not missing:
+        return "-"
+    return "never timed here" if seconds is None else f"about {seconds:.0f} s"
+
+
+def params(as_json: bool) -> None:
+    """Every parameter: name, default, range, help."""
+    rows = forms.described()
+    if as_json:
+        document(rows)
+        return
+    table(
+        [[row["name"], str(row["default"]), row["range"], row["help"]] for row in rows],
+        ["name", "default", "range", "help"],
+    )
+
+
+def delivery(parameters: Parameters, path: Path | None, as_json: bool) -> None:
+    """What a source would bring: tickers, ranges, gaps, and the rows refused with the reason."""
+    from tasks.fetch import preview
+
+    found = preview(parameters.source, str(path) if path else None)
+    if as_json:
+        document(found)
+        return
+    for note in found["notes"]:
+        say_line(note)
+    columns = ["ticker", "bars", "first", "last", "gaps"]
+    table(
+        [[row[name] for name in columns] for row in found["tickers"]],
+        columns,
+        f"{found['layout']}, basis {found['basis']}",
+    )
+    if found["refused"]:
+        columns = ["ticker", "session", "check_name", "value", "reason"]
+        shown = [[row[name] for name in columns] for row in found["refused"][:20]]
+        table(shown, columns, f"{len(found['refused'])} rows refused, the first of them")
+    say_line("nothing was stored")
+
+
+def say(result: dict[str, Any], as_json: bool) -> None:
+    """A flow's result, name by name."""
+    if as_json:
+        document(result)
+        return
+    for name, value in result.items():
+        say_line(f"{name}: {value}")
+
+
+def say_line(text: str) -> None:
+    """One line on standard output."""
+    sys.stdout.write(text + "\n")

@@ -1,0 +1,85 @@
+"""What a run would compute, why, and how long it would take; nothing is run.
+
+Times are those of earlier runs in the same store: seconds an answer, stage by stage.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from flows import lines, planning
+from flows.lines import Line
+from flows.parameters import Parameters
+from flows.planning import MonthPlan, Plan
+from flows.rebalance import made_of
+from storage import ledger, tables
+from storage.keys import Moment
+from storage.ledger import Decision
+from storage.store import Store, open_store
+from tasks.decide import why_changed
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What is to do: by stage, and by month with the reason."""
+
+    stages: list[dict[str, Any]]  # stage, answers missing, seconds (None: never timed here)
+    months: list[dict[str, Any]]  # month, why
+
+
+def outlook(scenario: str, parameters: Parameters | None, start: str | None, end: str | None, months: int) -> Outlook:
+    """The outlook of a run over the last `months`, or of a backfill from `start` to `end`."""
+    line = lines.open_line(scenario, parameters, fetch=False)
+    plans = planning.make(line, _wanted(line, start, end, months))
+    store = open_store()
+    lacking: dict[str, int] = {}
+    for plan in plans:
+        for stage, count in planning.missing(store, plan).items():
+            lacking[stage] = lacking.get(stage, 0) + count
+    return Outlook(_stages(store, lacking), _months(store, line, plans))
+
+
+def _wanted(line: Line, start: str | None, end: str | None, months: int) -> Sequence[Moment]:
+    possible = planning.possible(line)
+    if start is None and end is None:
+        return possible[-months:]
+    return planning.between(line, start or possible[0].month, end or possible[-1].month)
+
+
+def _stages(store: Store, lacking: dict[str, int]) -> list[dict[str, Any]]:
+    counts, seconds = {}, {}
+    for row in tables.read(store, "runs", ["stages"]).to_pylist():
+        for stage, (count, took) in json.loads(row["stages"]).items():
+            counts[stage] = counts.get(stage, 0) + count
+            seconds[stage] = seconds.get(stage, 0.0) + (took if count else 0.0)
+    return [
+        {
+            "stage": stage,
+            "missing": count,
+            "seconds": seconds[stage] / counts[stage] * count if counts.get(stage) else None,
+        }
+        for stage, count in lacking.items()
+    ]
+
+
+def _months(store: Store, line: Line, plans: list[Plan]) -> list[dict[str, Any]]:
+    decided = ledger.current(store, line.scenario)
+    rows = [
+        {"month": month.moment.month, "why": _why(store, plan, month, decided.get(month.moment.rebalance_date))}
+        for plan in plans
+        for month in plan.months
+    ]
+    return [row for row in rows if row["why"]]
+
+
+def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) -> str:
+    """Why the month would be computed; empty where what is decided is what would be."""
+    if standing is None:
+        return "not decided yet"
+    forecast = month.forecast.forecast if month.forecast else None
+    if standing.forecasts == forecast and set(standing.weights) == set(month.weights.values()):
+        return ""
+    after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
+    reason = why_changed(store, plan.segment.panel, standing.record, after)
+    return reason + (" (published: an advisory is kept beside it)" if standing.kind == "published" else "")

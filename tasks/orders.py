@@ -1,0 +1,69 @@
+"""Orders in shares: from what a person holds to the weights decided for a month."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from storage import snapshots
+from storage.errors import InputError
+from storage.ledger import Decision
+from storage.schemas import CASH
+from storage.store import Store
+from tasks.numerics.orders import Orders, whole_shares
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """Orders with the tickers and prices they are in."""
+
+    tickers: list[str]
+    held: np.ndarray
+    price: np.ndarray
+    orders: Orders
+
+
+def read_holdings(path: Path) -> dict[str, float]:
+    """Shares by ticker, and `$CASH` in currency, from a CSV file with the columns `ticker` and `shares`."""
+    try:
+        rows = list(csv.DictReader(path.read_text().removeprefix("\ufeff").splitlines()))
+        holdings = {row["ticker"].strip(): float(row["shares"]) for row in rows}
+    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"holdings file {path} cannot be read ({error}); it needs the columns ticker,shares"
+        ) from error
+    if len(holdings) != len(rows):
+        raise InputError(f"holdings file {path} names a ticker twice; give each ticker one line")
+    return holdings
+
+
+def in_shares(
+    store: Store,
+    decision: Decision,
+    weights: dict[str, float],
+    holdings: dict[str, float],
+    capital: float | None,
+    cost: float,
+) -> Sheet:
+    """Orders at the closes of the decision's as-of date.
+
+    `capital`: the account's whole value; what the shares held are not worth is cash. Without it the cash is the
+    holdings' own.
+    """
+    snapshot = snapshots.load(store, decision.record["snapshot"])
+    tickers = sorted((weights.keys() | holdings.keys()) - {CASH})
+    bars = snapshots.read(store, snapshot, tickers)
+    bars = bars[bars["session"] <= np.datetime64(decision.as_of)]
+    closes = bars.groupby("ticker")["close"].last()
+    unknown = [ticker for ticker in tickers if ticker not in closes.index]
+    if unknown:
+        raise InputError(f"{unknown[0]} has no price up to {decision.as_of}; take it out of the holdings file")
+    price = closes.loc[tickers].to_numpy(np.float64)
+    held = np.array([holdings.get(ticker, 0.0) for ticker in tickers])
+    cash = holdings.get(CASH, 0.0) if capital is None else capital - float(held @ price)
+    wanted = np.array([weights.get(ticker, 0.0) for ticker in tickers])
+    try:
+        return Sheet(tickers, held, price, whole_shares(wanted, price, held, cash, cost))
+    except ValueError as error:
+        raise InputError(f"{error}; give --capital, or a $CASH line in the holdings file") from error

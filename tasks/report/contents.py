@@ -1,0 +1,119 @@
+"""What the report shows, read once from the store: the newest decided month and the scenario's results.
+
+Everything comes through the catalog's views and the ledger, so a half-finished month is never seen.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import duckdb
+import pandas as pd
+
+from storage import catalog, ledger, universe
+from storage.errors import InputError, NoDataError
+from storage.ledger import Decision
+from storage.schemas import CASH
+from storage.store import Store
+from storage.universe import Member, Universe
+from tasks.report.formats import ordered
+
+_QUERIES = {
+    "weights": "SELECT rebalance_date, strategy, ticker, weight FROM weights ORDER BY ALL",
+    "trades": "SELECT ticker, trade, cost FROM trades WHERE rebalance_date = $day AND strategy = $published ORDER BY ALL",
+    "forecasts": "SELECT ticker, mean, variance FROM forecasts WHERE as_of = $as_of ORDER BY ALL",
+    "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
+    "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
+    "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",
+}
+
+
+@dataclass(frozen=True)
+class Contents:
+    """The newest decided month of a scenario, and all results of its months."""
+
+    scenario: str
+    published: str
+    newest: Decision
+    months: int  # decided months
+    universe: Universe
+    tables: dict[str, pd.DataFrame]  # by the names of the queries above
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What the newest month was made of."""
+        return self.newest.record
+
+    @property
+    def month(self) -> str:
+        """The newest month's name, that of its rebalance date."""
+        return f"{self.newest.rebalance_date:%Y-%m}"
+
+    @property
+    def current(self) -> pd.DataFrame:
+        """Weights of the newest month: tickers down, strategies across, 0 where nothing is held."""
+        weights = self.tables["weights"]
+        rows = weights[weights["rebalance_date"] == pd.Timestamp(self.newest.rebalance_date)]
+        table = rows.pivot(index="ticker", columns="strategy", values="weight").fillna(0.0)
+        return table[ordered(list(table.columns), self.published)]
+
+    @property
+    def traded(self) -> bool:
+        """Whether any decided month has traded, so that there are results."""
+        return bool(len(self.tables["wealth"]))
+
+    @property
+    def measured(self) -> list[str]:
+        """Strategies with results, in the order of the report."""
+        return ordered(list(self.tables["wealth"]["strategy"].unique()), self.published)
+
+    def wealth_of(self, strategy: str) -> pd.DataFrame:
+        """A strategy's sessions in order, with wealth, daily return and drawdown."""
+        wealth = self.tables["wealth"]
+        return wealth[wealth["strategy"] == strategy]
+
+    def measures_of(self, strategy: str) -> dict[str, float]:
+        """A strategy's measures by name; NaN where one is undefined."""
+        rows = self.tables["metrics"]
+        rows = rows[rows["strategy"] == strategy]
+        return dict(zip(rows["name"], rows["value"].astype(float), strict=True))
+
+    def span_of(self, strategy: str) -> tuple[date, date]:
+        """The first and last session of a strategy's results."""
+        sessions = self.wealth_of(strategy)["session"]
+        return sessions.iloc[0].date(), sessions.iloc[-1].date()
+
+    def member(self, ticker: str) -> Member:
+        """The newest row of the universe with that ticker."""
+        if ticker == CASH:
+            return Member(CASH, "Cash")
+        rows = [member for member in self.universe.members if member.ticker == ticker]
+        return rows[-1] if rows else Member(ticker)
+
+
+def read(store: Store, scenario: str, published: str) -> Contents:
+    """What the store holds of a scenario.
+
+    Raises NoDataError when no month is decided, and InputError when the newest one lacks the published strategy.
+    """
+    decided = ledger.current(store, scenario)
+    if not decided:
+        raise NoDataError(f"scenario {scenario} has decided no month, so there is no report; run `prism run` first")
+    newest = decided[max(decided)]
+    values = {"day": newest.rebalance_date, "as_of": newest.as_of, "published": published}
+    with catalog.connect(store, scenario) as connection:
+        tables = {name: _frame(connection, sql, values) for name, sql in _QUERIES.items()}
+    found = Contents(
+        scenario, published, newest, len(decided), universe.load(store, newest.record["universe"]), tables
+    )
+    if published not in found.current:
+        known = ", ".join(found.current.columns)
+        raise InputError(
+            f"strategy {published!r} has no weights for {found.month}, so it cannot be published; name one of {known}"
+        )
+    return found
+
+
+def _frame(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> pd.DataFrame:
+    used = {name: value for name, value in values.items() if f"${name} " in f"{sql} "}
+    return connection.execute(sql, used).df()

@@ -1,0 +1,153 @@
+"""The figures as Plotly's JSON: wealth with drawdowns, and weights over time.
+
+Colours are names of the style sheet's variables, `var(--accent)`; the page's script puts in their values, so
+that one figure serves light, dark and print. Plotly reads a little HTML in names, so these are escaped.
+"""
+
+import html
+import json
+import math
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from storage.schemas import CASH
+from tasks.report.contents import Contents
+from tasks.report.formats import BASELINES, label
+
+Figure = dict[str, Any]
+_ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
+_NAMES = 12  # names of a weights figure; the others are summed
+_AXIS = {
+    "automargin": True,
+    "gridcolor": "var(--grid)",
+    "linecolor": "var(--line)",
+    "zeroline": False,
+    "tickfont": {"size": 12, "color": "var(--soft)"},
+}
+_LAYOUT = {
+    "template": "none",
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--ink)"},
+    "hovermode": "x unified",
+    "hoverlabel": {"bgcolor": "var(--paper)", "bordercolor": "var(--line)", "font": {"color": "var(--ink)"}},
+    "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
+}
+
+
+def wealth(contents: Contents) -> Figure:
+    """Wealth on a log scale above, drawdowns below, for every strategy; the published one drawn last, on top."""
+    figure = go.Figure(layout=_LAYOUT)
+    thin = is_weekly(contents)
+    others = [name for name in contents.measured if name not in BASELINES and name != contents.published]
+    for rank, name in enumerate(contents.measured):
+        rows = contents.wealth_of(name)
+        rows = weekly(rows) if thin else rows
+        line = _line(name, contents.published, others)
+        shared = {"x": _days(rows["session"]), "name": html.escape(label(name)), "legendgroup": name, "mode": "lines"}
+        shared |= {"line": line, "legendrank": rank, "zorder": -rank}
+        figure.add_scatter(y=_rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared)
+        fill = {"fill": "tozeroy", "fillcolor": "var(--accent-soft)"} if name == contents.published else {}
+        figure.add_scatter(
+            y=_rounded(-rows["drawdown"]), yaxis="y2", showlegend=False, hovertemplate="%{y:.1%}", **shared, **fill
+        )
+    figure.update_layout(
+        height=600,
+        xaxis={**_AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
+        yaxis={**_AXIS, "domain": [0.36, 1], "type": "log", "tickformat": ".3~f", "nticks": 8},
+        yaxis2={**_AXIS, "domain": [0, 0.29], "tickformat": ".0%", "rangemode": "tozero", "nticks": 5},
+    )
+    figure.update_yaxes(fixedrange=True)
+    return _plain(figure)
+
+
+def is_weekly(contents: Contents) -> bool:
+    """Whether the wealth figure is thinned."""
+    return len(contents.tables["wealth"]) > _ROWS
+
+
+def weekly(rows: pd.DataFrame) -> pd.DataFrame:
+    """The last session of each week, and the first session of all."""
+    last = rows["session"].dt.to_period("W").ne(rows["session"].dt.to_period("W").shift(-1))
+    last.iloc[0] = True
+    return rows[last]
+
+
+def _line(name: str, published: str, others: list[str]) -> dict[str, Any]:
+    if name == published:
+        return {"color": "var(--accent)", "width": 2.6}
+    if name in BASELINES:
+        return {"color": "var(--soft)", "width": 1.3, "dash": ["dash", "dot"][BASELINES.index(name)]}
+    return {"color": f"var(--other-{others.index(name) % 4 + 1})", "width": 1.4}
+
+
+def weights(contents: Contents) -> dict[str, Figure]:
+    """For each strategy of the newest month its weights in every decided month, as stacked bars."""
+    rows = contents.tables["weights"]
+    months = rows["rebalance_date"].dt.strftime("%Y-%m")
+    every = list(dict.fromkeys(months))
+    size = rows["weight"].abs().groupby(rows["ticker"]).sum().sort_values(ascending=False, kind="stable")
+    colours = {ticker: f"var(--name-{place % _NAMES + 1})" for place, ticker in enumerate(size.index.drop(CASH, errors="ignore"))}
+    found = {}
+    for strategy in contents.current.columns:
+        own = rows[rows["strategy"] == strategy].assign(month=months)
+        held = own.pivot(index="month", columns="ticker", values="weight").reindex(every)
+        found[strategy] = _stack(held, colours)
+    return found
+
+
+def _stack(held: pd.DataFrame, colours: dict[str, str]) -> Figure:
+    """Bars of the largest names, the sum of the others, and cash; `held` is months x tickers."""
+    assets = held.drop(columns=CASH, errors="ignore")
+    mean = assets.fillna(0.0).abs().mean()
+    names = mean[mean > 0].sort_values(ascending=False, kind="stable").index
+    shown = names if len(names) <= _NAMES + 1 else names[:_NAMES]
+    shades = _distinct(list(shown), colours)
+    figure = go.Figure(layout=_LAYOUT)
+    for name in shown:
+        figure.add_bar(x=list(held.index), y=_rounded(held[name]), name=html.escape(name), marker_color=shades[name])
+    if len(names) > len(shown):
+        rest = assets[names[len(shown) :]].sum(axis=1, min_count=1)
+        others = f"{len(names) - len(shown)} others"
+        figure.add_bar(x=list(held.index), y=_rounded(rest), name=others, marker_color="var(--rest)")
+    if CASH in held:
+        figure.add_bar(x=list(held.index), y=_rounded(held[CASH]), name="Cash", marker_color="var(--line)")
+    step = math.ceil(len(held) / 6)
+    figure.update_traces(hovertemplate="%{y:.1%}", marker_line_width=0)
+    figure.update_layout(
+        height=440,
+        barmode="relative",
+        bargap=0.06,
+        showlegend=True,
+        xaxis={**_AXIS, "type": "category", "tickvals": list(held.index)[::-1][::step], "tickangle": 0, "showgrid": False},
+        yaxis={**_AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
+    )
+    figure.update_layout(legend_traceorder="normal")
+    return _plain(figure)
+
+
+def _distinct(shown: list[str], colours: dict[str, str]) -> dict[str, str]:
+    """Each name's own colour, or a free one where a larger name has it already."""
+    free = [f"var(--name-{place + 1})" for place in range(_NAMES + 1)]
+    taken: dict[str, str] = {}
+    for name in shown:
+        colour = colours[name] if colours[name] in free else free[0]
+        free.remove(colour)
+        taken[name] = colour
+    return taken
+
+
+def _days(sessions: pd.Series) -> list[str]:
+    return sessions.dt.strftime("%Y-%m-%d").tolist()
+
+
+def _rounded(values: pd.Series) -> list[float | None]:
+    """Five decimals, and a gap for nothing held."""
+    return [None if math.isnan(value) or abs(value) < 5e-6 and value else round(value, 5) for value in values]
+
+
+def _plain(figure: go.Figure) -> Figure:
+    return json.loads(figure.to_json() or "")
