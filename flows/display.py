@@ -6,18 +6,20 @@ import sys
 from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from flows import parameters as forms
-from flows.outlook import Outlook
 from flows.parameters import STRATEGIES, Parameters
 from storage import catalog, ledger, scenarios
 from storage.errors import NoDataError
 from storage.store import Store
 from tasks.orders import in_shares, read_holdings
+
+if TYPE_CHECKING:
+    from flows.outlook import Outlook
 
 Rows = list[dict[str, Any]]
 _MEASURES = {
@@ -262,7 +264,7 @@ def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_
     say_line(f"\n{len(result['decided'])} months newly decided; report: {result['report']}")
 
 
-def plan(outlook: Outlook, as_json: bool) -> None:
+def plan(outlook: "Outlook", as_json: bool) -> None:
     """What would be computed, and why."""
     if as_json:
         document({"stages": outlook.stages, "months": outlook.months})

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from storage.errors import InputError
-from tasks.forecast import Forecaster
 from tasks.numerics.configs import (
     OGD_CONSERVATIVE,
     OGD_LONG_WINDOW,
@@ -20,6 +19,7 @@ from tasks.numerics.configs import (
     CovarianceConfig,
     FeatureConfig,
     ForecastConfig,
+    Forecaster,
     LossConfig,
     OGDConfig,
     ReturnDrawdownConfig,

@@ -8,7 +8,7 @@ module and must not load torch.
 import logging
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from storage.store import Store, open_store
 from tasks import panels
 from tasks.caching import cached_task, keyed_by, versions
 from tasks.numerics import windows
-from tasks.numerics.configs import FeatureConfig, ForecastConfig, LossConfig, TrainingConfig, VLSTMConfig
+from tasks.numerics.configs import FeatureConfig, Forecaster
 from tasks.numerics.windows import History
 
 if TYPE_CHECKING:
@@ -38,17 +38,6 @@ KEYED = keyed_by(
     packages=("numpy", "torch"),
 )
 log = logging.getLogger("prism.forecast")
-
-
-@dataclass(frozen=True)
-class Forecaster:
-    """All configs that a forecast depends on."""
-
-    features: FeatureConfig = field(default_factory=FeatureConfig)
-    network: VLSTMConfig = field(default_factory=VLSTMConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    training: TrainingConfig = field(default_factory=TrainingConfig)
-    forecast: ForecastConfig = field(default_factory=ForecastConfig)
 
 
 @dataclass(frozen=True)

@@ -73,10 +73,7 @@ def test_the_mathematics_imports_without_prefect_storage_or_pydantic():
 
 def test_importing_every_flow_leaves_torch_unloaded():
     modules = [f"flows.{path.stem}" for path in (ROOT / "flows").glob("[a-z]*.py")]
-    run(
-        f"import importlib, sys; [importlib.import_module(m) for m in {modules}];"
-        "assert 'torch' not in sys.modules"
-    )
+    run(f"import importlib, sys; [importlib.import_module(m) for m in {modules}];assert 'torch' not in sys.modules")
 
 
 def test_light_commands_import_neither_prefect_nor_torch():

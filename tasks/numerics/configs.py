@@ -111,6 +111,17 @@ class ForecastConfig(Config):
 
 
 @dataclass(frozen=True)
+class Forecaster:
+    """All configs that a forecast depends on."""
+
+    features: FeatureConfig = FeatureConfig()
+    network: VLSTMConfig = VLSTMConfig()
+    loss: LossConfig = LossConfig()
+    training: TrainingConfig = TrainingConfig()
+    forecast: ForecastConfig = ForecastConfig()
+
+
+@dataclass(frozen=True)
 class CovarianceConfig(Config):
     """How the correlation of recent returns is estimated."""
 

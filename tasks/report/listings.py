@@ -1,0 +1,214 @@
+"""The tables of the report as plain rows of text: positions, weights side by side, measures, years, facts."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+
+from storage.keys import digest
+from storage.schemas import CASH
+from tasks.numerics.configs import (
+    OGD_CONSERVATIVE,
+    OGD_LONG_WINDOW,
+    AccountingConfig,
+    CovarianceConfig,
+    FeatureConfig,
+    ForecastConfig,
+    LossConfig,
+    ReturnDrawdownConfig,
+    TrainingConfig,
+    VLSTMConfig,
+)
+from tasks.report.contents import Contents
+from tasks.report.formats import BASELINES, DASH, change, day, percent
+
+SHOWN = 5e-5  # of wealth: what is smaller reads 0.00%
+_DEFAULTS = {
+    "features": FeatureConfig(),
+    "network": VLSTMConfig(),
+    "loss": LossConfig(),
+    "training": TrainingConfig(),
+    "forecast": ForecastConfig(),
+    "covariance": CovarianceConfig(),
+    "return_drawdown": ReturnDrawdownConfig(),
+    "ogd_long_window": OGD_LONG_WINDOW,
+    "ogd_conservative": OGD_CONSERVATIVE,
+    "accounting": AccountingConfig(),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number as shown, its exact value, and how strongly it is marked: a bar's length or a shade, 0 to 1."""
+
+    text: str
+    value: float | None = None
+    strength: float = 0.0
+    best: bool = False
+
+    @property
+    def negative(self) -> bool:
+        """Whether the mark is drawn in the colour of what is short or sold."""
+        return self.value is not None and self.value < 0
+
+
+@dataclass(frozen=True)
+class Position:
+    """One asset of the published strategy."""
+
+    ticker: str
+    name: str
+    sector: str
+    weight: Cell
+    trade: Cell
+    mean: str
+    volatility: str
+
+    @property
+    def idle(self) -> bool:
+        """Neither held nor traded, to the last digit shown."""
+        return abs(self.weight.value or 0.0) < SHOWN and abs(self.trade.value or 0.0) < SHOWN
+
+
+@dataclass(frozen=True)
+class Row:
+    """A named row of numbers, one a strategy."""
+
+    name: str
+    cells: list[Cell]
+
+
+def positions(contents: Contents) -> list[Position]:
+    """Every asset with a weight, a trade or a forecast, the largest weight first."""
+    weights = contents.current[contents.published]
+    trades = contents.tables["trades"].set_index("ticker")["trade"]
+    forecasts = contents.tables["forecasts"].set_index("ticker")
+    table = pd.DataFrame({"weight": weights, "trade": trades, "mean": forecasts["mean"]})
+    table["volatility"] = forecasts["variance"] ** 0.5
+    table = table[table["mean"].notna() | table["weight"].fillna(0.0).ne(0.0) | table["trade"].notna()]
+    table[["weight", "trade"]] = table[["weight", "trade"]].fillna(0.0)
+    table = table.sort_values(["weight", "trade"], ascending=False, kind="stable")
+    longest = table[["weight", "trade"]].abs().max().clip(lower=SHOWN)
+    return [_position(contents, row, longest) for row in table.itertuples()]
+
+
+def _position(contents: Contents, row: Any, longest: pd.Series) -> Position:
+    member = contents.member(row.Index)
+    untraded = row.Index == CASH or not row.trade
+    return Position(
+        ticker=row.Index,
+        name=member.name,
+        sector=member.sector,
+        weight=Cell(percent(row.weight), row.weight, abs(row.weight) / longest["weight"]),
+        trade=Cell(DASH if untraded else change(row.trade), row.trade, abs(row.trade) / longest["trade"]),
+        mean=change(row.mean),
+        volatility=percent(row.volatility),
+    )
+
+
+def totals(contents: Contents) -> dict[str, Cell]:
+    """Sums over the published strategy's positions: weight, half the trades (turnover), and their cost."""
+    trades = contents.tables["trades"]
+    sums = {
+        "weight": contents.current[contents.published].sum(),
+        "turnover": trades["trade"].abs().sum() / 2,
+        "cost": trades["cost"].sum(),
+    }
+    return {name: Cell(percent(value, 3 if name == "cost" else 2), float(value)) for name, value in sums.items()}
+
+
+def matrix(contents: Contents) -> list[Row]:
+    """Weights of all strategies, tickers down; shaded against the largest weight outside the baselines."""
+    table = contents.current
+    own = [name for name in table if name not in BASELINES] or list(table)
+    largest = max(float(table[own].abs().max(axis=None)), SHOWN)
+    order = table.assign(most=table[own].abs().max(axis=1), any=table.abs().max(axis=1))
+    order = order.sort_values([contents.published, "most", "any"], ascending=False, kind="stable").index
+    return [Row(ticker, [_shaded(value, largest) for value in table.loc[ticker]]) for ticker in order]
+
+
+def _shaded(value: float, largest: float) -> Cell:
+    if abs(value) < SHOWN:
+        return Cell("", value)
+    return Cell(percent(value, 1), value, round(min(abs(value) / largest, 1.0), 4))
+
+
+def is_small(row: Row) -> bool:
+    """Whether no strategy holds one percent in the row's ticker, so that a long table may fold it."""
+    return all(abs(cell.value or 0.0) < 0.01 for cell in row.cells)
+
+
+def years(contents: Contents) -> list[Row]:
+    """Returns of the calendar years, as far as there are sessions; the newest year last."""
+    found: dict[int, list[Cell]] = {}
+    ends = {name: _year_ends(contents.wealth_of(name)) for name in contents.measured}
+    for year in sorted({year for own in ends.values() for year in own}):
+        values = [ends[name].get(year) for name in contents.measured]
+        found[year] = mark_best([Cell(percent(value, 1), value) for value in values], 1)
+    return [Row(_year_name(contents, year), cells) for year, cells in found.items()]
+
+
+def _year_ends(rows: pd.DataFrame) -> dict[int, float]:
+    """The growth of each year with a trade: from the last session before it, or from the start."""
+    last = rows.groupby(rows["session"].dt.year)["wealth"].last()
+    growth = last / last.shift(fill_value=1.0) - 1.0
+    traded = rows["session"].iloc[1:].dt.year.unique()
+    return {int(year): float(growth[year]) for year in traded}
+
+
+def _year_name(contents: Contents, year: int) -> str:
+    """The year, and from or to which day where it is not whole for the published strategy."""
+    first, last = contents.span_of(contents.published)
+    limits = [f"from {first:%d %b}"] if first.year == year else []
+    limits += [f"to {last:%d %b}"] if last.year == year else []
+    return f"{year} ({' '.join(limits)})" if limits else str(year)
+
+
+def mark_best(cells: list[Cell], direction: int) -> list[Cell]:
+    """The cells with the best one marked: the largest (1) or the smallest (-1); none where fewer than two have a value."""
+    values = [direction * cell.value for cell in cells if cell.value is not None and math.isfinite(cell.value)]
+    if len(values) < 2 or not direction:
+        return cells
+    top = max(values)
+    return [replace(cell, best=cell.value is not None and direction * cell.value == top) for cell in cells]
+
+
+def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
+    """Every parameter by dotted name, its value, and whether it differs from this version's default."""
+    rows: list[tuple[str, Any, bool]] = []
+    for group, value in sorted(contents.record["parameters"].items()):
+        if not isinstance(value, dict):
+            rows.append((group, ", ".join(value) if isinstance(value, list) else value, False))
+            continue
+        standard = _DEFAULTS.get(group)
+        rows += [
+            (f"{group}.{name}", entry, standard is not None and getattr(standard, name, entry) != entry)
+            for name, entry in sorted(value.items())
+        ]
+    return rows
+
+
+def facts(contents: Contents) -> list[tuple[str, str]]:
+    """What the newest month was made of, by name."""
+    record, newest = contents.record, contents.newest
+    hashes = contents.tables["hashes"].iloc[0]
+    changed = [f"{name} = {value}" for name, value, differs in parameters(contents) if differs]
+    return [
+        ("As-of date", f"{day(newest.as_of)}: the last session whose data the decision used"),
+        ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
+        ("Kind", f"{newest.kind}, revision {newest.revision}" + (f" ({newest.reason})" if newest.reason else "")),
+        ("Decided at", f"{hashes['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
+        ("Decided months", f"{contents.months} in scenario {contents.scenario}"),
+        ("Universe", f"{contents.universe.name}, {len(contents.universe.assets)} assets"),
+        ("Data known at", f"{record['known_at'].replace('T', ' ')[:19]} UTC"),
+        ("Snapshot", record["snapshot"][:12]),
+        ("Prefix", record["prefix"][:12]),
+        ("Model", record["model"][:12] if record["model"] else "none: this month's forecast needs no network"),
+        ("Code", digest(record["code"])[:12]),
+        ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))),
+        ("Machine", ", ".join(record["machine"][name] for name in ("processor", "system") if name in record["machine"])),
+        ("Not at the default", ", ".join(changed) or "none of the numbers"),
+        ("Content hash", hashes["content_hash"]),
+        ("Record hash", hashes["record_hash"]),
+    ]

@@ -1,0 +1,112 @@
+"""The table of measures: which ones, in which groups and units, and for which a better one exists."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tasks.numerics.configs import TRADING_DAYS
+from tasks.report.contents import Contents
+from tasks.report.formats import change, decimal, label, percent, whole
+from tasks.report.listings import Cell, Row, mark_best
+
+Format = Callable[[float | None], str]
+HIGH, LOW, NEITHER = 1, -1, 0
+
+# name in the store: words, format, which way is better
+GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
+    "Return": {
+        "cumulative_return": ("Cumulative return", percent, HIGH),
+        "annual_return": ("Annual return", percent, HIGH),
+        "positive_months": ("Months with a gain", percent, HIGH),
+        "hit_rate": ("Sessions with a gain", percent, NEITHER),
+    },
+    "Risk": {
+        "annual_volatility": ("Annual volatility", percent, LOW),
+        "max_drawdown": ("Maximum drawdown", percent, LOW),
+        "worst_year_drawdown": ("Worst drawdown within a year", percent, LOW),
+        "average_drawdown": ("Average drawdown", percent, LOW),
+        "longest_drawdown": ("Longest drawdown, sessions", whole, LOW),
+        "ulcer_index": ("Ulcer index", percent, LOW),
+        "var_95": ("Value at risk, daily, 95%", percent, LOW),
+        "cvar_95": ("Expected shortfall, daily, 95%", percent, LOW),
+        "skewness": ("Skewness of daily returns", decimal, NEITHER),
+        "kurtosis": ("Kurtosis (Gaussian: 3)", decimal, NEITHER),
+    },
+    "Ratios": {
+        "sharpe": ("Sharpe ratio", decimal, HIGH),
+        "sortino": ("Sortino ratio", decimal, HIGH),
+        "calmar": ("Calmar ratio", decimal, HIGH),
+        "stability": ("Stability (R\u00b2 of log wealth)", decimal, HIGH),
+    },
+    "Costs and turnover, a year": {
+        "turnover": ("Turnover", percent, NEITHER),
+        "costs": ("Costs", percent, LOW),
+    },
+    "Concentration, mean over months": {
+        "active_positions": ("Positions above 0.5%", decimal, NEITHER),
+        "effective_positions": ("Effective positions", decimal, NEITHER),
+        "top10": ("Share of the ten largest", percent, NEITHER),
+        "hhi": ("Herfindahl index (x 10,000)", whole, NEITHER),
+    },
+}
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A figure of the published strategy, with that of the baseline beside it."""
+
+    name: str
+    text: str
+    beside: str
+
+
+def table(contents: Contents) -> dict[str, list[Row]]:
+    """Rows of measures by group. The best is marked only where all strategies cover the same sessions."""
+    found = [contents.measures_of(name) for name in contents.measured]
+    comparable = len({contents.span_of(name) for name in contents.measured}) == 1
+    groups = {group: list(rows.items()) for group, rows in GROUPS.items()}
+    known = {name for rows in GROUPS.values() for name in rows}
+    others = sorted({name for own in found for name in own} - known)
+    groups["Other"] = [(name, (label(name), decimal, NEITHER)) for name in others]
+    result = {}
+    for group, rows in groups.items():
+        present = [(name, row) for name, row in rows if any(name in own for own in found)]
+        result[group] = [_row(name, row, found, comparable) for name, row in present]
+    return {group: rows for group, rows in result.items() if rows}
+
+
+def _row(name: str, row: tuple[str, Format, int], found: list[dict[str, float]], comparable: bool) -> Row:
+    words, form, direction = row
+    cells = [Cell(form(value), value) for value in (own.get(name) for own in found)]
+    return Row(words, mark_best(cells, direction if comparable else NEITHER))
+
+
+def headlines(contents: Contents) -> list[Headline]:
+    """Five figures of the published strategy, each with the first baseline's."""
+    own = contents.measures_of(contents.published)
+    beside = next((name for name in contents.measured if name != contents.published and name == "equal_weight"), None)
+    other = contents.measures_of(beside) if beside else {}
+    wanted: dict[str, Format] = {
+        "annual_return": lambda value: change(value, 1),
+        "annual_volatility": lambda value: percent(value, 1),
+        "sharpe": decimal,
+        "max_drawdown": lambda value: percent(value, 1),
+        "turnover": lambda value: percent(value, 0),
+    }
+    words = {name: words for rows in GROUPS.values() for name, (words, _, _) in rows.items()}
+    words["turnover"] = "Turnover a year"
+    return [
+        Headline(words[name], form(own.get(name)), f"equal weight {form(other.get(name))}" if beside else "")
+        for name, form in wanted.items()
+    ]
+
+
+def sharpe_error(contents: Contents) -> float:
+    """Standard error of the published Sharpe ratio for independent returns: sqrt((1 + s^2/2) / S) a session.
+
+    With s the Sharpe ratio of one of the S sessions; returned annualised, NaN where there is no ratio. Source: Lo,
+    The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4), 2002, equation 9.
+    """
+    sessions = len(contents.wealth_of(contents.published)) - 1
+    daily = contents.measures_of(contents.published).get("sharpe", math.nan) / math.sqrt(TRADING_DAYS)
+    return math.sqrt(TRADING_DAYS * (1 + daily**2 / 2) / sessions) if sessions > 0 else math.nan
