@@ -13,7 +13,7 @@ from flows import lines, planning
 from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
-from storage.clock import now
+from storage import clock
 
 MONTHS = 36
 
@@ -31,6 +31,6 @@ def monthly_rebalance(
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
-        wanted = planning.up_to(line, as_of, now().date())[-months:]
+        wanted = planning.up_to(line, as_of, clock.now().date())[-months:]
         new = decide_months(line, wanted, diary, publishable(line, wanted[-1]))
         return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

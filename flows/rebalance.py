@@ -24,8 +24,7 @@ from flows.lines import MAIN, Line
 from flows.parameters import Parameters
 from flows.planning import MonthPlan, Plan
 from flows.train import train_blocks
-from storage import catalog, ledger, scenarios, tables
-from storage.clock import now
+from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
 from storage.keys import Moment, to_json
 from storage.schemas import TABLES
@@ -54,7 +53,7 @@ class Diary:
 
     command: str
     scenario: str
-    started: datetime = field(default_factory=now)
+    started: datetime = field(default_factory=clock.now)
     stages: dict[str, list[float]] = field(default_factory=dict)
 
     @contextmanager
@@ -77,7 +76,7 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
         raise
     finally:
         row = {"run": uuid.uuid4().hex, "command": command, "scenario": scenario, "status": status, "detail": detail}
-        row |= {"started_at": diary.started, "finished_at": now(), "stages": to_json(diary.stages)}
+        row |= {"started_at": diary.started, "finished_at": clock.now(), "stages": to_json(diary.stages)}
         tables.append(open_store(), "runs", pa.Table.from_pylist([row], TABLES["runs"].schema))
 
 
@@ -89,14 +88,18 @@ def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: M
     store = open_store()
     decided = ledger.current(store, line.scenario)
     new: list[str] = []
+    pending = line.pending
     for plan in planning.make(line, [*wanted, *_successors(line, wanted, decided)]):
         _compute(store, plan, diary)
-        if line.pending is not None and not new and plan.segment.terms == line.pending:
-            scenarios.write(store, line.scenario, line.pending)
+        if pending is not None and plan.segment.terms == pending:
+            scenarios.write(store, line.scenario, pending)
+            pending = None
         with diary.stage("decide", len(plan.months)):
             for block in plan.blocks():
                 months = tuple(_for_ledger(month, plan, publish) for month in block)
                 new += decide.decide(plan.segment.panel, line.scenario, months)
+    if pending is not None:  # an amendment whose months are still to come
+        scenarios.write(store, line.scenario, pending)
     tables.compact(store)
     return new
 
@@ -195,7 +198,7 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
 def publishable(line: Line, moment: Moment) -> Moment | None:
     """The moment, if deciding it now publishes it: on `main`, before the close of its rebalance date."""
     exchange = panels.load(open_store(), line.newest.panel).universe.exchange
-    in_time = now() < calendars.close_of(exchange, moment.rebalance_date)
+    in_time = clock.now() < calendars.close_of(exchange, moment.rebalance_date)
     newest = moment == panels.moments(open_store(), line.newest.panel)[-1]
     return moment if line.scenario == MAIN and newest and in_time else None
 

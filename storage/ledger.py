@@ -13,8 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage import tables
-from storage.clock import now
+from storage import clock, tables
 from storage.errors import StoreError
 from storage.keys import digest, to_json
 from storage.schemas import TABLES
@@ -104,7 +103,7 @@ def append(store: Store, decisions: list[Decision]) -> None:
 def _row(decision: Decision, position: int, parent: str | None) -> dict[str, Any]:
     row = {name: getattr(decision, name) for name in Decision.__dataclass_fields__}
     row |= {"weights": list(decision.weights), "record": to_json(decision.record), "lineage": decision.lineage}
-    row |= {"position": position, "parent_hash": parent, "created_at": now()}
+    row |= {"position": position, "parent_hash": parent, "created_at": clock.now()}
     return row | {"record_hash": record_hash(row)}
 
 

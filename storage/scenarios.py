@@ -12,8 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage import tables
-from storage.clock import now
+from storage import clock, tables
 from storage.errors import InputError, StoreError
 from storage.keys import to_json
 from storage.schemas import TABLES
@@ -70,7 +69,7 @@ def write(store: Store, scenario: str, terms: Terms) -> None:
             "universe": terms.universe,
             "parameters": to_json(terms.parameters),
             "reason": terms.reason,
-            "created_at": now(),
+            "created_at": clock.now(),
         }
         if tables.claim(store, "scenarios", pa.Table.from_pylist([row], TABLES["scenarios"].schema)):
             return

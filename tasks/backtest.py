@@ -13,8 +13,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import ledger, tables
-from storage.clock import now
+from storage import clock, ledger, tables
 from storage.errors import StoreError
 from storage.keys import PanelKey
 from storage.ledger import Decision
@@ -86,7 +85,7 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
         if rows and rows[-1]["key"] == key:
             return
         span = {"first_month": f"{months[0].rebalance_date:%Y-%m}", "last_month": f"{months[-1].rebalance_date:%Y-%m}"}
-        row = {"scenario": scenario, "position": len(rows), "key": key, "created_at": now(), **span}
+        row = {"scenario": scenario, "position": len(rows), "key": key, "created_at": clock.now(), **span}
         if tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema)):
             return
     raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")

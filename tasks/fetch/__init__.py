@@ -18,8 +18,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import bars, snapshots, tables
-from storage.clock import now
+from storage import bars, clock, snapshots, tables
 from storage.errors import InputError, NoDataError
 from storage.keys import digest
 from storage.schemas import TABLES
@@ -138,7 +137,7 @@ def _on_sessions(frame: pd.DataFrame, exchanges: dict[str, str]) -> tuple[pd.Dat
 
 def _store(store: Store, dataset: str, source: str, delivery: Delivery, delivered: str) -> Snapshot:
     """Append what is new or restated, write the diary, and take the snapshot."""
-    moment, run = now(), uuid.uuid4().hex
+    moment, run = clock.now(), uuid.uuid4().hex
     known = bars.latest(store, dataset)
     new, revised = bars.news(known, delivery.bars)
     bars.append(store, dataset, pd.concat([new, revised]), moment)
@@ -156,7 +155,7 @@ def _write_diary(store: Store, run: str, dataset: str, source: str, delivery: De
     """One row a ticker in `ingests`, and the refused rows in `quality`."""
     rows: list[dict[str, Any]] = [
         {"run": run, "dataset": dataset, "ticker": ticker, "outcome": "ok", "rows": int(count), "detail": source}
-        | {"created_at": now()}
+        | {"created_at": clock.now()}
         for ticker, count in delivery.bars["ticker"].value_counts().sort_index().items()
     ]
     tables.append(store, "ingests", pa.Table.from_pylist(rows, TABLES["ingests"].schema))

@@ -21,7 +21,7 @@ from tasks.report.formats import ordered
 _QUERIES = {
     "weights": "SELECT rebalance_date, strategy, ticker, weight FROM weights ORDER BY ALL",
     "trades": "SELECT ticker, trade, cost FROM trades WHERE rebalance_date = $day AND strategy = $published ORDER BY ALL",
-    "forecasts": "SELECT ticker, mean, variance FROM forecasts WHERE as_of = $as_of ORDER BY ALL",
+    "forecasts": "SELECT as_of, ticker, mean, variance FROM forecasts ORDER BY ALL",
     "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
     "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",
@@ -58,6 +58,12 @@ class Contents:
         return table[ordered(list(table.columns), self.published)]
 
     @property
+    def forecasts(self) -> pd.DataFrame:
+        """Mean and variance of the newest month's forecast by ticker; no rows where there is none."""
+        rows = self.tables["forecasts"]
+        return rows[rows["as_of"] == pd.Timestamp(self.newest.as_of)].set_index("ticker")
+
+    @property
     def traded(self) -> bool:
         """Whether any decided month has traded, so that there are results."""
         return bool(len(self.tables["wealth"]))
@@ -83,6 +89,11 @@ class Contents:
         sessions = self.wealth_of(strategy)["session"]
         return sessions.iloc[0].date(), sessions.iloc[-1].date()
 
+    @property
+    def comparable(self) -> bool:
+        """Whether all strategies cover the same sessions."""
+        return len({self.span_of(name) for name in self.measured}) == 1
+
     def member(self, ticker: str) -> Member:
         """The newest row of the universe with that ticker."""
         if ticker == CASH:
@@ -100,7 +111,7 @@ def read(store: Store, scenario: str, published: str) -> Contents:
     if not decided:
         raise NoDataError(f"scenario {scenario} has decided no month, so there is no report; run `prism run` first")
     newest = decided[max(decided)]
-    values = {"day": newest.rebalance_date, "as_of": newest.as_of, "published": published}
+    values = {"day": newest.rebalance_date, "published": published}
     with catalog.connect(store, scenario) as connection:
         tables = {name: _frame(connection, sql, values) for name, sql in _QUERIES.items()}
     found = Contents(

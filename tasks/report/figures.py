@@ -24,6 +24,7 @@ _AXIS = {
     "gridcolor": "var(--grid)",
     "linecolor": "var(--line)",
     "zeroline": False,
+    "showline": False,
     "tickfont": {"size": 12, "color": "var(--soft)"},
 }
 _LAYOUT = {
@@ -50,6 +51,7 @@ def wealth(contents: Contents) -> Figure:
         shared = {"x": _days(rows["session"]), "name": html.escape(label(name)), "legendgroup": name, "mode": "lines"}
         shared |= {"line": line, "legendrank": rank, "zorder": -rank}
         figure.add_scatter(y=_rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared)
+        shared |= {"line": line | {"width": min(line["width"], 1.6)}}
         fill = {"fill": "tozeroy", "fillcolor": "var(--accent-soft)"} if name == contents.published else {}
         figure.add_scatter(
             y=_rounded(-rows["drawdown"]), yaxis="y2", showlegend=False, hovertemplate="%{y:.1%}", **shared, **fill
@@ -115,7 +117,7 @@ def _stack(held: pd.DataFrame, colours: dict[str, str]) -> Figure:
         figure.add_bar(x=list(held.index), y=_rounded(rest), name=others, marker_color="var(--rest)")
     if CASH in held:
         figure.add_bar(x=list(held.index), y=_rounded(held[CASH]), name="Cash", marker_color="var(--line)")
-    step = math.ceil(len(held) / 6)
+    step = math.ceil(len(held) / 5)
     figure.update_traces(hovertemplate="%{y:.1%}", marker_line_width=0)
     figure.update_layout(
         height=440,
@@ -146,7 +148,7 @@ def _days(sessions: pd.Series) -> list[str]:
 
 def _rounded(values: pd.Series) -> list[float | None]:
     """Five decimals, and a gap for nothing held."""
-    return [None if math.isnan(value) or abs(value) < 5e-6 and value else round(value, 5) for value in values]
+    return [None if math.isnan(value) or (abs(value) < 5e-6 and value) else round(value, 5) for value in values]
 
 
 def _plain(figure: go.Figure) -> Figure:

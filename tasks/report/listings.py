@@ -83,7 +83,7 @@ def positions(contents: Contents) -> list[Position]:
     """Every asset with a weight, a trade or a forecast, the largest weight first."""
     weights = contents.current[contents.published]
     trades = contents.tables["trades"].set_index("ticker")["trade"]
-    forecasts = contents.tables["forecasts"].set_index("ticker")
+    forecasts = contents.forecasts
     table = pd.DataFrame({"weight": weights, "trade": trades, "mean": forecasts["mean"]})
     table["volatility"] = forecasts["variance"] ** 0.5
     table = table[table["mean"].notna() | table["weight"].fillna(0.0).ne(0.0) | table["trade"].notna()]
@@ -100,11 +100,16 @@ def _position(contents: Contents, row: Any, longest: pd.Series) -> Position:
         ticker=row.Index,
         name=member.name,
         sector=member.sector,
-        weight=Cell(percent(row.weight), row.weight, abs(row.weight) / longest["weight"]),
-        trade=Cell(DASH if untraded else change(row.trade), row.trade, abs(row.trade) / longest["trade"]),
+        weight=Cell(percent(row.weight), row.weight, _part(row.weight, longest["weight"])),
+        trade=Cell(DASH if untraded else change(row.trade), row.trade, _part(row.trade, longest["trade"])),
         mean=change(row.mean),
         volatility=percent(row.volatility),
     )
+
+
+def _part(value: float, longest: float) -> float:
+    """The length of a bar, 0 where the number reads 0.00%."""
+    return abs(value) / longest if abs(value) >= SHOWN else 0.0
 
 
 def totals(contents: Contents) -> dict[str, Cell]:
@@ -129,7 +134,7 @@ def matrix(contents: Contents) -> list[Row]:
 
 
 def _shaded(value: float, largest: float) -> Cell:
-    if abs(value) < SHOWN:
+    if abs(value) < 10 * SHOWN:
         return Cell("", value)
     return Cell(percent(value, 1), value, round(min(abs(value) / largest, 1.0), 4))
 
@@ -145,7 +150,7 @@ def years(contents: Contents) -> list[Row]:
     ends = {name: _year_ends(contents.wealth_of(name)) for name in contents.measured}
     for year in sorted({year for own in ends.values() for year in own}):
         values = [ends[name].get(year) for name in contents.measured]
-        found[year] = mark_best([Cell(percent(value, 1), value) for value in values], 1)
+        found[year] = mark_best([Cell(percent(value, 1), value) for value in values], int(contents.comparable))
     return [Row(_year_name(contents, year), cells) for year, cells in found.items()]
 
 

@@ -63,7 +63,6 @@ class Headline:
 def table(contents: Contents) -> dict[str, list[Row]]:
     """Rows of measures by group. The best is marked only where all strategies cover the same sessions."""
     found = [contents.measures_of(name) for name in contents.measured]
-    comparable = len({contents.span_of(name) for name in contents.measured}) == 1
     groups = {group: list(rows.items()) for group, rows in GROUPS.items()}
     known = {name for rows in GROUPS.values() for name in rows}
     others = sorted({name for own in found for name in own} - known)
@@ -71,7 +70,7 @@ def table(contents: Contents) -> dict[str, list[Row]]:
     result = {}
     for group, rows in groups.items():
         present = [(name, row) for name, row in rows if any(name in own for own in found)]
-        result[group] = [_row(name, row, found, comparable) for name, row in present]
+        result[group] = [_row(name, row, found, contents.comparable) for name, row in present]
     return {group: rows for group, rows in result.items() if rows}
 
 

@@ -1,0 +1,132 @@
+"""Stage *report*: one self-contained HTML file of a scenario, for the person who invests.
+
+The file opens without a network: style, figures and Plotly's script are inside, and its own security policy
+forbids the browser to load anything. It is named by its month and the hash of its bytes, so that equal results
+are one file. What it holds, in order, is `report.html.j2`; numbers come from the store only.
+"""
+
+import hashlib
+import math
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from plotly.offline import get_plotlyjs
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage import universe
+from storage.store import Store, explained, open_store
+from tasks.numerics.configs import TRADING_DAYS
+from tasks.report import contents, figures, formats, judged, listings, measures
+from tasks.report.contents import Contents
+
+_FOLDED = 30  # rows of the matrix above which small ones are folded
+
+
+@task(cache_policy=NO_CACHE, task_run_name="report {scenario}")
+def write_report(scenario: str, publish: str) -> str:
+    """Write the report of a scenario as it now stands, with `publish` as its strategy; the file's path.
+
+    Raises NoDataError when no month is decided, and InputError when the newest one lacks that strategy.
+    """
+    store = open_store()
+    found = contents.read(store, scenario, publish)
+    page = _environment().get_template("report.html.j2").render(_shown(store, found)).encode()
+    name = f"{found.month}-{hashlib.sha256(page).hexdigest()[:12]}.html"
+    return str(_write(store.root / "reports", name, page))
+
+
+def _write(folder: Path, name: str, page: bytes) -> Path:
+    """The file, whole or not at all."""
+    temporary = folder / f".{name}.{uuid.uuid4().hex}"
+    with explained(f"writing the report {name}"):
+        folder.mkdir(exist_ok=True)
+        try:
+            temporary.write_bytes(page)
+            return temporary.replace(folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters |= {name: getattr(formats, name) for name in ("day", "decimal", "label", "percent")}
+    return environment
+
+
+def _shown(store: Store, found: Contents) -> dict[str, Any]:
+    """Everything that the template names."""
+    accounting = found.record["parameters"]["accounting"]
+    shown = {
+        "c": found,
+        "accounting": accounting,
+        "cash": formats.percent(accounting["cash_rate"], 1),
+        "cost": format(1e4 * accounting["cost"], ".4g"),
+        "hindsight": _hindsight(found),
+        "horizon": found.record["parameters"]["features"]["horizon"],
+        "forecast": bool(len(found.forecasts)),
+        "current": list(found.current.columns),
+        "totals": listings.totals(found),
+        "facts": listings.facts(found),
+        "parameters": listings.parameters(found),
+        "left_out": sorted(found.record["left_out"].items()),
+        "judged": judged.judge(store, found),
+        "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
+        "plotly": get_plotlyjs(),
+        "figures": {"weights": figures.weights(found)} | ({"wealth": figures.wealth(found)} if found.traded else {}),
+    }
+    return shown | _rows(found) | (_results(found) if found.traded else {})
+
+
+def _rows(found: Contents) -> dict[str, Any]:
+    """The tables of the newest month; what is long and says little is folded."""
+    positions, matrix = listings.positions(found), listings.matrix(found)
+    folded = [row for row in matrix if listings.is_small(row)] if len(matrix) > _FOLDED else []
+    return {
+        "held": [row for row in positions if not row.idle],
+        "idle": [row for row in positions if row.idle],
+        "matrix": [row for row in matrix if row not in folded],
+        "small": folded,
+    }
+
+
+def _results(found: Contents) -> dict[str, Any]:
+    """What there is to show once a decided month has traded."""
+    sessions = len(found.wealth_of(found.published)) - 1
+    return {
+        "span": found.span_of(found.published),
+        "sessions": sessions,
+        "short": sessions < TRADING_DAYS,
+        "comparable": found.comparable,
+        "headlines": measures.headlines(found),
+        "measures": measures.table(found),
+        "years": listings.years(found),
+        "weekly": figures.is_weekly(found),
+        "sharpe": found.measures_of(found.published).get("sharpe", math.nan),
+        "sharpe_error": measures.sharpe_error(found),
+    }
+
+
+def _hindsight(found: Contents) -> str:
+    """How the universe was chosen, as far as that is known."""
+    count = len(found.universe.assets)
+    if found.record["parameters"]["source"] == "sample":
+        return (
+            f"The universe was chosen with hindsight: {count} stocks known today to have survived, "
+            "so every figure here flatters what an investor of that time could have earned."
+        )
+    if found.universe.name in universe.names():
+        return (
+            f"The universe, {count} assets named {found.universe.name}, was chosen with hindsight, "
+            "so every figure here flatters what an investor of that time could have earned."
+        )
+    return (
+        f"The universe, {count} assets, is the user's own; if it was chosen with hindsight, "
+        "every figure here flatters what an investor of that time could have earned."
+    )

@@ -1,0 +1,200 @@
+"""The terminal: what it prints, how it fails, and that a killed backfill goes on."""
+
+import csv
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import duckdb
+import pytest
+from flows import cli
+from storage import ledger, tables
+from storage.store import open_store
+
+pytestmark = pytest.mark.flow
+LIGHT = [
+    *("--source", "files", "--index", "IDX", "--set", "network.hidden=4", "--set", "network.latent=2"),
+    *("--set", "training.epochs=1", "--set", "training.ensemble=1", "--set", "training.minimum_sessions=100"),
+    *("--set", "forecast.draws=4"),
+]
+NUMBERS = {"cumulative_return", "annual_return", "annual_volatility", "sharpe", "sortino", "max_drawdown", "cvar_95"}
+NUMBERS |= {"turnover", "costs", "hhi", "effective_positions", "top10", "active_positions"}
+
+
+@pytest.fixture
+def prism(monkeypatch, capsys):
+    """Run `prism ...` in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prism", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory, prices):
+    """A store with four decided months, made by the command itself."""
+    folder = tmp_path_factory.mktemp("decided")
+    prices.to_csv(folder / "prices.csv")
+    ended = backfill(folder / "store", folder / "prices.csv", "2016-11", "2017-02")
+    assert ended.wait() == 0
+    return folder / "store"
+
+
+def backfill(store, path, start, end):
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "backfill", *LIGHT]
+    command += ["--path", str(path), "--start", start, "--end", end, "--store", str(store)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_weights_as_json_hold_every_strategy_with_the_published_one_first(prism, decided):
+    code, out, _ = prism("weights", "--json", "--store", decided)
+    document = json.loads(out)
+    assert code == 0
+    assert list(document) == ["scenario", "as_of", "rebalance_date", "published", "strategies"]
+    assert (document["as_of"], document["rebalance_date"]) == ("2017-01-31", "2017-02-01")
+    assert list(document["strategies"])[0] == document["published"] == "return_drawdown"
+    for strategy in document["strategies"].values():
+        assert sum(strategy["weights"].values()) == pytest.approx(1, abs=1e-12)
+    assert document["strategies"]["return_drawdown"]["gap"] is None  # no certificate yet, and it says so
+    assert document["strategies"]["return_drawdown"]["branch"] in ("positive", "negative")
+
+
+def test_metrics_as_json_hold_the_measures_of_every_strategy(prism, decided):
+    code, out, _ = prism("metrics", "--json", "--store", decided)
+    document = json.loads(out)
+    assert code == 0
+    assert set(document) == {"scenario", "start", "end", "strategies"}
+    assert all(set(values) >= NUMBERS for values in document["strategies"].values())
+
+
+@pytest.mark.parametrize("view", ["weights", "trades", "metrics", "forecasts"])
+def test_every_view_prints_a_table_and_the_same_rows_as_csv(prism, decided, view):
+    code, table, _ = prism(view, "--store", decided)
+    assert code == 0
+    _, text, _ = prism(view, "--csv", "--store", decided)
+    rows = list(csv.DictReader(io.StringIO(text)))
+    tickers = {row["ticker"] for row in rows if "ticker" in row}
+    assert rows
+    assert all(ticker in table for ticker in tickers if view != "trades")
+
+
+def test_another_month_can_be_asked_for(prism, decided):
+    _, out, _ = prism("weights", "--month", "2016-12", "--json", "--store", decided)
+    assert json.loads(out)["as_of"] == "2016-11-30"
+    code, _, err = prism("weights", "--month", "2012-12", "--store", decided)
+    assert code == 2
+    assert "has not decided month 2012-12; run `prism run` or `prism backfill` first" in err
+
+
+def test_query_gives_what_duckdb_gives_by_hand(prism, decided):
+    sql = "SELECT strategy, ticker, weight FROM weights WHERE rebalance_date = DATE '2017-02-01' ORDER BY ALL"
+    code, out, _ = prism("query", sql, "--json", "--store", decided)
+    with duckdb.connect(decided / "catalog.duckdb", read_only=True) as connection:
+        by_hand = connection.execute(sql).fetchall()
+    assert code == 0
+    assert [tuple(row.values()) for row in json.loads(out)] == by_hand
+
+
+def test_plan_names_what_is_missing_and_runs_nothing(prism, decided):
+    before = tables.open_table(open_store(decided), "weights").version()
+    code, out, _ = prism("plan", "--start", "2016-12", "--end", "2017-04", "--json", "--store", decided)
+    plan = json.loads(out)
+    assert code == 0
+    assert [(row["month"], row["why"]) for row in plan["months"]] == [
+        ("2017-03", "not decided yet"),
+        ("2017-04", "not decided yet"),
+    ]
+    missing = {row["stage"]: row["missing"] for row in plan["stages"]}
+    assert (missing["features"], missing["forecast"], missing["train"], missing["index"]) == (2, 2, 0, 2)
+    assert tables.open_table(open_store(decided), "weights").version() == before
+
+
+def test_orders_are_whole_shares_that_the_money_pays_for(prism, decided, tmp_path):
+    holdings = tmp_path / "mine.csv"
+    holdings.write_text("ticker,shares\nAAA,10\nIDX,3\n$CASH,5000\n")
+    code, out, _ = prism("trades", "--holdings", holdings, "--json", "--store", decided)
+    document = json.loads(out)
+    assert code == 0
+    assert all(row["target"] == int(row["target"]) for row in document["orders"])
+    assert {row["ticker"]: row["order"] for row in document["orders"]}["IDX"] == -3
+    spent = sum(row["order"] * row["price"] + row["cost"] for row in document["orders"])
+    assert document["cash"] == pytest.approx(5000 - spent)
+    assert document["cash"] >= 0
+
+
+def test_params_name_every_parameter_with_default_range_and_help(prism):
+    code, out, _ = prism("params", "--json")
+    rows = {row["name"]: row for row in json.loads(out)}
+    assert code == 0
+    assert rows["return_drawdown.alpha"]["default"] == 0.2
+    assert rows["return_drawdown.alpha"]["range"] == ">= 0, <= 100"
+    assert rows["features.features"]["range"] == "scaled | document"
+    assert all(row["help"] for row in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--set", "return_drawdown.alfa=0.7"], "there is no parameter 'return_drawdown.alfa'; did you mean return_"),
+        (["--set", "return_drawdown.alpha=-1"], "return_drawdown.alpha: Input should be greater than or equal to 0 (got -1)"),
+        (["--set", "alpha"], "has no '='; write --set return_drawdown.alpha=0.7"),
+        (["--as-of", "yesterday"], "--as-of 'yesterday' is no date; write it as 2019-12-31"),
+        (["--source", "files"], "dataset files:main has no prices yet; name the file or folder with --path"),
+        (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
+        (["--universe", "sp501"], "'sp501' is neither a file nor one of prism109, sample20"),
+        (["--scenario", "../up"], "scenario name '../up' must be lower-case letters"),
+        (["--params", "/nowhere.toml"], "parameter file /nowhere.toml cannot be read"),
+        (["--store", "s3://bucket"], "is not a local folder"),
+        (["--months", "0"], "Input should be greater than or equal to 1"),
+    ],
+)
+def test_bad_input_ends_in_one_sentence_and_exit_code_2(prism, tmp_path, arguments, sentence):
+    place = [] if "--store" in arguments else ["--store", tmp_path / "new"]
+    code, out, err = prism("run", *arguments, *place)
+    assert code == 2
+    assert sentence in " ".join(err.split())
+    assert "Traceback" not in err
+    assert not out
+
+
+def test_a_view_of_an_empty_store_says_what_to_run_first(prism, tmp_path):
+    code, _, err = prism("weights", "--store", tmp_path / "new")
+    assert code == 2
+    assert "scenario main has not decided any month; run `prism run`" in err
+
+
+def test_a_dry_run_says_what_is_understood_and_stores_nothing(prism, tmp_path, prices):
+    flawed = prices.copy()
+    flawed.iloc[5, 0] = -1.0
+    flawed.to_csv(tmp_path / "flawed.csv")
+    place = tmp_path / "new"
+    arguments = ["ingest", "--dry-run", "--source", "files", "--path", tmp_path / "flawed.csv", "--store", place]
+    code, out, _ = prism(*arguments, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert found["layout"] == "wide"
+    assert {row["ticker"]: row["gaps"] for row in found["tickers"]}["IDX"] == 1
+    assert [row["value"] for row in found["refused"]] == [-1.0]
+    assert not place.exists()
+
+
+def test_a_killed_backfill_goes_on_and_ends_as_one_never_killed(tmp_path, prices, content, decided):
+    prices.to_csv(tmp_path / "prices.csv")
+    killed = tmp_path / "killed"
+    running = backfill(killed, tmp_path / "prices.csv", "2016-11", "2017-02")
+    while not (killed / "tables/forecasts").exists() or tables.read(open_store(killed), "forecasts").num_rows < 10:
+        assert running.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    running.send_signal(signal.SIGKILL)
+    running.wait()
+    assert not ledger.current(open_store(killed), "main")
+    assert backfill(killed, tmp_path / "prices.csv", "2016-11", "2017-02").wait() == 0
+    assert content(open_store(killed)) == content(open_store(decided))
