@@ -25,12 +25,14 @@ _AXIS = {
     "linecolor": "var(--line)",
     "zeroline": False,
     "showline": False,
+    "spikecolor": "var(--soft)",
+    "spikethickness": 1,
     "tickfont": {"size": 12, "color": "var(--soft)"},
 }
 _LAYOUT = {
     "template": "none",
-    "paper_bgcolor": "rgba(0,0,0,0)",
-    "plot_bgcolor": "rgba(0,0,0,0)",
+    "paper_bgcolor": "var(--paper)",
+    "plot_bgcolor": "var(--paper)",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--ink)"},
     "hovermode": "x unified",
     "hoverlabel": {"bgcolor": "var(--paper)", "bordercolor": "var(--line)", "font": {"color": "var(--ink)"}},

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ def decided(tmp_path_factory, prices):
 def backfill(store, path, start, end):
     command = [sys.executable, "-c", "from flows.cli import main; main()", "backfill", *LIGHT]
     command += ["--path", str(path), "--start", start, "--end", end, "--store", str(store)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
 def test_weights_as_json_hold_every_strategy_with_the_published_one_first(prism, decided):
@@ -193,7 +194,7 @@ def test_a_killed_backfill_goes_on_and_ends_as_one_never_killed(tmp_path, prices
     while not (killed / "tables/forecasts").exists() or tables.read(open_store(killed), "forecasts").num_rows < 10:
         assert running.poll() is None, "it ended before it could be killed"
         time.sleep(0.02)
-    running.send_signal(signal.SIGKILL)
+    os.killpg(running.pid, signal.SIGKILL)  # the command and the Prefect server it started
     running.wait()
     assert not ledger.current(open_store(killed), "main")
     assert backfill(killed, tmp_path / "prices.csv", "2016-11", "2017-02").wait() == 0
