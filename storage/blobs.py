@@ -20,23 +20,23 @@ def path(store: Store, blob: str) -> Path:
 
 
 def put(store: Store, data: bytes) -> str:
-    """Keep `data` and return its id; what is there already is left as it is."""
+    """Keep `data` and return its id; what is there already, undamaged, is left as it is."""
     return put_all(store, [data])[0]
 
 
 def put_all(store: Store, contents: Sequence[bytes]) -> list[str]:
     """Keep several blobs and return their ids, in order."""
     ids = [hashlib.sha256(data).hexdigest() for data in contents]
-    missing = {blob: data for blob, data in zip(ids, contents, strict=True) if not _is_there(store, blob, len(data))}
-    if missing:
-        with explained(f"writing {len(missing)} blobs"):
+    with explained(f"writing {len(set(ids))} blobs"):
+        missing = {blob: data for blob, data in zip(ids, contents, strict=True) if not _is_there(store, blob, data)}
+        if missing:
             _write(store, missing)
     return ids
 
 
-def _is_there(store: Store, blob: str, size: int) -> bool:
+def _is_there(store: Store, blob: str, data: bytes) -> bool:
     target = path(store, blob)
-    return target.exists() and target.stat().st_size == size
+    return target.exists() and target.read_bytes() == data
 
 
 def _write(store: Store, contents: dict[str, bytes]) -> None:
@@ -66,9 +66,9 @@ def find(store: Store, beginning: str) -> str:
 def get(store: Store, blob: str) -> bytes:
     """The bytes of a blob; raises StoreError when it is missing or its bytes are not those it was named for."""
     source = path(store, blob)
-    if not source.exists():
-        raise StoreError(f"blob {blob} is missing from {store.root}; restore {source} from a backup")
     with explained(f"reading blob {blob[:12]}"):
+        if not source.exists():
+            raise StoreError(f"blob {blob} is missing from {store.root}; restore {source} from a backup")
         data = source.read_bytes()
     if hashlib.sha256(data).hexdigest() != blob:
         raise StoreError(f"blob {blob} is damaged: its bytes have another hash; restore {source} from a backup")

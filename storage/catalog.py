@@ -6,6 +6,7 @@ Views show one scenario; `all_<view>` shows every one, with a column `scenario`.
 of files of one version of its Delta table, so a writer in between changes nothing for the reader.
 """
 
+import re
 import urllib.parse
 import uuid
 from pathlib import Path
@@ -65,8 +66,9 @@ _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
-    "ingests": "SELECT run, dataset, ticker, outcome, rows, detail, created_at FROM raw.ingests",
+    "ingests": "SELECT run, ticker, outcome, rows, detail, dataset, created_at FROM raw.ingests",
 }
+_QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 VIEWS = tuple(sorted([*_BY_SCENARIO, *_BY_DATASET, *_WHOLE]))
 # Order of the rows that people see first.
 _ORDER = {
@@ -82,9 +84,9 @@ _ORDER = {
 
 
 def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB with the views of a scenario, which may read the store's folder and nothing else."""
+    """An in-memory DuckDB with the views of a scenario, which may touch the store's folder and nothing else."""
     connection = duckdb.connect()
-    with explained(f"opening the catalog of {store.root}"):
+    with explained(f"opening the catalog of {store.root}", duckdb.Error):
         _define(connection, store, scenario)
     connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
     connection.execute("SET enable_external_access = false")
@@ -96,7 +98,7 @@ def rebuild(store: Store) -> Path:
     """Write `catalog.duckdb` anew, whole or not at all: the same views, `main` first."""
     target = store.root / "catalog.duckdb"
     temporary = store.root / f".catalog.{uuid.uuid4().hex}"
-    with explained(f"writing {target}"):
+    with explained(f"writing {target}", duckdb.Error):
         try:
             with duckdb.connect(temporary) as connection:
                 _define(connection, store, "main")
@@ -113,10 +115,20 @@ def query(store: Store, scenario: str, sql: str) -> pa.Table:
     """
     with connect(store, scenario) as connection:
         try:
+            _check_reads(connection, sql)
             return connection.sql(sql).to_arrow_table()
-        except (duckdb.Error, AttributeError) as error:
-            said = str(error).strip().splitlines()[0] if isinstance(error, duckdb.Error) else "it is no query"
+        except duckdb.Error as error:
+            said = str(error).strip().splitlines()[0]
             raise InputError(f"the query was refused ({said}); views are {', '.join(VIEWS)}") from error
+
+
+def _check_reads(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """Refuse what is not one query: `COPY` may write where DuckDB may read, in the store's folder."""
+    kinds = [statement.type for statement in connection.extract_statements(sql)]
+    # EXPLAIN ANALYZE runs what it explains; PIVOT is several statements to DuckDB, as is a COPY of one
+    copies = kinds != [duckdb.StatementType.SELECT] and re.search(r"\bcopy\b", sql, re.IGNORECASE)
+    if len(kinds) != 1 or kinds[0] not in _QUERIES or copies:
+        raise InputError(f"{sql!r} is not one query that only reads; views are {', '.join(VIEWS)}")
 
 
 def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) -> None:
@@ -124,7 +136,8 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
     for setting in ("autoinstall_known_extensions = false", "autoload_known_extensions = false", "TimeZone = 'UTC'"):
         connection.execute(f"SET {setting}")
     connection.execute("CREATE SCHEMA raw")
-    for name in TABLES:
+    # what is written last is looked at first, so that a decision seen has its weights
+    for name in reversed(TABLES):
         connection.execute(f"CREATE VIEW raw.{name} AS {_source(store, name)}")
     connection.execute(f"CREATE VIEW raw.decided AS {_DECIDED}")
     connection.execute(f"CREATE VIEW raw.result AS {_RESULT}")
@@ -153,7 +166,7 @@ def _dataset(scenario: str) -> str:
     """The scenario's dataset; before anything is decided, the one last ingested."""
     return f"""
         SELECT coalesce(
-            (SELECT dataset FROM scenarios WHERE scenario = {scenario} ORDER BY position LIMIT 1),
+            (SELECT dataset FROM scenarios WHERE scenario = {scenario} ORDER BY position DESC LIMIT 1),
             (SELECT dataset FROM raw.snapshots ORDER BY known_at DESC LIMIT 1))"""
 
 

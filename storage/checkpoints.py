@@ -6,6 +6,8 @@ Nothing here is ever unpickled.
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -20,20 +22,26 @@ from storage.store import Store
 
 def put(store: Store, arrays: dict[str, np.ndarray], lineage: dict[str, Any]) -> str:
     """Keep the arrays and return the blob's id."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in sorted(arrays.items())}
+    contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
     return blobs.put(store, save(contiguous, metadata={"lineage": to_json(lineage)}))
 
 
 def get(store: Store, blob: str) -> dict[str, np.ndarray]:
     """The arrays of a checkpoint; raises StoreError when it is not one."""
-    try:
+    with _checkpoint(blob):
         return load(blobs.get(store, blob))
-    except SafetensorError as error:
-        raise StoreError(f"blob {blob} is no checkpoint ({error}); restore the store from a backup") from error
 
 
 def lineage(store: Store, blob: str) -> dict[str, Any]:
-    """What the checkpoint was made from."""
+    """What the checkpoint was made from; raises StoreError when it is none."""
     blobs.get(store, blob)  # checks the bytes before the header is trusted
-    with safe_open(blobs.path(store, blob), framework="numpy") as file:
+    with _checkpoint(blob), safe_open(blobs.path(store, blob), framework="numpy") as file:
         return json.loads(file.metadata()["lineage"])
+
+
+@contextmanager
+def _checkpoint(blob: str) -> Iterator[None]:
+    try:
+        yield
+    except SafetensorError as error:
+        raise StoreError(f"blob {blob} is no checkpoint ({error}); restore the store from a backup") from error

@@ -56,7 +56,7 @@ def content_hashes(store: Store, decisions: list[Decision]) -> list[str]:
             rows.setdefault(row.pop("key"), []).append(to_json(row))
     ordered = {key: sorted(entries) for key, entries in rows.items()}
     return [
-        digest({name: [ordered[key] for key in keys] for name, keys in _keys(decision).items()})
+        digest({name: sorted(ordered.get(key, []) for key in keys) for name, keys in _keys(decision).items()})
         for decision in decisions
     ]
 

@@ -127,15 +127,19 @@ def validated(name: str, rows: pa.Table) -> pa.Table:
     """The rows in the table's own columns and types.
 
     Raises StoreError, before anything is written, on a missing column, a null where none may be, a NaN or
-    infinity, or two rows with the same unique columns.
+    infinity, a value of another type, or two rows with the same unique columns.
     """
     table = TABLES[name]
     missing = [column for column in table.columns if column not in rows.column_names]
     if missing:
         raise StoreError(f"rows for table {name} lack the columns {', '.join(missing)}; nothing was written")
-    rows = rows.select(list(table.columns)).cast(table.schema)
+    rows = rows.select(list(table.columns))
     for column in rows.column_names:
         _check_values(name, column, rows[column], column in table.nullable)
+    try:
+        rows = rows.cast(table.schema)
+    except pa.ArrowInvalid as error:
+        raise StoreError(f"rows for table {name} are of another type ({error}); nothing was written") from error
     if table.unique and rows.group_by(list(table.unique)).aggregate([]).num_rows != rows.num_rows:
         raise StoreError(f"rows for table {name} repeat a {' + '.join(table.unique)}; nothing was written")
     return rows
@@ -144,6 +148,8 @@ def validated(name: str, rows: pa.Table) -> pa.Table:
 def _check_values(name: str, column: str, values: pa.ChunkedArray, nullable: bool) -> None:
     if values.null_count and not nullable:
         raise StoreError(f"column {column} of table {name} has {values.null_count} empty values; nothing was written")
+    if pa.types.is_list(values.type):
+        _check_values(name, column, pc.list_flatten(values), False)
     if pa.types.is_floating(values.type):
         present = values.drop_null()
         strange = present.filter(pc.invert(pc.is_finite(present)))

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -18,10 +19,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import InputError, StoreError
+from storage.errors import InputError, PrismError, StoreError
 from storage.settings import Settings
 
 FORMAT = 1
+_STRANGE = r"[%?#*\[\]\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,11 @@ def open_store(root: Path | None = None) -> Store:
 
     """
     root = Settings().store if root is None else root
-    if "://" in str(root) or str(root).startswith("s3:"):
+    if re.match(r"\w+:/", str(root)):
         raise InputError(f"the store {root} is not a local folder, and only those are supported; give --store DIR")
     root = root.expanduser().absolute()
+    if re.search(_STRANGE, str(root)):
+        raise InputError(f"the store's path {str(root)!r} holds one of %?#*[] or a line's end; give another --store DIR")
     with explained(f"opening the store {root}"):
         marker = root / "STORE.json"
         if not marker.exists():
@@ -119,19 +123,25 @@ _TEXTS = {
 
 
 @contextmanager
-def explained(action: str) -> Iterator[None]:
-    """Turn what the operating system or delta-rs raise during `action` into one StoreError sentence."""
+def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
+    """Turn what the operating system or delta-rs raise during `action` into one StoreError sentence.
+
+    `damage` are further errors that only damaged files cause here.
+    """
     try:
         yield
+    except PrismError:
+        raise
     except OSError as error:
         raise _explanation(action, error, error.errno) from error
     except Exception as error:
         code = next((code for text, code in _TEXTS.items() if text in str(error).lower()), None)
-        if code is None:
+        if code is None and not isinstance(error, damage):
             raise
         raise _explanation(action, error, code) from error
 
 
 def _explanation(action: str, error: Exception, code: int | None) -> StoreError:
-    cause, remedy = _CAUSES.get(code or 0, (str(error), "the store is as it was; run the same command again"))
+    said = str(error).strip().splitlines()[0].rstrip()
+    cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))
     return StoreError(f"{action}: {cause}; {remedy}")

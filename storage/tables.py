@@ -8,6 +8,7 @@ position only while it is free (`claim`).
 import random
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, WriterProperties, write_deltalake
-from deltalake.exceptions import CommitFailedError
+from deltalake.exceptions import CommitFailedError, DeltaError
+from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from storage.errors import StoreError
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
 
 _PROPERTIES = WriterProperties(compression="ZSTD")
+_DAMAGE = (DeltaError, pa.ArrowException)  # what a log or a file raises that is not as it was written
 _ATTEMPTS = 60
 _CROWDED = 64  # files of a table above which a writer compacts it
 
@@ -33,23 +36,30 @@ def open_table(store: Store, name: str) -> DeltaTable:
     commit without rows.
     """
     folder = store.tables / name
-    with explained(f"opening table {name}"):
-        if not (folder / "_delta_log").exists():
+    with explained(f"opening table {name}", *_DAMAGE):
+        commits = list((folder / "_delta_log").glob("*.json"))
+        if not commits:  # not even the first, which makes the table: its writer has not come so far, or was killed
             return DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
-        _check_log(name, folder / "_delta_log")
+        _check_log(name, commits)
         return DeltaTable(folder)
 
 
-def _check_log(name: str, log: Path) -> None:
-    for commit in log.glob("*.json"):
+def _check_log(name: str, commits: list[Path]) -> None:
+    for commit in commits:
         if not commit.stat().st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 
 
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
-    with explained(f"reading table {name}"):
-        return open_table(store, name).to_pyarrow_dataset().to_table(columns=columns, filter=_condition(name, where))
+    with explained(f"reading table {name}", *_DAMAGE):
+        return _rows(store, name, open_table(store, name), columns, where)
+
+
+def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
+    # Arrow's own file system: Delta's calls back into Python from threads, which abort a process that ends meanwhile
+    files = SubTreeFileSystem(str(store.tables / name), LocalFileSystem())
+    return table.to_pyarrow_dataset(filesystem=files).to_table(columns=columns, filter=_condition(name, where))
 
 
 def _condition(name: str, where: dict[str, Any]) -> pc.Expression | None:
@@ -73,6 +83,8 @@ def existing(store: Store, name: str, keys: Iterable[str]) -> set[str]:
 def put(store: Store, name: str, rows: pa.Table) -> None:
     """Write all rows of the keys that occur in `rows`, replacing what these keys hold."""
     rows = validated(name, rows)
+    if not rows.num_rows:
+        return
     keys = pc.unique(rows["key"]).to_pylist()
     predicate = f"key IN ({', '.join(map(_literal, keys))})"
 
@@ -102,23 +114,25 @@ def claim(store: Store, name: str, rows: pa.Table) -> bool:
 
     def commit() -> None:
         nonlocal inserted
-        if _taken(store, name, rows):
+        # one version for the look and the merge: a writer in between makes the merge fail, and it is looked again
+        table = open_table(store, name)
+        if _taken(store, name, table, rows):
             return
-        merge = open_table(store, name).merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
+        merge = table.merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
         inserted = merge.when_not_matched_insert_all().execute()["num_target_rows_inserted"]
 
     _commit(store, name, commit)
     return inserted == rows.num_rows
 
 
-def _taken(store: Store, name: str, rows: pa.Table) -> bool:
+def _taken(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool:
     unique = list(TABLES[name].unique)
-    return read(store, name, unique).join(rows.select(unique), unique, join_type="inner").num_rows > 0
+    return _rows(store, name, table, unique, {}).join(rows.select(unique), unique, join_type="inner").num_rows > 0
 
 
 def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
     """Run `commit` until no other writer got in between, then make it durable."""
-    with explained(f"writing table {name}"):
+    with explained(f"writing table {name}", *_DAMAGE):
         for attempt in range(_ATTEMPTS):
             try:
                 commit()
@@ -136,11 +150,11 @@ def compact(store: Store) -> None:
         if not (store.tables / name).exists():
             continue
         table = open_table(store, name)
-        if len(table.file_uris()) > _CROWDED:
-            try:
-                table.optimize.compact(writer_properties=_PROPERTIES)
-            except CommitFailedError:
-                continue
+        if len(table.file_uris()) <= _CROWDED:
+            continue
+        with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
+            table.optimize.compact(writer_properties=_PROPERTIES)
+            store.sync()
 
 
 def _literal(value: str | int | date | datetime) -> str:

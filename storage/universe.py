@@ -87,8 +87,8 @@ def with_index(universe: Universe, index: str | None) -> Universe:
 
 def parse(name: str, text: str) -> Universe:
     """A universe from CSV text with the columns `ticker` and optionally those of Member (`from`, `to` for days)."""
-    rows = list(csv.DictReader(io.StringIO(text.removeprefix("\ufeff"))))
-    if not rows or "ticker" not in rows[0]:
+    rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    if "ticker" not in (rows.fieldnames or ()):
         raise InputError(f"universe {name} has no column `ticker`; its first line must name the columns")
     members = sorted((_member(name, row) for row in rows), key=lambda member: (member.ticker, member.first))
     return _checked(Universe(name, tuple(members)))
@@ -121,6 +121,9 @@ def _checked(universe: Universe) -> Universe:
     if not roles <= {"asset", "index"}:
         unknown = sorted(roles - {"asset", "index"})
         raise InputError(f"universe {universe.name} has the role {unknown[0]!r}; a role is asset or index")
+    indices = sorted({member.ticker for member in universe.members if member.role == "index"})
+    if len(indices) > 1:
+        raise InputError(f"universe {universe.name} has the indices {', '.join(indices)}; it may have one")
     if not universe.assets:
         raise InputError(f"universe {universe.name} has no asset; it needs at least one")
     spans = [(m.ticker, m.first, m.last) for m in universe.members]
@@ -139,7 +142,7 @@ def read(name_or_path: str) -> Universe:
         raise InputError(f"universe {name_or_path!r} is neither a file nor one of {', '.join(names())}")
     try:
         return parse(path.stem, path.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"universe file {path} cannot be read ({error}); it must be CSV text") from error
 
 

@@ -183,12 +183,10 @@ def _advance(
 
 
 def _masks(panel: panels.Panel, begin: int, end: int) -> NDArray[np.bool_]:
-    """Eligible assets of the sessions after `begin`; a session without any keeps those of the session before."""
-    masks = panel.eligible[begin : end + 1].copy()
-    for place in range(1, len(masks)):
-        if not masks[place].any():
-            masks[place] = masks[place - 1]
-    return masks[1:]
+    """Eligible assets of the sessions after `begin`; a session without any keeps those of the last one with some."""
+    some = panel.eligible[: end + 1].any(axis=1)
+    last_with_some = np.maximum.accumulate(np.where(some, np.arange(end + 1), 0))
+    return panel.eligible[last_with_some[begin + 1 :]]
 
 
 def _state_rows(assets: tuple[str, ...], strategy: str, keys: dict[Moment, str], folded: Folded) -> pa.Table:

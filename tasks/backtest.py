@@ -57,7 +57,8 @@ def backtest(panel: PanelKey, scenario: str, config: AccountingConfig) -> str | 
     """
     store = open_store()
     months = stretch(ledger.current(store, scenario))
-    universes = list(dict.fromkeys(month.record["universe"] for month in months))
+    used = [panel.universe, *(month.record["universe"] for month in reversed(months))]
+    universes = list(dict.fromkeys(used))[::-1]  # the newest one last: its sessions are the account's
     last = panels.load(store, panel).sessions[-1].item()
     months = [month for month in months if _trade_date(month, config) <= last]
     if not months:

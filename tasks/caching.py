@@ -20,19 +20,22 @@ from typing import Any
 from prefect import task
 from prefect.cache_policies import CachePolicy
 from prefect.context import TaskRunContext
+from prefect.serializers import JSONSerializer
 from prefect.transactions import IsolationLevel
 
 from storage import tables
 from storage.keys import Produced, digest
+from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import open_store
 from tasks.locks import FlockManager
 
 SCHEMA = 1  # raise it to make every stored answer stale
 _CONFIGS = "tasks.numerics.configs"  # holds values, which are in the keys, and no formula
+_ROOT = Path(__file__).parents[1]
 _CLOSED_OVER = ("tasks.numerics", "storage", "tasks.panels", "tasks.calendars")
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
-_PRODUCED = f"{Produced.__module__}.{Produced.__qualname__}"
+_SERIALIZER = JSONSerializer()
 
 # A task of a stage: returns `Produced`, recorded as JSON and not kept in memory.
 cached_task: Callable[..., Any] = partial(
@@ -60,11 +63,8 @@ def imports(module: str) -> set[str]:
 
 
 def _is_module(name: str) -> bool:
-    try:
-        spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:
-        return False
-    return spec is not None and spec.submodule_search_locations is None
+    """Whether it has a file; to ask the import system about a name in a module would import that module."""
+    return (_ROOT / f"{name.replace('.', '/')}.py").is_file()
 
 
 def closure(modules: tuple[str, ...]) -> tuple[str, ...]:
@@ -136,7 +136,8 @@ def keyed_by(stage: str, *modules: str, packages: tuple[str, ...] = ("numpy",)) 
 def forget_unless_ours(record: Path) -> None:
     """Delete a Prefect record that is torn, not ours, or whose rows are gone, so that it counts as a miss.
 
-    A record names its own serializer and Prefect obeys it, so one that says pickle would run whatever it holds.
+    A record names its own serializer and Prefect obeys it, so one that says pickle would run whatever it holds. Older
+    names of the fields, and names given twice, count too: only what this module itself would write is trusted.
     """
     if record.exists() and not _is_ours(record):
         record.unlink(missing_ok=True)
@@ -144,10 +145,25 @@ def forget_unless_ours(record: Path) -> None:
 
 def _is_ours(record: Path) -> bool:
     try:
-        content = json.loads(record.read_text())
-        result = json.loads(content["result"])
-        ours = content["metadata"]["serializer"]["type"] == "json" and result["__class__"] == _PRODUCED
-        table, keys = result["data"]["table"], result["data"]["keys"]
-    except (ValueError, KeyError, TypeError):
+        text = record.read_text()
+        content = json.loads(text)
+        named = json.loads(content["result"])["data"]
+        produced = Produced(named["table"], tuple(named["keys"]))
+        return _is_written_here(text, content, produced) and _is_stored(produced)
+    except (ValueError, KeyError, TypeError, RecursionError):
         return False
-    return ours and tables.existing(open_store(), table, keys) == set(keys)
+
+
+def _is_written_here(text: str, content: dict[str, Any], produced: Produced) -> bool:
+    """Whether the record is, to the byte, how our serializer writes `produced`."""
+    return (
+        content.keys() == {"metadata", "result"}
+        and content["metadata"]["serializer"] == _SERIALIZER.model_dump()
+        and content["result"] == _SERIALIZER.dumps(produced).decode()
+        and text == json.dumps(content, separators=(",", ":"), ensure_ascii=False)
+    )
+
+
+def _is_stored(produced: Produced) -> bool:
+    """Whether the store holds every row that `produced` names."""
+    return produced.table in TABLES and tables.existing(open_store(), produced.table, produced.keys) == {*produced.keys}

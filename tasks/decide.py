@@ -55,6 +55,7 @@ class _Holdings:
     """Weights of the month before, and the universe they were chosen from."""
 
     rebalance_date: date
+    as_of: date
     keys: tuple[str, ...]
     universe: str
 
@@ -91,7 +92,9 @@ def _planned(
 ) -> list[Decision]:
     """The months' decisions, content hash and revision aside, with their trades written."""
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
-    held = {day: _Holdings(day, entry.weights, entry.record["universe"]) for day, entry in standing.items()}
+    held = {
+        day: _Holdings(day, entry.as_of, entry.weights, entry.record["universe"]) for day, entry in standing.items()
+    }
     decisions, wanted = [], {}
     for month in months:
         before = _month_before(held, month.moment.rebalance_date)
@@ -100,7 +103,7 @@ def _planned(
         decisions.append(_decision(store, panel, scenario, month, before, key))
         day = month.moment.rebalance_date
         if day not in standing or standing[day].kind != "published":
-            held[day] = _Holdings(day, month.keys, panel.universe)
+            held[day] = _Holdings(day, month.moment.as_of, month.keys, panel.universe)
     there = tables.existing(store, "trades", wanted)
     rows = [row for key, plan in wanted.items() if key not in there for row in _trades(store, panel, key, *plan)]
     if rows:
@@ -176,9 +179,9 @@ def _weights(store: Store, keys: Sequence[str]) -> dict[str, dict[str, float]]:
 def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> dict[str, dict[str, float]]:
     """What the month before's weights have become at the as-of date, by strategy."""
     prices = panels.prices_of(store, panel.snapshot, [before.universe])
+    traded = before.rebalance_date if month.accounting.lag else before.as_of
     begin, end = (
-        int(np.searchsorted(prices.sessions, np.datetime64(day), side="right"))
-        for day in (before.rebalance_date, month.moment.as_of)
+        int(np.searchsorted(prices.sessions, np.datetime64(day), side="right")) for day in (traded, month.moment.as_of)
     )
     after = {}
     for strategy, held in _weights(store, before.keys).items():

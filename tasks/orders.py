@@ -1,6 +1,8 @@
 """Orders in shares: from what a person holds to the weights decided for a month."""
 
 import csv
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +29,28 @@ class Sheet:
 def read_holdings(path: Path) -> dict[str, float]:
     """Shares by ticker, and `$CASH` in currency, from a CSV file with the columns `ticker` and `shares`."""
     try:
-        rows = list(csv.DictReader(path.read_text().removeprefix("\ufeff").splitlines()))
+        table = csv.DictReader(path.read_text().removeprefix("\ufeff").splitlines())
+        rows = list(table)
         holdings = {row["ticker"].strip(): float(row["shares"]) for row in rows}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise InputError(
             f"holdings file {path} cannot be read ({error}); it needs the columns ticker,shares"
         ) from error
-    if len(holdings) != len(rows):
-        raise InputError(f"holdings file {path} names a ticker twice; give each ticker one line")
+    _check(path, holdings, len(rows), table.fieldnames or [])
     return holdings
+
+
+def _check(path: Path, holdings: dict[str, float], lines: int, columns: Sequence[str]) -> None:
+    """Raise InputError for a file without a header, a ticker named twice, and shares that are no number."""
+    if not {"ticker", "shares"} <= set(columns):
+        raise InputError(
+            f"holdings file {path} begins with {','.join(columns)!r}; its first line must be ticker,shares"
+        )
+    if len(holdings) != lines:
+        raise InputError(f"holdings file {path} names a ticker twice; give each ticker one line")
+    wrong = [ticker for ticker, shares in holdings.items() if not math.isfinite(shares)]
+    if wrong:
+        raise InputError(f"holdings file {path} gives {holdings[wrong[0]]} shares of {wrong[0]}; give a number")
 
 
 def in_shares(

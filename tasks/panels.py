@@ -201,9 +201,10 @@ class Prices:
 
 
 def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
-    """Returns of all assets and indices of the universes, on the sessions of the last of them."""
+    """Returns of all assets and indices of the universes, up to the last one's last session and on its exchange."""
     loaded = [load(store, PanelKey(snapshot, identity)) for identity in universes]
-    sessions = loaded[-1].sessions
+    first = min(panel.sessions[0] for panel in loaded)
+    sessions = calendars.sessions(loaded[-1].universe.exchange, first, loaded[-1].sessions[-1])
     series = {
         ticker: replace(asset, session=np.searchsorted(sessions, asset.day).astype(np.int64))
         for panel in loaded

@@ -29,6 +29,7 @@ from tasks.caching import fingerprint
 from tasks.fetch.files import Parsed, read_prices
 
 DEFAULT_EXCHANGE = "XNYS"
+RESCALED = 1e-5  # relative: more than vendors' rounding
 log = logging.getLogger("prism.fetch")
 
 
@@ -84,6 +85,10 @@ def read(source: str, path: str | None, exchanges: dict[str, str]) -> Delivery:
     """Read a source without storing anything."""
     parsed = _sample() if source == "sample" else read_prices(Path(path or "").expanduser())
     frame, off = _on_sessions(parsed.bars.assign(basis=parsed.basis, source=source), exchanges)
+    if frame.empty:
+        raise InputError(
+            f"{path} has no bar on a session of its exchange; correct the dates or the universe's exchange"
+        )
     refused = pd.concat([part for part in (parsed.refused, off) if len(part)] or [parsed.refused], ignore_index=True)
     return Delivery(frame, refused, parsed.notes, parsed.layout)
 
@@ -139,6 +144,7 @@ def _store(store: Store, dataset: str, source: str, delivery: Delivery, delivere
     """Append what is new or restated, write the diary, and take the snapshot."""
     moment, run = clock.now(), uuid.uuid4().hex
     known = bars.latest(store, dataset)
+    _check_seams(known, delivery.bars)
     new, revised = bars.news(known, delivery.bars)
     bars.append(store, dataset, pd.concat([new, revised]), moment)
     _write_diary(store, run, dataset, source, delivery, {"new": len(new), "restated": len(revised)})
@@ -149,6 +155,31 @@ def _store(store: Store, dataset: str, source: str, delivery: Delivery, delivere
     for note in delivery.notes:
         log.info("  %s", note)
     return snapshots.take(store, dataset, bars.latest(store, dataset), moment, delivered)
+
+
+def _check_seams(known: pd.DataFrame, delivered: pd.DataFrame) -> None:
+    """Refuse a delivery that adjusts a ticker otherwise than the older bars that it leaves as they are.
+
+    Its first bar would follow one on another scale, and a split or dividend would be counted as a loss.
+    """
+    begin = delivered.groupby("ticker")["session"].min()
+    older = known[known["session"] < known["ticker"].map(begin)]
+    bases = delivered.groupby("ticker")["basis"].first()
+    changed = set(older.loc[older["basis"] != older["ticker"].map(bases), "ticker"])
+    wrong = sorted(changed | (_rescaled(known, delivered) & set(older["ticker"])))
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} is adjusted otherwise from {begin[wrong[0]].date()} on than in its older bars, which this "
+            "delivery does not hold; give --path files with all sessions of that ticker"
+        )
+
+
+def _rescaled(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
+    """Tickers whose adjusted prices differ from those known on most sessions of the overlap, not just on some."""
+    both = known.merge(delivered[delivered["basis"] != "traded"], on=bars.IDENTITY, suffixes=("_before", ""))
+    price, before = (both[f"adj_close{end}"].fillna(both[f"close{end}"]) for end in ("", "_before"))
+    overlap = (price / before).groupby(both["ticker"]).agg(["size", "median"])
+    return set(overlap.index[(overlap["size"] >= 3) & ((overlap["median"] - 1).abs() > RESCALED)])
 
 
 def _write_diary(store: Store, run: str, dataset: str, source: str, delivery: Delivery, counts: dict[str, int]) -> None:

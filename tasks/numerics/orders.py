@@ -1,8 +1,9 @@
 """From weights to whole shares.
 
-    target_i = trunc(w_i W (1 - c) / price_i),    order_i = target_i - held_i
+    target_i = trunc(w_i (W - R) / price_i),    order_i = target_i - held_i,    R = c / (1 - c) sum_i |w_i W - h_i|
 
-with W the account's value and c the cost of a side, so that what is bought never costs more than there is.
+with W the account's value, h the value of what is held, and c the cost of a side. The orders cost at most R plus
+what truncation leaves over, so with w >= 0 and sum w <= 1 what is bought never costs more than there is.
 """
 
 from typing import NamedTuple
@@ -34,7 +35,8 @@ def whole_shares(weights: FloatArray, price: FloatArray, held: FloatArray, cash:
     wealth = float(held @ price) + cash
     if not wealth > 0:
         raise ValueError(f"the account is worth {wealth}; it must be worth more than 0")
-    target = np.trunc(weights * wealth * (1 - cost) / price)
+    reserve = cost / (1 - cost) * float(np.abs(weights * wealth - held * price).sum())
+    target = np.trunc(weights * max(wealth - reserve, 0.0) / price)
     order = target - held
     charged = cost * np.abs(order) * price
     return Orders(target, order, charged, cash - float(order @ price) - float(charged.sum()))

@@ -18,9 +18,11 @@ from storage.store import Store
 from storage.universe import Member, Universe
 from tasks.report.formats import ordered
 
+Frame = Any  # a DataFrame or Series of pandas, whose own annotations are unions that no checker narrows
+
 _QUERIES = {
     "weights": "SELECT rebalance_date, strategy, ticker, weight FROM weights ORDER BY ALL",
-    "trades": "SELECT ticker, trade, cost FROM trades WHERE rebalance_date = $day AND strategy = $published ORDER BY ALL",
+    "trades": "SELECT ticker, trade, cost FROM trades WHERE rebalance_date = $day AND strategy = $published ORDER BY 1",
     "forecasts": "SELECT as_of, ticker, mean, variance FROM forecasts ORDER BY ALL",
     "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
     "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
@@ -37,7 +39,7 @@ class Contents:
     newest: Decision
     months: int  # decided months
     universe: Universe
-    tables: dict[str, pd.DataFrame]  # by the names of the queries above
+    tables: dict[str, Frame]  # by the names of the queries above
 
     @property
     def record(self) -> dict[str, Any]:
@@ -50,7 +52,7 @@ class Contents:
         return f"{self.newest.rebalance_date:%Y-%m}"
 
     @property
-    def current(self) -> pd.DataFrame:
+    def current(self) -> Frame:
         """Weights of the newest month: tickers down, strategies across, 0 where nothing is held."""
         weights = self.tables["weights"]
         rows = weights[weights["rebalance_date"] == pd.Timestamp(self.newest.rebalance_date)]
@@ -58,7 +60,7 @@ class Contents:
         return table[ordered(list(table.columns), self.published)]
 
     @property
-    def forecasts(self) -> pd.DataFrame:
+    def forecasts(self) -> Frame:
         """Mean and variance of the newest month's forecast by ticker; no rows where there is none."""
         rows = self.tables["forecasts"]
         return rows[rows["as_of"] == pd.Timestamp(self.newest.as_of)].set_index("ticker")
@@ -73,7 +75,7 @@ class Contents:
         """Strategies with results, in the order of the report."""
         return ordered(list(self.tables["wealth"]["strategy"].unique()), self.published)
 
-    def wealth_of(self, strategy: str) -> pd.DataFrame:
+    def wealth_of(self, strategy: str) -> Frame:
         """A strategy's sessions in order, with wealth, daily return and drawdown."""
         wealth = self.tables["wealth"]
         return wealth[wealth["strategy"] == strategy]
@@ -114,9 +116,7 @@ def read(store: Store, scenario: str, published: str) -> Contents:
     values = {"day": newest.rebalance_date, "published": published}
     with catalog.connect(store, scenario) as connection:
         tables = {name: _frame(connection, sql, values) for name, sql in _QUERIES.items()}
-    found = Contents(
-        scenario, published, newest, len(decided), universe.load(store, newest.record["universe"]), tables
-    )
+    found = Contents(scenario, published, newest, len(decided), universe.load(store, newest.record["universe"]), tables)
     if published not in found.current:
         known = ", ".join(found.current.columns)
         raise InputError(
@@ -125,6 +125,6 @@ def read(store: Store, scenario: str, published: str) -> Contents:
     return found
 
 
-def _frame(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> pd.DataFrame:
+def _frame(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> Frame:
     used = {name: value for name, value in values.items() if f"${name} " in f"{sql} "}
     return connection.execute(sql, used).df()

@@ -9,11 +9,10 @@ import json
 import math
 from typing import Any
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from storage.schemas import CASH
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, Frame
 from tasks.report.formats import BASELINES, label
 
 Figure = dict[str, Any]
@@ -73,7 +72,7 @@ def is_weekly(contents: Contents) -> bool:
     return len(contents.tables["wealth"]) > _ROWS
 
 
-def weekly(rows: pd.DataFrame) -> pd.DataFrame:
+def weekly(rows: Frame) -> Frame:
     """The last session of each week, and the first session of all."""
     last = rows["session"].dt.to_period("W").ne(rows["session"].dt.to_period("W").shift(-1))
     last.iloc[0] = True
@@ -94,7 +93,10 @@ def weights(contents: Contents) -> dict[str, Figure]:
     months = rows["rebalance_date"].dt.strftime("%Y-%m")
     every = list(dict.fromkeys(months))
     size = rows["weight"].abs().groupby(rows["ticker"]).sum().sort_values(ascending=False, kind="stable")
-    colours = {ticker: f"var(--name-{place % _NAMES + 1})" for place, ticker in enumerate(size.index.drop(CASH, errors="ignore"))}
+    colours = {
+        ticker: f"var(--name-{place % _NAMES + 1})"
+        for place, ticker in enumerate(size.index.drop(CASH, errors="ignore"))
+    }
     found = {}
     for strategy in contents.current.columns:
         own = rows[rows["strategy"] == strategy].assign(month=months)
@@ -103,7 +105,7 @@ def weights(contents: Contents) -> dict[str, Figure]:
     return found
 
 
-def _stack(held: pd.DataFrame, colours: dict[str, str]) -> Figure:
+def _stack(held: Frame, colours: dict[str, str]) -> Figure:
     """Bars of the largest names, the sum of the others, and cash; `held` is months x tickers."""
     assets = held.drop(columns=CASH, errors="ignore")
     mean = assets.fillna(0.0).abs().mean()
@@ -126,7 +128,13 @@ def _stack(held: pd.DataFrame, colours: dict[str, str]) -> Figure:
         barmode="relative",
         bargap=0.06,
         showlegend=True,
-        xaxis={**_AXIS, "type": "category", "tickvals": list(held.index)[::-1][::step], "tickangle": 0, "showgrid": False},
+        xaxis={
+            **_AXIS,
+            "type": "category",
+            "tickvals": list(held.index)[::-1][::step],
+            "tickangle": 0,
+            "showgrid": False,
+        },
         yaxis={**_AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
     )
     figure.update_layout(legend_traceorder="normal")
@@ -144,11 +152,11 @@ def _distinct(shown: list[str], colours: dict[str, str]) -> dict[str, str]:
     return taken
 
 
-def _days(sessions: pd.Series) -> list[str]:
+def _days(sessions: Frame) -> list[str]:
     return sessions.dt.strftime("%Y-%m-%d").tolist()
 
 
-def _rounded(values: pd.Series) -> list[float | None]:
+def _rounded(values: Frame) -> list[float | None]:
     """Five decimals, and a gap for nothing held."""
     return [None if math.isnan(value) or (abs(value) < 5e-6 and value) else round(value, 5) for value in values]
 

@@ -16,7 +16,7 @@ import pandas as pd
 from storage.keys import PanelKey
 from storage.store import Store
 from tasks import panels
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, Frame
 
 TWO_SIDED_95 = 1.959964  # quantile of the standard normal distribution
 
@@ -65,7 +65,7 @@ def _outcomes(panel: panels.Panel, as_of: date, horizon: int) -> dict[str, float
     return dict(zip(panel.universe.assets, sums.tolist(), strict=True))
 
 
-def _correlation(rows: pd.DataFrame) -> float:
+def _correlation(rows: Frame) -> float:
     """Spearman's correlation of a month; NaN with fewer than three assets or equal means."""
     if len(rows) < 3 or rows["mean"].nunique() < 2:
         return math.nan

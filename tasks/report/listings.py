@@ -20,7 +20,7 @@ from tasks.numerics.configs import (
     TrainingConfig,
     VLSTMConfig,
 )
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, Frame
 from tasks.report.formats import BASELINES, DASH, change, day, percent
 
 SHOWN = 5e-5  # of wealth: what is smaller reads 0.00%
@@ -84,7 +84,7 @@ def positions(contents: Contents) -> list[Position]:
     weights = contents.current[contents.published]
     trades = contents.tables["trades"].set_index("ticker")["trade"]
     forecasts = contents.forecasts
-    table = pd.DataFrame({"weight": weights, "trade": trades, "mean": forecasts["mean"]})
+    table: Frame = pd.DataFrame({"weight": weights, "trade": trades, "mean": forecasts["mean"]})
     table["volatility"] = forecasts["variance"] ** 0.5
     table = table[table["mean"].notna() | table["weight"].fillna(0.0).ne(0.0) | table["trade"].notna()]
     table[["weight", "trade"]] = table[["weight", "trade"]].fillna(0.0)
@@ -93,7 +93,7 @@ def positions(contents: Contents) -> list[Position]:
     return [_position(contents, row, longest) for row in table.itertuples()]
 
 
-def _position(contents: Contents, row: Any, longest: pd.Series) -> Position:
+def _position(contents: Contents, row: Any, longest: Frame) -> Position:
     member = contents.member(row.Index)
     untraded = row.Index == CASH or not row.trade
     return Position(
@@ -154,7 +154,7 @@ def years(contents: Contents) -> list[Row]:
     return [Row(_year_name(contents, year), cells) for year, cells in found.items()]
 
 
-def _year_ends(rows: pd.DataFrame) -> dict[int, float]:
+def _year_ends(rows: Frame) -> dict[int, float]:
     """The growth of each year with a trade: from the last session before it, or from the start."""
     last = rows.groupby(rows["session"].dt.year)["wealth"].last()
     growth = last / last.shift(fill_value=1.0) - 1.0
@@ -171,7 +171,7 @@ def _year_name(contents: Contents, year: int) -> str:
 
 
 def mark_best(cells: list[Cell], direction: int) -> list[Cell]:
-    """The cells with the best one marked: the largest (1) or the smallest (-1); none where fewer than two have a value."""
+    """The cells with the best marked, the largest (1) or smallest (-1); none where fewer than two have a value."""
     values = [direction * cell.value for cell in cells if cell.value is not None and math.isfinite(cell.value)]
     if len(values) < 2 or not direction:
         return cells
@@ -212,7 +212,10 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("Model", record["model"][:12] if record["model"] else "none: this month's forecast needs no network"),
         ("Code", digest(record["code"])[:12]),
         ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))),
-        ("Machine", ", ".join(record["machine"][name] for name in ("processor", "system") if name in record["machine"])),
+        (
+            "Machine",
+            ", ".join(record["machine"][name] for name in ("processor", "system") if name in record["machine"]),
+        ),
         ("Not at the default", ", ".join(changed) or "none of the numbers"),
         ("Content hash", hashes["content_hash"]),
         ("Record hash", hashes["record_hash"]),
