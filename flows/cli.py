@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.logging import RichHandler
 
 from flows import display
 from flows import parameters as forms
@@ -26,6 +24,7 @@ from storage import catalog
 from storage.errors import InputError, NoDataError, PrismError
 from storage.store import open_store
 
+log = logging.getLogger("prism.cli")
 app = typer.Typer(
     help="Which weights do I hold next month, and what do I trade?",
     no_args_is_help=True,
@@ -33,7 +32,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store (default ./store).")]
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="Named line of results.")]
@@ -52,17 +50,23 @@ Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
 def main() -> None:
     """Run a command; every error that PRISM raises on purpose is one sentence."""
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Prefect's tracebacks; PRISM's own lines stay
-    handler = RichHandler(console=errors, show_path=False, show_level=False, log_time_format="[%X]", markup=False)
-    logging.getLogger("prism").addHandler(handler)
-    logging.getLogger("prism").setLevel(logging.INFO)
+    _show_progress()
     try:
         app(standalone_mode=True)
     except PrismError as error:
-        errors.print(f"prism: {error}", markup=False)
+        sys.stderr.write(f"prism: {error}\n")
         sys.exit(2 if isinstance(error, (InputError, NoDataError)) else 1)
     except KeyboardInterrupt:
-        errors.print("prism: stopped; run the same command again and it goes on")
+        sys.stderr.write("prism: stopped; run the same command again and it goes on\n")
         sys.exit(1)
+
+
+def _show_progress() -> None:
+    """PRISM's own log, a line each, on standard error."""
+    handler, log = logging.StreamHandler(), logging.getLogger("prism")
+    handler.setFormatter(logging.Formatter("%(asctime)s  %(message)s", "%H:%M:%S"))
+    log.handlers, log.propagate = [handler], False  # Prefect's handler of the root would print each line again
+    log.setLevel(logging.INFO)
 
 
 def _place(store: Path | None) -> None:
@@ -142,6 +146,7 @@ def run(
     _place(store)
     day = _day(as_of, "--as-of")
     parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
+    log.info("starting Prefect")
     from flows.monthly import monthly_rebalance
 
     result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend)
@@ -167,6 +172,7 @@ def backfill(
     _place(store)
     _month(start, "--start"), _month(end, "--end")
     parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
+    log.info("starting Prefect")
     from flows.backfill import backfill as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
@@ -192,6 +198,7 @@ def ingest(
     if dry_run:
         display.delivery(forms.make(given), path, as_json)
         return
+    log.info("starting Prefect")
     from flows.ingest import ingest_prices
 
     display.say(ingest_prices(scenario, _parameters(scenario, given), str(path) if path else None), as_json)

@@ -5,7 +5,7 @@ refused, unless it goes to another scenario or amends this one for the months to
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from flows.parameters import Parameters
 from storage import blobs, ledger, scenarios, snapshots, universe
 from storage.errors import InputError
 from storage.keys import PanelKey, digest
-from storage.scenarios import Terms
+from storage.scenarios import FROM_THE_START, Terms
 from storage.store import Store, open_store
 from storage.universe import Universe
 from tasks.fetch import ingest
@@ -73,42 +73,50 @@ def open_line(
     """
     store = open_store()
     terms = scenarios.read(store, scenarios.checked_name(scenario))
-    wanted = given or own_parameters(store, scenario)
-    base = _universe(store, wanted, terms)
-    wanted = wanted if base is None else _labelled(store, wanted, base)
-    pending = _pending(store, scenario, wanted, terms, amend)
+    wanted, base = _resolved(store, given or own_parameters(store, scenario), terms)
+    changed = bool(terms) and wanted != forms.make(terms[-1].parameters)
+    if changed:
+        _check_amendment(scenario, forms.make(terms[-1].parameters), wanted, amend)
     own = "sample" if wanted.source == "sample" else f"files:{scenario}"
     dataset = terms[0].dataset if terms else dataset or own
-    exchanges = {member.ticker: member.exchange for member in base.members} if base else {}
-    snapshot = _snapshot(store, wanted.source, dataset, path, exchanges, fetch)
-    if base is None:
-        base = _all_tickers(store, snapshot, wanted.index)
-        wanted = _labelled(store, wanted, base)
-    if pending is not None:
-        identity = universe.keep(store, universe.with_index(base, wanted.index or None))
-        pending = replace(pending, dataset=dataset, universe=identity, parameters=wanted.values())
-        terms = [entry for entry in terms if entry.valid_from < pending.valid_from] + [pending]
-    segments = tuple(_segment(entry, snapshot) for entry in terms)
-    return Line(scenario, segments, pending)
+    snapshot = _snapshot(store, wanted.source, dataset, path, base, fetch)
+    if terms and not changed:
+        return Line(scenario, tuple(_segment(entry, snapshot) for entry in terms), None)
+    base = base or _all_tickers(store, snapshot, wanted.index)
+    identity = universe.keep(store, universe.with_index(base, wanted.index or None))
+    first = _first_after(store, scenario) if terms else FROM_THE_START
+    pending = Terms(dataset, identity, _labelled(store, wanted, base).values(), first, amend if terms else None)
+    terms = [*(entry for entry in terms if entry.valid_from < first), pending]
+    return Line(scenario, tuple(_segment(entry, snapshot) for entry in terms), pending)
 
 
-def _snapshot(store: Store, source: str, dataset: str, path: str | None, exchanges: dict[str, str], fetch: bool) -> str:
-    return ingest(source, dataset, path, exchanges) if fetch else snapshots.newest(store, dataset).snapshot
+def _snapshot(store: Store, source: str, dataset: str, path: str | None, base: Universe | None, fetch: bool) -> str:
+    """The dataset's newest snapshot, after the source's newest prices were brought in where they are wanted."""
+    if not fetch:
+        return snapshots.newest(store, dataset).snapshot
+    return ingest(source, dataset, path, {m.ticker: m.exchange for m in base.members} if base else {})
 
 
 def _segment(terms: Terms, snapshot: str) -> Segment:
     return Segment(terms, forms.make(terms.parameters), PanelKey(snapshot, terms.universe))
 
 
-def _universe(store: Store, wanted: Parameters, terms: list[Terms]) -> Universe | None:
-    """The universe asked for, before its index is chosen; None: all tickers of files that are still to be read."""
+def _resolved(store: Store, wanted: Parameters, terms: list[Terms]) -> tuple[Parameters, Universe | None]:
+    """The parameters with the universe's name filled in, and that universe before its index is chosen.
+
+    There is none yet where all tickers of files are wanted that are still to be read.
+    """
     label = wanted.universe or _OWN_DEFAULT.get(wanted.source, "")
     if not label and terms:
         label = terms[-1].parameters["universe"]
     _, _, identity = label.partition("@")
     if identity and not Path(label).exists():
-        return universe.load(store, blobs.find(store, identity))
-    return universe.read(label) if label else None
+        base = universe.load(store, blobs.find(store, identity))
+    elif label:
+        base = universe.read(label)
+    else:
+        return wanted, None
+    return _labelled(store, wanted, base), base
 
 
 def _labelled(store: Store, wanted: Parameters, base: Universe) -> Parameters:
@@ -124,30 +132,26 @@ def _all_tickers(store: Store, snapshot: str, index: str) -> Universe:
     return universe.of_tickers("all", tickers, index or None)
 
 
-def _pending(store: Store, scenario: str, wanted: Parameters, terms: list[Terms], amend: str | None) -> Terms | None:
-    """The terms that this run would add: the first ones, or an amendment; None where the scenario's own are wanted."""
-    if not terms:
-        return Terms("", "", {})
-    own = forms.make(terms[-1].parameters)
-    if wanted == own:
-        return None
-    changes = forms.difference(own.values(), wanted.values())
+def _check_amendment(scenario: str, own: Parameters, wanted: Parameters, amend: str | None) -> None:
+    """Refuse other parameters than the scenario's own, unless they amend it and its source stays."""
     if amend is None or wanted.source != own.source:
         raise InputError(
-            f"scenario {scenario} was decided with other parameters ({changes}); give --scenario NAME for a line of "
-            'its own, another --store DIR, or --amend "reason" to change the months after the newest decided one '
-            "(its source stays)"
+            f"scenario {scenario} was decided with other parameters "
+            f"({forms.difference(own.values(), wanted.values())}); give --scenario NAME for a line of its own, another "
+            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source stays)'
         )
+
+
+def _first_after(store: Store, scenario: str) -> date:
+    """The first day of the month after the newest decided one."""
     last = max(ledger.current(store, scenario))
-    first = date(last.year + last.month // 12, last.month % 12 + 1, 1)
-    return Terms("", "", {}, first, amend)
+    return date(last.year + last.month // 12, last.month % 12 + 1, 1)
 
 
 def complete(parameters: Parameters) -> Parameters:
     """The parameters with the universe's default filled in and a file's replaced by its content's name."""
     store = open_store()
-    base = _universe(store, parameters, scenarios.read(store, MAIN))
-    return parameters if base is None else _labelled(store, parameters, base)
+    return _resolved(store, parameters, scenarios.read(store, MAIN))[0]
 
 
 def whatif_name(parameters: Parameters) -> str:

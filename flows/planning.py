@@ -151,14 +151,15 @@ def _weights(
 def missing(store: Store, plan: Plan) -> dict[str, int]:
     """How many answers of each stage the store lacks."""
     forecasts = [month.forecast for month in plan.months if month.forecast]
-    trained = {entry.trained for entry in forecasts if entry.trained}
     lacking = {
-        "features": (set(plan.features) if forecasts else set()) - tables.existing(store, "features", plan.features),
-        "forecast": {f.forecast for f in forecasts}
-        - tables.existing(store, "forecasts", [f.forecast for f in forecasts]),
+        "features": _lacking(store, "features", plan.features if forecasts else ()),
+        "train": _lacking(store, "models", [entry.trained for entry in forecasts if entry.trained]),
+        "forecast": _lacking(store, "forecasts", [entry.forecast for entry in forecasts]),
     }
-    lacking["train"] = trained - tables.existing(store, "models", trained) if lacking["forecast"] else set()
-    for name in plan.segment.parameters.strategies:
-        keys = {month.weights[name] for month in plan.months if name in month.weights}
-        lacking[name] = keys - tables.existing(store, "allocations", keys)
-    return {stage: len(keys) for stage, keys in lacking.items()}
+    for name in plan.months[0].weights:
+        lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.months])
+    return lacking
+
+
+def _lacking(store: Store, table: str, keys: Sequence[str]) -> int:
+    return len(set(keys) - tables.existing(store, table, set(keys)))

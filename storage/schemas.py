@@ -138,7 +138,7 @@ def validated(name: str, rows: pa.Table) -> pa.Table:
         _check_values(name, column, rows[column], column in table.nullable)
     try:
         rows = rows.cast(table.schema)
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise StoreError(f"rows for table {name} are of another type ({error}); nothing was written") from error
     if table.unique and rows.group_by(list(table.unique)).aggregate([]).num_rows != rows.num_rows:
         raise StoreError(f"rows for table {name} repeat a {' + '.join(table.unique)}; nothing was written")

@@ -23,7 +23,7 @@ from storage.errors import InputError, PrismError, StoreError
 from storage.settings import Settings
 
 FORMAT = 1
-_STRANGE = r"[%?#*\[\]\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
+_STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def open_store(root: Path | None = None) -> Store:
         raise InputError(f"the store {root} is not a local folder, and only those are supported; give --store DIR")
     root = root.expanduser().absolute()
     if re.search(_STRANGE, str(root)):
-        raise InputError(f"the store's path {str(root)!r} holds one of %?#*[] or a line's end; give another --store DIR")
+        raise InputError(f"the store's path {str(root)!r} holds one of %?#*[]\\ or a new line; give another --store")
     with explained(f"opening the store {root}"):
         marker = root / "STORE.json"
         if not marker.exists():

@@ -157,7 +157,8 @@ def _is_ours(record: Path) -> bool:
 def _is_written_here(text: str, content: dict[str, Any], produced: Produced) -> bool:
     """Whether the record is, to the byte, how our serializer writes `produced`."""
     return (
-        content.keys() == {"metadata", "result"}
+        all(isinstance(key, str) for key in produced.keys)
+        and content.keys() == {"metadata", "result"}
         and content["metadata"]["serializer"] == _SERIALIZER.model_dump()
         and content["result"] == _SERIALIZER.dumps(produced).decode()
         and text == json.dumps(content, separators=(",", ":"), ensure_ascii=False)

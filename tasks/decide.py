@@ -80,10 +80,11 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[st
         settled = ledger.settled(replace(decision, content_hash=content), month, reason)
         new += [settled] if settled else []
     ledger.append(store, new)
+    if new:
+        log.info("decided %s to %s", f"{new[0].rebalance_date:%Y-%m}", f"{new[-1].rebalance_date:%Y-%m}")
     for decision in new:
-        log.info(
-            "decided %s%s", f"{decision.rebalance_date:%Y-%m}", f" again: {decision.reason}" if decision.reason else ""
-        )
+        if decision.reason:
+            log.info("%s came out differently: %s", f"{decision.rebalance_date:%Y-%m}", decision.reason)
     return [f"{decision.rebalance_date:%Y-%m}" for decision in new]
 
 

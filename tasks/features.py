@@ -4,6 +4,7 @@ A month's partition holds the sessions after the as-of date before it, up to its
 its own as-of date, so it never changes when later months arrive.
 """
 
+import logging
 from collections.abc import Sequence
 from datetime import date
 
@@ -19,6 +20,7 @@ from tasks.caching import cached_task, keyed_by
 from tasks.numerics import features
 from tasks.numerics.configs import FeatureConfig
 
+log = logging.getLogger("prism.features")
 KEYED = keyed_by(__name__, "tasks.numerics.features", "tasks.panels", packages=("numpy", "numba", "pandas"))
 
 
@@ -35,6 +37,7 @@ def compute_features(panel: PanelKey, moments: tuple[Moment, ...], config: Featu
     there = tables.existing(store, "features", keys)
     missing = {key for key in keys if key not in there}
     if missing:
+        log.info("features of %d months", len(missing))
         names, rows = _rows(panels.load(store, panel), moments[-1].as_of, config)
         cuts = _cuts(rows["session"], [moment.as_of for moment in moments])
         partitions.put(

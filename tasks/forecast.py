@@ -106,6 +106,7 @@ def train_block(
 
     store = open_store()
     if not tables.existing(store, "models", [key]):
+        log.info("training the model of %s", moment.month)
         known = _history(store, panel, history, moment)
         started = time.monotonic()
         model, loss = training.train(

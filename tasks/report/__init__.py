@@ -98,9 +98,9 @@ def _rows(found: Contents) -> dict[str, Any]:
 
 def _results(found: Contents) -> dict[str, Any]:
     """What there is to show once a decided month has traded."""
-    sessions = len(found.wealth_of(found.published)) - 1
+    sessions = len(found.wealth_of(found.leading)) - 1
     return {
-        "span": found.span_of(found.published),
+        "span": found.span_of(found.leading),
         "sessions": sessions,
         "short": sessions < TRADING_DAYS,
         "comparable": found.comparable,
@@ -108,7 +108,7 @@ def _results(found: Contents) -> dict[str, Any]:
         "measures": measures.table(found),
         "years": listings.years(found),
         "weekly": figures.is_weekly(found),
-        "sharpe": found.measures_of(found.published).get("sharpe", math.nan),
+        "sharpe": found.measures_of(found.leading).get("sharpe", math.nan),
         "sharpe_error": measures.sharpe_error(found),
     }
 
@@ -119,14 +119,14 @@ def _hindsight(found: Contents) -> str:
     if found.record["parameters"]["source"] == "sample":
         return (
             f"The universe was chosen with hindsight: {count} stocks known today to have survived, "
-            "so every figure here flatters what an investor of that time could have earned."
+            "so past results flatter what an investor of that time could have earned."
         )
     if found.universe.name in universe.names():
         return (
             f"The universe, {count} assets named {found.universe.name}, was chosen with hindsight, "
-            "so every figure here flatters what an investor of that time could have earned."
+            "so past results flatter what an investor of that time could have earned."
         )
     return (
         f"The universe, {count} assets, is the user's own; if it was chosen with hindsight, "
-        "every figure here flatters what an investor of that time could have earned."
+        "past results flatter what an investor of that time could have earned."
     )

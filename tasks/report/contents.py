@@ -75,6 +75,11 @@ class Contents:
         """Strategies with results, in the order of the report."""
         return ordered(list(self.tables["wealth"]["strategy"].unique()), self.published)
 
+    @property
+    def leading(self) -> str:
+        """The published strategy or, before its first trade, the first one with results."""
+        return self.published if self.published in self.measured else self.measured[0]
+
     def wealth_of(self, strategy: str) -> Frame:
         """A strategy's sessions in order, with wealth, daily return and drawdown."""
         wealth = self.tables["wealth"]
@@ -126,5 +131,5 @@ def read(store: Store, scenario: str, published: str) -> Contents:
 
 
 def _frame(connection: duckdb.DuckDBPyConnection, sql: str, values: dict[str, Any]) -> Frame:
-    used = {name: value for name, value in values.items() if f"${name} " in f"{sql} "}
+    used = {name: value for name, value in values.items() if f"${name}" in sql}
     return connection.execute(sql, used).df()

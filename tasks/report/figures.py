@@ -121,24 +121,23 @@ def _stack(held: Frame, colours: dict[str, str]) -> Figure:
         figure.add_bar(x=list(held.index), y=_rounded(rest), name=others, marker_color="var(--rest)")
     if CASH in held:
         figure.add_bar(x=list(held.index), y=_rounded(held[CASH]), name="Cash", marker_color="var(--line)")
-    step = math.ceil(len(held) / 5)
     figure.update_traces(hovertemplate="%{y:.1%}", marker_line_width=0)
-    figure.update_layout(
-        height=440,
-        barmode="relative",
-        bargap=0.06,
-        showlegend=True,
-        xaxis={
-            **_AXIS,
-            "type": "category",
-            "tickvals": list(held.index)[::-1][::step],
-            "tickangle": 0,
-            "showgrid": False,
-        },
-        yaxis={**_AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
-    )
-    figure.update_layout(legend_traceorder="normal")
+    figure.update_layout(_months_layout(list(held.index)))
     return _plain(figure)
+
+
+def _months_layout(months: list[str]) -> dict[str, Any]:
+    """Stacked bars; at most five months are named, the newest among them, so that a phone has room."""
+    named = months[::-1][:: math.ceil(len(months) / 5)]
+    return {
+        "height": 440,
+        "barmode": "relative",
+        "bargap": 0.06 if len(months) > 6 else 0.4,
+        "showlegend": True,
+        "legend": {"traceorder": "normal"},
+        "xaxis": {**_AXIS, "type": "category", "tickvals": named, "tickangle": 0, "showgrid": False},
+        "yaxis": {**_AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
+    }
 
 
 def _distinct(shown: list[str], colours: dict[str, str]) -> dict[str, str]:

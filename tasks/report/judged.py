@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
-import pandas as pd
 
 from storage.keys import PanelKey
 from storage.store import Store
@@ -36,12 +35,11 @@ def judge(store: Store, contents: Contents) -> Judgement | None:
     """The forecasts of all decided months judged; None while none of them has an outcome."""
     panel = panels.load(store, PanelKey(contents.record["snapshot"], contents.record["universe"]))
     horizon = contents.record["parameters"]["features"]["horizon"]
-    found = []
-    for as_of, rows in contents.tables["forecasts"].groupby("as_of"):
-        outcome = rows["ticker"].map(_outcomes(panel, pd.Timestamp(str(as_of)).date(), horizon))
-        found.append(rows.assign(outcome=outcome.astype(float)))
-    table = pd.concat(found) if found else pd.DataFrame(columns=["outcome"])
-    table = table[np.isfinite(table["outcome"].astype(float))]
+    table = contents.tables["forecasts"]
+    after = {as_of: _outcomes(panel, as_of.date(), horizon) for as_of in table["as_of"].unique()}
+    outcomes = [after[as_of].get(name, math.nan) for as_of, name in zip(table["as_of"], table["ticker"], strict=True)]
+    table = table.assign(outcome=np.array(outcomes, float))
+    table = table[np.isfinite(table["outcome"])]
     if not len(table):
         return None
     correlations = table.groupby("as_of")[["mean", "outcome"]].apply(_correlation).dropna()

@@ -163,8 +163,8 @@ def _year_ends(rows: Frame) -> dict[int, float]:
 
 
 def _year_name(contents: Contents, year: int) -> str:
-    """The year, and from or to which day where it is not whole for the published strategy."""
-    first, last = contents.span_of(contents.published)
+    """The year, and from or to which day where it is not whole for the leading strategy."""
+    first, last = contents.span_of(contents.leading)
     limits = [f"from {first:%d %b}"] if first.year == year else []
     limits += [f"to {last:%d %b}"] if last.year == year else []
     return f"{year} ({' '.join(limits)})" if limits else str(year)

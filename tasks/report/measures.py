@@ -53,7 +53,7 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
 
 @dataclass(frozen=True)
 class Headline:
-    """A figure of the published strategy, with that of the baseline beside it."""
+    """A figure of the leading strategy, with that of the baseline beside it."""
 
     name: str
     text: str
@@ -81,9 +81,9 @@ def _row(name: str, row: tuple[str, Format, int], found: list[dict[str, float]],
 
 
 def headlines(contents: Contents) -> list[Headline]:
-    """Five figures of the published strategy, each with the first baseline's."""
-    own = contents.measures_of(contents.published)
-    beside = next((name for name in contents.measured if name != contents.published and name == "equal_weight"), None)
+    """Five figures of the leading strategy, each with the first baseline's."""
+    own = contents.measures_of(contents.leading)
+    beside = next((name for name in contents.measured if name != contents.leading and name == "equal_weight"), None)
     other = contents.measures_of(beside) if beside else {}
     wanted: dict[str, Format] = {
         "annual_return": lambda value: change(value, 1),
@@ -101,11 +101,11 @@ def headlines(contents: Contents) -> list[Headline]:
 
 
 def sharpe_error(contents: Contents) -> float:
-    """Standard error of the published Sharpe ratio for independent returns: sqrt((1 + s^2/2) / S) a session.
+    """Standard error of the leading strategy's Sharpe ratio for independent returns: sqrt((1 + s^2/2) / S) a session.
 
     With s the Sharpe ratio of one of the S sessions; returned annualised, NaN where there is no ratio. Source: Lo,
     The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4), 2002, equation 9.
     """
-    sessions = len(contents.wealth_of(contents.published)) - 1
-    daily = contents.measures_of(contents.published).get("sharpe", math.nan) / math.sqrt(TRADING_DAYS)
+    sessions = len(contents.wealth_of(contents.leading)) - 1
+    daily = contents.measures_of(contents.leading).get("sharpe", math.nan) / math.sqrt(TRADING_DAYS)
     return math.sqrt(TRADING_DAYS * (1 + daily**2 / 2) / sessions) if sessions > 0 else math.nan

@@ -15,24 +15,38 @@ function coloured(value) {
   return Object.fromEntries(Object.entries(value).map(([name, entry]) => [name, coloured(entry)]));
 }
 
+const printing = () => document.documentElement.classList.contains("printing");
+
 function draw(id, figure) {
   charts.set(id, figure);
   const { data, layout } = coloured(figure);
+  if (printing()) layout.width = 680;  // a page's width, whatever the window's
   layout.dragmode = touch ? false : "zoom";  // a finger on a chart scrolls the page
   return Plotly.react(id, data, layout, { responsive: true, displayModeBar: false });
 }
 
-const redraw = () => charts.forEach((figure, id) => draw(id, figure));
+let restore = () => {};  // shows again the range of dates that was chosen
+
+function redraw() {
+  charts.forEach((figure, id) => draw(id, figure));
+  restore();
+}
+
+function print(starts) {
+  document.documentElement.classList.toggle("printing", starts);  // paper is light, also for a dark screen
+  redraw();
+}
+
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
-addEventListener("beforeprint", () => charts.forEach((figure, id) => Plotly.relayout(id, { width: 680 })));
-addEventListener("afterprint", () => charts.forEach((figure, id) => Plotly.relayout(id, { width: null, autosize: true })));
+addEventListener("beforeprint", () => print(true));
+addEventListener("afterprint", () => print(false));
 
 // The vertical axes follow what is seen of the lines when the range of dates changes.
 function fit(chart, from, to) {
   const update = {};
   for (const [axis, name] of [["y", "yaxis"], ["y2", "yaxis2"]]) {
     const seen = chart.data.filter(trace => (trace.yaxis || "y") === axis && trace.visible !== "legendonly")
-      .flatMap(trace => trace.y.filter((value, place) => value !== null && trace.x[place] >= from && trace.x[place] <= to));
+      .flatMap(trace => trace.y.filter((value, place) => value !== null && (axis === "y2" || value > 0) && trace.x[place] >= from && trace.x[place] <= to));
     if (!seen.length) continue;
     const scale = axis === "y" ? Math.log10 : value => value;
     const low = seen.reduce((a, b) => Math.min(a, b)), high = axis === "y" ? seen.reduce((a, b) => Math.max(a, b)) : 0;
@@ -57,8 +71,10 @@ if (wealth) {
   const press = chosen => buttons.forEach(button => button.setAttribute("aria-pressed", button === chosen));
   const whole = buttons.find(button => button.dataset.months === "all");
   let busy = false;
+  let shown = [first, last];
   const show = async (from, to) => {
     busy = true;
+    shown = [from, to];
     await Plotly.relayout(wealth, { "xaxis.range": [from, to] });
     await fit(wealth, from, to);
     busy = false;
@@ -68,11 +84,12 @@ if (wealth) {
     button.hidden = button !== whole && from <= first;
     button.addEventListener("click", () => { press(button); show(from, last); });
   }
-  show(first, last);
+  restore = () => show(...shown);
+  restore();
   wealth.on("plotly_relayout", event => {
     if (busy) return;
     const from = event["xaxis.range[0]"], to = event["xaxis.range[1]"];
-    if (from) { press(null); fit(wealth, from.slice(0, 10), to.slice(0, 10)); }
+    if (from) { press(null); shown = [from.slice(0, 10), to.slice(0, 10)]; fit(wealth, ...shown); }
     if (event["xaxis.autorange"]) { press(whole); show(first, last); }
   });
 }

@@ -122,25 +122,29 @@ def decide(store, months=4, weights=None, tickers=TICKERS, forecasts=True, **cha
     }
     equal = {ticker: 1 / len(tickers) for ticker in tickers}
     weights = weights or {OWN: [FIRST] * (months - 1) + [LAST], BASE: [equal] * months}
-    decisions = []
+    rows, decisions = {"weights": [], "trades": [], "forecasts": []}, []
     for place in range(months):
         held = {name: targets[place] for name, targets in weights.items() if targets[place] is not None}
-        decisions.append(decide_month(store, place, held, record, forecasts))
+        decisions.append(decide_month(rows, place, held, record, forecasts))
+    for name in rows:
+        if rows[name]:
+            put(store, name, rows[name])
     ledger.append(store, decisions)
 
 
-def decide_month(store, place, held, record, forecasts):
+def decide_month(rows, place, held, record, forecasts):
+    """The month's decision; its rows are added to `rows`."""
     day, as_of = MONTHS[place], AS_OF[place]
     for name, target in held.items():
         shared = {"key": f"w-{name}-{place}", "as_of": as_of, "strategy": name}
-        put(store, "weights", [{**shared, "ticker": ticker, "weight": weight} for ticker, weight in target.items()])
-    trades = [("AAA", 0.1, 5e-5), ("BBB", -0.04, 2e-5)]
+        rows["weights"] += [{**shared, "ticker": ticker, "weight": weight} for ticker, weight in target.items()]
     shared = {"key": f"t-{place}", "rebalance_date": day, "strategy": OWN}
-    put(store, "trades", [{**shared, "ticker": ticker, "trade": trade, "cost": cost} for ticker, trade, cost in trades])
+    trades = [("AAA", 0.1, 5e-5), ("BBB", -0.04, 2e-5)]
+    rows["trades"] += [{**shared, "ticker": ticker, "trade": trade, "cost": cost} for ticker, trade, cost in trades]
     if forecasts:
         shared = {"key": f"f-{place}", "as_of": as_of, "variance": 0.0016, "baseline_variance": 0.002, "model": "m"}
         ranked = enumerate(sorted(TICKERS))
-        put(store, "forecasts", [{**shared, "ticker": ticker, "mean": 0.02 - 0.01 * rank} for rank, ticker in ranked])
+        rows["forecasts"] += [{**shared, "ticker": ticker, "mean": 0.02 - 0.01 * rank} for rank, ticker in ranked]
     key = f"f-{place}" if forecasts else None
     names = tuple(f"w-{name}-{place}" for name in sorted(held))
     return Decision("main", day, as_of, "backfill", key, names, f"t-{place}", record, content_hash=f"c{place}")
@@ -148,16 +152,16 @@ def decide_month(store, place, held, record, forecasts):
 
 def account(store, starts=("2022-08-31", "2022-08-31")):
     """Wealth that grows by 1 and by 2 per mille a session, with a fall in between, and measures."""
+    rows = []
     for place, (name, start) in enumerate(zip((OWN, BASE), starts, strict=True)):
         sessions = calendars.sessions("XNYS", start, "2023-01-06")
         daily = np.where(np.arange(sessions.size) % 7 == 3, -0.01, 0.001 * (place + 1))
         daily[0] = 0.0
         wealth = np.cumprod(1 + daily)
         values = zip(sessions.tolist(), wealth, daily, 1 - wealth / np.maximum.accumulate(wealth), strict=True)
-        rows = [{"session": s, "wealth": w, "daily_return": r, "drawdown": d} for s, w, r, d in values]
-        put(store, "wealth", [row | {"key": f"b{place}", "strategy": name} for row in rows])
-    rows = tables.read(store, "wealth").to_pylist()
-    put(store, "wealth", [row | {"key": "b"} for row in rows])
+        shared = {"key": "b", "strategy": name}
+        rows += [shared | {"session": s, "wealth": w, "daily_return": r, "drawdown": d} for s, w, r, d in values]
+    put(store, "wealth", rows)
     span = {"key": "b", "start_date": date(2022, 8, 31), "end_date": date(2023, 1, 6)}
     values = [(name, which, both[which]) for name, both in MEASURES.items() for which in (0, 1)]
     put(store, "metrics", [{**span, "strategy": (OWN, BASE)[w], "name": name, "value": v} for name, w, v in values])

@@ -1,0 +1,182 @@
+"""Snapshots: exact partitions, and prefix hashes that change with what a decision may see and with nothing else."""
+
+from datetime import date, datetime
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from storage import snapshots, tables
+from storage.bars import VALUES
+from storage.errors import NoDataError, StoreError
+
+MOMENT = datetime(2024, 6, 1)
+TICKERS = ("A", "B", "C")
+SESSIONS = pd.bdate_range("2024-01-15", "2024-04-12").astype("datetime64[s]")
+DAYS = [day.date() for day in SESSIONS]
+
+
+def bars_of(tickers=TICKERS, sessions=SESSIONS):
+    """Bars sorted by ticker and session; a ticker's numbers do not depend on the others."""
+    parts = []
+    for ticker in tickers:
+        numbers = np.random.default_rng(ord(ticker)).uniform(1, 2, (len(SESSIONS), len(VALUES)))
+        part = pd.DataFrame(numbers, columns=VALUES).assign(ticker=ticker, session=SESSIONS, basis="traded")
+        parts.append(part[part["session"].isin(sessions)])
+    frame = pd.concat(parts, ignore_index=True)
+    frame.loc[::7, "dividend"] = np.nan
+    return frame[snapshots.COLUMNS]
+
+
+@pytest.fixture
+def taken(store):
+    """Keep bars as a snapshot of the dataset `sample`, each a minute after the one before."""
+    minute = iter(range(60))
+
+    def take(frame, dataset="sample"):
+        return snapshots.take(store, dataset, frame, MOMENT.replace(minute=next(minute)), f"digest of {len(frame)}")
+
+    return take
+
+
+@pytest.fixture
+def prefixes(store, taken):
+    """The prefix hashes at every session of SESSIONS."""
+
+    def find(frame, tickers=TICKERS, days=DAYS):
+        return snapshots.prefixes(store, taken(frame), tickers, "label", days)
+
+    return find
+
+
+def test_reading_returns_the_bars_exactly(store, taken):
+    frame = bars_of()
+    frame.loc[3, VALUES] = [5e-324, 1e308, -0.0, np.nan, 0.1 + 0.2, 1e15 + 1, np.nan, 1.0]
+    found = snapshots.read(store, taken(frame), TICKERS)
+    pd.testing.assert_frame_equal(found, frame, check_exact=True, check_dtype=False)
+    assert np.array_equal(np.signbit(found[VALUES]), np.signbit(frame[VALUES]))
+    part = snapshots.read(store, taken(frame), ["C", "A", "Z"], since="2024-03")
+    expected = frame[frame["ticker"].isin(["A", "C"]) & (frame["session"] >= "2024-03-01")]
+    pd.testing.assert_frame_equal(part, expected.reset_index(drop=True), check_exact=True, check_dtype=False)
+    assert snapshots.read(store, taken(frame), TICKERS, since="2024-05").empty
+
+
+def test_equal_bars_have_equal_ids_and_share_their_files(store, taken):
+    first = taken(bars_of())
+    files = sum(file.is_file() for file in store.blobs.rglob("*"))
+    second = taken(bars_of())
+    assert (first.snapshot, first.manifest) == (second.snapshot, second.manifest)
+    assert sum(file.is_file() for file in store.blobs.rglob("*")) == files
+    assert taken(bars_of(("A", "B"))).snapshot != first.snapshot
+
+
+def test_the_row_of_a_snapshot_says_what_it_holds(store, taken):
+    snapshot = taken(bars_of())
+    row = tables.read(store, "snapshots").to_pylist()[0]
+    assert (row["first_session"], row["last_session"]) == (DAYS[0], DAYS[-1]) == (date(2024, 1, 15), date(2024, 4, 12))
+    assert (row["tickers"], row["rows"]) == (3, 3 * len(DAYS))
+    assert list(snapshots.manifest(store, snapshot)) == ["2024-01", "2024-02", "2024-03", "2024-04"]
+
+
+def test_snapshots_are_found_by_dataset_id_and_delivery(store, taken):
+    with pytest.raises(NoDataError, match="dataset sample has no prices yet"):
+        snapshots.newest(store, "sample")
+    first, second = taken(bars_of(("A",))), taken(bars_of())
+    again = taken(bars_of(("A",)), "files:main")
+    assert snapshots.newest(store, "sample") == second
+    assert snapshots.newest(store, "files:main") == again
+    assert snapshots.load(store, second.snapshot) == second
+    assert snapshots.load(store, first.snapshot) == first, "of equal snapshots the oldest counts"
+    assert snapshots.delivered(store, "sample", f"digest of {3 * len(DAYS)}") == second
+    assert snapshots.delivered(store, "sample", f"digest of {len(DAYS)}") is None, "it is not the newest"
+    with pytest.raises(NoDataError, match="snapshot ffffffffffff is not in"):
+        snapshots.load(store, "f" * 64)
+
+
+def test_a_later_session_leaves_every_earlier_prefix_as_it_was(prefixes):
+    whole = prefixes(bars_of())
+    assert len(set(whole)) == len(DAYS)
+    for end in (1, 12, 13, 14, 40, len(DAYS) - 1):
+        assert prefixes(bars_of(sessions=SESSIONS[:end]), days=DAYS[:end]) == whole[:end]
+
+
+def test_another_ticker_leaves_the_prefixes_of_the_universe_as_they_were(prefixes):
+    assert prefixes(bars_of(("A", "B", "C", "Z"))) == prefixes(bars_of())
+    assert prefixes(bars_of(), ("A", "B"))[-1] != prefixes(bars_of())[-1]
+    assert prefixes(bars_of(), ("C", "B", "A")) == prefixes(bars_of())
+
+
+@pytest.mark.parametrize("column", [*VALUES, "basis", "session", "absent"])
+@pytest.mark.parametrize("place", [20, len(DAYS) + 34])
+def test_a_restated_bar_renames_exactly_the_dates_from_its_own_on(prefixes, column, place):
+    frame = bars_of()
+    day = frame["session"][place].date()
+    if column in VALUES:
+        frame.loc[place, column] = np.nextafter(np.nan_to_num(frame.loc[place, column]), 9)
+    elif column == "basis":
+        frame.loc[place, column] = "adjusted"
+    else:  # the bar is missing, or moved to the free day before it
+        before = frame.drop(index=place).reset_index(drop=True)
+        frame = bars_of().drop(index=place - 1).reset_index(drop=True) if column == "session" else before
+        if column == "session":
+            frame.loc[place - 1, "session"] -= pd.Timedelta(days=1)
+            day = frame["session"][place - 1].date()
+    changed = [one != other for one, other in zip(prefixes(bars_of()), prefixes(frame), strict=True)]
+    first = next(i for i, known in enumerate(DAYS) if known >= day)
+    assert changed == [False] * first + [True] * (len(DAYS) - first)
+
+
+def test_swapping_two_values_or_two_tickers_changes_the_prefix(prefixes):
+    frame = bars_of()
+    swapped = frame.rename(columns={"open": "close", "close": "open"})[snapshots.COLUMNS]
+    renamed = frame.assign(ticker=frame["ticker"].map({"A": "B", "B": "A", "C": "C"}))
+    renamed = renamed.sort_values(["ticker", "session"], ignore_index=True)
+    assert len({prefixes(one, days=DAYS[-1:])[0] for one in (frame, swapped, renamed)}) == 3
+
+
+def test_every_nan_is_one_and_minus_zero_is_zero(prefixes):
+    frame = bars_of()
+    frame.loc[5, "dividend"], frame.loc[6, "dividend"] = 0.0, np.nan
+    other = frame.copy()
+    odd = np.array([0x7FF8_0000_0000_0ABC], dtype=np.uint64).view(np.float64)[0]
+    other.loc[5, "dividend"], other.loc[6, "dividend"] = -0.0, odd
+    assert prefixes(other) == prefixes(frame)
+    other.loc[6, "dividend"] = 0.0
+    assert prefixes(other) != prefixes(frame), "missing is not zero"
+
+
+def test_the_label_and_days_without_bars_have_their_say(store, taken):
+    snapshot = taken(bars_of())
+    days = [date(2024, 1, 14), date(2024, 1, 19), date(2024, 1, 20), date(2024, 4, 12), date(2024, 6, 30)]
+    found = snapshots.prefixes(store, snapshot, TICKERS, "label", days)
+    assert found[1] == found[2] != found[0]
+    assert found[3] == found[4]
+    assert not set(found) & set(snapshots.prefixes(store, snapshot, TICKERS, "other", days))
+
+
+def test_dates_asked_together_or_alone_have_the_same_prefix(store, taken):
+    snapshot = taken(bars_of())
+    alone = [snapshots.prefixes(store, snapshot, TICKERS, "label", [day])[0] for day in DAYS[::9]]
+    assert snapshots.prefixes(store, snapshot, TICKERS, "label", DAYS[::9]) == alone
+
+
+def test_a_damaged_partition_is_never_read(store, taken):
+    snapshot = taken(bars_of())
+    entry = snapshots.manifest(store, snapshot)["2024-02"]
+    file = store.blobs / entry["blob"][:2] / entry["blob"]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(StoreError, match="is damaged"):
+        snapshots.read(store, snapshot, TICKERS)
+    with pytest.raises(StoreError, match="is damaged"):
+        snapshots.prefixes(store, snapshot, TICKERS, "label", [date(2024, 2, 6)])
+
+
+def test_the_difference_of_two_snapshots_is_a_phrase(store, taken):
+    frame, restated = bars_of(), bars_of()
+    restated.loc[restated["session"].isin(["2024-02-06", "2024-03-05"]) & (restated["ticker"] == "B"), "close"] = 3.0
+    before, after, more = taken(frame), taken(restated), taken(bars_of(("A", "B", "C", "D")))
+    said = snapshots.difference(store, before.snapshot, after.snapshot)
+    assert said == "data: 2 monthly series restated from 2024-02"
+    assert snapshots.difference(store, before.snapshot, more.snapshot) == "data: other bars"

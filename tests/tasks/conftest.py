@@ -1,0 +1,99 @@
+"""Small deterministic markets: the same prices for a ticker and session, however many are asked for."""
+
+import zlib
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from storage import snapshots, tables, universe
+from storage.keys import Moment, PanelKey
+from storage.schemas import TABLES
+from storage.store import Store
+from storage.universe import Member, Universe
+from tasks import calendars, panels
+from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
+
+LONGEST = 1300
+
+
+@dataclass
+class Market:
+    """Bars, snapshots and universes in one store."""
+
+    store: Store
+    taken: list[str] = field(default_factory=list)
+
+    def days(self, count=400, exchange="XNYS", first=date(2015, 3, 2)):
+        return calendars.sessions(exchange, first, date(2021, 1, 1))[:count]
+
+    def bars(self, tickers="ABCDE", count=400, exchange="XNYS", first=date(2015, 3, 2)):
+        days = self.days(LONGEST, exchange, first)
+        return pd.concat([self._of(ticker, days).head(count) for ticker in tickers], ignore_index=True)
+
+    def _of(self, ticker, days):
+        rng, common = np.random.default_rng(zlib.crc32(ticker.encode())), np.random.default_rng(1)
+        moves = 4e-4 + 0.007 * common.standard_normal(LONGEST) + 0.012 * rng.standard_normal(LONGEST)
+        close = (100 * np.cumprod(1 + moves))[: days.size]
+        high, low = (np.abs(rng.normal(0, 0.005, (2, LONGEST))))[:, : days.size]
+        volume = np.exp(rng.normal(13, 0.4, LONGEST))[: days.size]
+        columns = {"ticker": ticker, "session": pd.to_datetime(days), "open": close, "high": close * (1 + high)}
+        columns |= {"low": close * (1 - low), "close": close, "adj_close": close, "volume": volume}
+        return pd.DataFrame(columns | {"dividend": np.nan, "split": np.nan, "basis": "adjusted"})
+
+    def take(self, bars):
+        """A snapshot, one day after the last."""
+        known_at = datetime(2020, 1, 1) + timedelta(len(self.taken))
+        rows = bars.sort_values(["ticker", "session"], ignore_index=True)
+        self.taken.append(snapshots.take(self.store, "test", rows, known_at, str(len(self.taken))).snapshot)
+        return self.taken[-1]
+
+    def universe(self, members):
+        """Id of a universe of tickers or members."""
+        rows = [member if isinstance(member, Member) else Member(member) for member in members]
+        rows.sort(key=lambda member: (member.ticker, member.first))
+        return universe.keep(self.store, Universe("test", tuple(rows)))
+
+    def panel(self, bars=None, members="ABCDE"):
+        return PanelKey(self.take(self.bars() if bars is None else bars), self.universe(members))
+
+    def load(self, bars=None, members="ABCDE"):
+        return panels.load(self.store, self.panel(bars, members))
+
+    def decidable(self, panel) -> tuple[Moment, ...]:
+        """Moments with an eligible asset."""
+        loaded = panels.load(self.store, panel)
+        return tuple(m for m in panels.moments(self.store, panel) if loaded.eligible[loaded.at(m.as_of)].any())
+
+    def put_weights(self, key, moment, strategy, weights):
+        rows = [{"key": key, "as_of": moment.as_of, "strategy": strategy, "ticker": t, "weight": w} for t, w in weights]
+        tables.put(self.store, "weights", pa.Table.from_pylist(rows, TABLES["weights"].schema))
+
+
+@pytest.fixture
+def market(store) -> Market:
+    return Market(store)
+
+
+@pytest.fixture
+def small() -> Forecaster:
+    return Forecaster(
+        FeatureConfig(lookback=20, horizon=5),
+        VLSTMConfig(hidden=4, latent=2),
+        training=TrainingConfig(epochs=1, ensemble=1, minimum_sessions=60),
+        forecast=ForecastConfig(draws=2),
+    )
+
+
+@pytest.fixture
+def rows():
+    """Rows of a table by key, in canonical order and without the keys."""
+
+    def read(store, name, keys):
+        frame = tables.read(store, name, key=list(keys)).to_pandas()
+        shown = [column for column in frame if column not in ("blob", "seconds")]
+        return frame[shown].sort_values([*TABLES[name].unique], ignore_index=True)
+
+    return read

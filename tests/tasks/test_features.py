@@ -1,0 +1,119 @@
+"""Partitions of features: together they are one series, apart they never change."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from storage import features as partitions
+from storage import tables
+from tasks import features as stage
+from tasks import panels
+from tasks.numerics import features
+from tasks.numerics.configs import FeatureConfig
+
+SHORT = FeatureConfig(lookback=20, horizon=5)
+
+
+@pytest.fixture
+def compute(market):
+    """Computes all partitions of a panel; their keys."""
+
+    def run(panel, config=SHORT, months=None):
+        moments = panels.moments(market.store, panel)[:months]
+        return stage.compute_features.fn(panel, moments, config).keys
+
+    return run
+
+
+def test_partitions_are_disjoint_and_cover_every_session_once(market, compute):
+    panel = market.panel()
+    keys, moments = compute(panel), panels.moments(market.store, panel)
+    begin = pd.Timestamp(0)
+    for key, moment in zip(keys, moments, strict=True):
+        _, rows = partitions.read(market.store, [key])
+        assert rows["session"].between(begin, pd.Timestamp(moment.as_of), inclusive="right").all()
+        begin = pd.Timestamp(moment.as_of)
+    _, rows = partitions.read(market.store, keys)
+    days = market.days()
+    whole = days[days <= np.datetime64(moments[-1].as_of)]
+    assert rows.groupby("ticker")["session"].apply(list).tolist() == [pd.to_datetime(whole).tolist()] * 5
+
+
+@pytest.mark.parametrize("config", [SHORT, FeatureConfig("document", lookback=20, horizon=5)])
+def test_the_rows_are_those_of_the_numerics_on_the_whole_series(market, compute, config):
+    panel = market.panel()
+    names, rows = partitions.read(market.store, compute(panel, config))
+    loaded = panels.load(market.store, panel)
+    volumes = np.log1p(np.column_stack([loaded.series[ticker].volume for ticker in "ABCDE"]))
+    for ticker in "AE":
+        asset = loaded.series[ticker]
+        series = features.Series(
+            np.log1p(asset.simple_return), asset.high_ratio, asset.low_ratio, asset.volume,
+            np.median(volumes, axis=1), np.append(np.nan, np.log1p(loaded.market[1:])),
+        )  # fmt: skip
+        expected = features.compute(series, names, config)
+        own = rows[rows["ticker"] == ticker]
+        np.testing.assert_allclose(own[list(names)], expected[: len(own)], rtol=1e-9, atol=1e-12)
+        np.testing.assert_array_equal(own["log_return"], series.log_return[: len(own)])
+        np.testing.assert_array_equal(own["ewma_variance"], features.ewma_variance(series.log_return)[: len(own)])
+
+
+def test_only_missing_months_are_computed(market, compute, monkeypatch):
+    panel = market.panel()
+    first = compute(panel, months=10)
+    before = tables.read(market.store, "features").to_pandas().set_index("key")
+    written = []
+    monkeypatch.setattr(partitions, "put", lambda store, parts: written.extend(part.key for part in parts))
+    keys = compute(panel, months=12)
+    assert keys[:10] == first
+    assert written == list(keys[10:])
+    assert set(before.index) == set(first)
+    monkeypatch.setattr(stage, "_rows", lambda *_: pytest.fail("computed again"))
+    assert compute(panel, months=10) == first
+
+
+def test_partitions_keep_keys_and_bytes_when_later_data_arrive(market, compute):
+    keys = compute(market.panel())
+    blobs = tables.read(market.store, "features").to_pandas().set_index("key")["blob"]
+    longer = market.panel(market.bars(count=460))
+    moments = panels.moments(market.store, longer)
+    assert compute(longer)[: len(keys)] == keys
+    tables.put(market.store, "features", tables.read(market.store, "features").slice(0, 0)) if False else None
+    names, rows = stage._rows(panels.load(market.store, longer), moments[len(keys) - 1].as_of, SHORT)
+    again = [rows[stage._cuts(rows["session"], [m.as_of for m in moments]) == place] for place in range(len(keys))]
+    assert [partitions.blobs.put(market.store, partitions._parquet(part)) for part in again] == [
+        blobs[key] for key in keys
+    ]
+
+
+def test_a_restated_bar_renames_the_partitions_from_its_month_on(market, compute):
+    bars = market.bars()
+    keys = compute(market.panel(bars))
+    bars.loc[bars.index[bars["session"] == "2016-02-10"][0], ["close", "adj_close"]] *= 1.01
+    panel = market.panel(bars)
+    same = [one == other for one, other in zip(keys, compute(panel), strict=True)]
+    assert same == [moment.month <= "2016-02" for moment in panels.moments(market.store, panel)]
+
+
+def test_another_config_has_partitions_of_its_own(market, compute):
+    panel = market.panel()
+    assert set(compute(panel)).isdisjoint(compute(panel, FeatureConfig(lookback=21, horizon=5)))
+
+
+def test_volume_is_a_feature_where_the_first_bars_have_it(market, compute):
+    bars = market.bars()
+    with_volume, _ = partitions.read(market.store, compute(market.panel(bars)))
+    assert "volume" in with_volume
+    late = bars.assign(volume=bars["volume"].where(bars["session"] > "2015-03-02"))
+    without, rows = partitions.read(market.store, compute(market.panel(late)))
+    assert set(with_volume) - set(without) == {"volume"}
+    assert np.isfinite(rows[rows["session"] > "2016-01-01"][list(without)].to_numpy()).all()
+
+
+def test_an_asset_that_starts_later_has_rows_from_its_own_start(market, compute):
+    bars = market.bars()
+    late = bars[(bars["ticker"] != "C") | (bars["session"] >= "2015-09-10")]
+    _, rows = partitions.read(market.store, compute(market.panel(late)))
+    own = rows[rows["ticker"] == "C"]
+    assert own["session"].iloc[0] == pd.Timestamp("2015-09-10")
+    assert np.isnan(own["log_return"].iloc[0])
+    assert own["log_return"].iloc[1:].notna().all()

@@ -1,0 +1,212 @@
+"""Fetching: what a delivery adds to what is known, what it must not change, and what is refused."""
+
+from datetime import date, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from storage import bars, clock, snapshots, tables
+from storage.errors import InputError
+from tasks import calendars
+from tasks import fetch as stage
+
+
+@pytest.fixture
+def ticking(monkeypatch):
+    """A clock that goes on by a minute whenever it is read."""
+    time = {"now": datetime(2024, 1, 1)}
+
+    def now():
+        time["now"] += timedelta(minutes=1)
+        return time["now"]
+
+    monkeypatch.setattr(clock, "now", now)
+    return time
+
+
+@pytest.fixture
+def deliver(store, tmp_path, ticking):
+    """Ingests a frame as a CSV file; the snapshot's id."""
+
+    def ingest(frame, exchanges=None, name="prices.csv"):
+        path = tmp_path / name
+        frame.to_csv(path, index=False)
+        return stage.ingest.fn("files", "files:main", str(path), exchanges or {})
+
+    return ingest
+
+
+def prices(tickers="AB", first=date(2024, 1, 2), last=date(2024, 3, 28), column="close"):
+    days = calendars.sessions("XNYS", first, last).astype(str)
+    value = 50.0 + (days.astype("datetime64[D]") - np.datetime64("2024-01-02")).astype(int)
+    parts = [pd.DataFrame({"date": days, "ticker": ticker, column: value}) for ticker in tickers]
+    return pd.concat(parts, ignore_index=True)
+
+
+def history(store):
+    return tables.read(store, "bars", dataset="files:main").to_pandas()
+
+
+def test_the_sample_holds_twenty_stocks_and_the_index_on_every_session(store):
+    snapshot = stage.ingest.fn("sample", "sample", None, {})
+    known = bars.latest(store, "sample")
+    assert known["ticker"].nunique() == 21
+    assert set(known["ticker"].value_counts()) == {8313}
+    assert set(known["basis"]) == {"adjusted"}
+    days = calendars.sessions("XNYS", date(1990, 1, 2), date(2022, 12, 28))
+    one = known.loc[known["ticker"] == "AAPL", "session"].to_numpy().astype("datetime64[D]")
+    np.testing.assert_array_equal(one, days)
+    assert snapshots.newest(store, "sample").snapshot == snapshot
+    assert tables.read(store, "quality").num_rows == 0
+
+
+def test_the_same_delivery_is_read_once(store, deliver, monkeypatch):
+    first = deliver(prices())
+    written = history(store)
+    monkeypatch.setattr(stage, "read", lambda *_: pytest.fail("read again"))
+    assert deliver(prices()) == first
+    assert len(history(store)) == len(written)
+    assert tables.read(store, "snapshots").num_rows == 1
+
+
+def test_the_same_bytes_for_another_exchange_are_another_delivery(store, deliver):
+    frame = prices(last=date(2024, 5, 31))
+    deliver(frame)
+    deliver(frame, {"A": "XLON"})
+    [row] = tables.read(store, "quality").to_pylist()  # London's holiday
+    assert (row["ticker"], row["session"]) == ("A", date(2024, 5, 6))
+
+
+def test_later_files_add_what_is_new_and_restate_what_differs(store, deliver):
+    first = deliver(prices())
+    before = history(store)
+    later = prices(last=date(2024, 4, 30))
+    later.loc[later["date"] == "2024-02-15", "close"] += 0.25
+    second = deliver(later)
+    after = history(store)
+    pd.testing.assert_frame_equal(after.merge(before)[before.columns], before, check_like=True)
+    new = after[after["known_from"] > before["known_from"].max()]
+    restated = new[new["session"] <= date(2024, 3, 28)]
+    assert restated["session"].astype(str).tolist() == ["2024-02-15"] * 2
+    assert len(new) == 2 + 2 * calendars.sessions("XNYS", date(2024, 4, 1), date(2024, 4, 30)).size
+    latest = bars.latest(store, "files:main").set_index(["ticker", "session"])["close"]
+    assert latest["A", pd.Timestamp("2024-02-15")] == before_close(before, "2024-02-15") + 0.25
+    known = bars.latest(store, "files:main", before["known_from"].max())
+    assert known.set_index(["ticker", "session"])["close"]["A", pd.Timestamp("2024-02-15")] == before_close(
+        before, "2024-02-15"
+    )
+    assert snapshots.difference(store, first, second).endswith("restated from 2024-02")
+
+
+def before_close(frame, day):
+    return frame.loc[(frame["ticker"] == "A") & (frame["session"] == date.fromisoformat(day)), "close"].item()
+
+
+def test_a_delivery_that_lacks_known_bars_takes_none_away(store, deliver):
+    deliver(prices())
+    deliver(prices("A", first=date(2024, 2, 1), last=date(2024, 4, 30)))
+    assert len(bars.latest(store, "files:main")) == 2 * 61 + 22
+
+
+def test_without_a_path_the_known_files_are_taken_as_they_are(deliver):
+    snapshot = deliver(prices())
+    assert stage.ingest.fn("files", "files:main", None, {}) == snapshot
+
+
+def test_without_a_path_and_known_files_the_next_step_is_named(store):
+    with pytest.raises(InputError, match="dataset files:main has no prices yet; name the file or folder with --path"):
+        stage.ingest.fn("files", "files:main", None, {})
+    with pytest.raises(InputError, match="/none does not exist; give --path"):
+        stage.ingest.fn("files", "files:main", "/none", {})
+
+
+def test_bars_of_other_days_are_refused_and_written_down(store, deliver):
+    frame = pd.concat([prices(), pd.DataFrame({"date": ["2024-01-06", "2024-01-15"], "ticker": "A", "close": 9.0})])
+    deliver(frame)
+    refused = tables.read(store, "quality").sort_by("session").to_pylist()
+    assert [(row["ticker"], str(row["session"]), row["check_name"], row["action"]) for row in refused] == [
+        ("A", "2024-01-06", "session", "refused"),
+        ("A", "2024-01-15", "session", "refused"),
+    ]
+    assert refused[0]["detail"] == "the exchange XNYS did not trade on that day"
+    assert 9.0 not in set(history(store)["close"])
+
+
+def test_a_row_that_breaks_a_rule_is_written_down_with_its_reason(store, deliver):
+    frame = prices()
+    frame.loc[3, "close"] = -1.0
+    deliver(frame)
+    [row] = tables.read(store, "quality").to_pylist()
+    assert (row["ticker"], row["check_name"], row["value"]) == ("A", "non_positive_price", -1.0)
+
+
+def test_a_tickers_own_exchange_decides_its_sessions(store, deliver):
+    day = pd.DataFrame({"date": ["2024-01-15"], "ticker": "A", "close": 9.0})  # a holiday in New York, not in London
+    deliver(pd.concat([prices("A", last=date(2024, 3, 1)), day]), {"A": "XLON"})
+    assert 9.0 in set(history(store)["close"])
+    assert tables.read(store, "quality").num_rows == 0
+
+
+def test_the_diary_counts_the_bars_of_each_ticker(store, deliver):
+    deliver(prices())
+    rows = tables.read(store, "ingests").sort_by("ticker").to_pylist()
+    assert [(row["ticker"], row["outcome"], row["rows"]) for row in rows] == [("A", "ok", 61), ("B", "ok", 61)]
+
+
+def test_a_delivery_without_any_session_is_refused_and_stores_nothing(store, deliver, tmp_path):
+    frame = pd.DataFrame({"date": ["2024-01-06"], "ticker": "A", "close": 9.0})
+    with pytest.raises(InputError, match=r"prices\.csv has no bar on a session of its exchange"):
+        deliver(frame)
+    with pytest.raises(InputError, match="has no bar on a session"):
+        stage.preview("files", str(tmp_path / "prices.csv"))
+    assert tables.read(store, "snapshots").num_rows == 0
+
+
+@pytest.mark.parametrize("column", ["close", "adj_close"])
+def test_prices_adjusted_on_another_scale_must_come_whole(store, deliver, column):
+    deliver(prices(column=column))
+    halved = prices("A", first=date(2024, 3, 1), last=date(2024, 4, 30), column=column)
+    halved[column] /= 2
+    with pytest.raises(InputError, match="A is adjusted otherwise from 2024-03-01 on than in its older bars"):
+        deliver(halved)
+    assert tables.read(store, "snapshots").num_rows == 1
+    whole = prices("A", last=date(2024, 4, 30), column=column)
+    whole[column] /= 2
+    deliver(whole)
+    assert bars.latest(store, "files:main").query("ticker == 'A'")["close"].max() < 90
+
+
+def test_bars_of_another_basis_must_come_whole(deliver):
+    deliver(prices())
+    part = prices("A", first=date(2024, 3, 1)).assign(split=0.0)
+    with pytest.raises(InputError, match="A is adjusted otherwise from 2024-03-01 on"):
+        deliver(part)
+
+
+def test_a_file_of_corrections_restates_just_these(store, deliver):
+    deliver(prices())
+    deliver(pd.DataFrame({"date": ["2024-02-15", "2024-02-16"], "ticker": "A", "close": [1.0, 2.0]}), name="more.csv")
+    latest = bars.latest(store, "files:main").query("ticker == 'A'")["close"]
+    assert sorted(latest)[:3] == [1.0, 2.0, 50.0]
+
+
+def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
+    frame = prices().drop(index=[5, 6])
+    pd.concat([frame, pd.DataFrame({"date": ["2024-01-06"], "ticker": ["B"], "close": [9.0]})]).to_csv(
+        tmp_path / "prices.csv", index=False
+    )
+    said = stage.preview("files", str(tmp_path / "prices.csv"))
+    assert (said["layout"], said["basis"]) == ("long", "split")
+    first, last = date(2024, 1, 2), date(2024, 3, 28)
+    assert said["tickers"] == [
+        {"ticker": "A", "bars": 59, "first": first, "last": last, "gaps": 2},
+        {"ticker": "B", "bars": 61, "first": first, "last": last, "gaps": 0},
+    ]
+    assert [(row["session"], row["value"]) for row in said["refused"]] == [(date(2024, 1, 6), None)]
+    assert not list(store.tables.iterdir())
+    assert not list(store.blobs.iterdir())
+
+
+def test_a_preview_of_files_needs_a_path():
+    with pytest.raises(InputError, match="--source files needs --path"):
+        stage.preview("files", None)

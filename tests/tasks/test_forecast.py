@@ -1,0 +1,219 @@
+"""Forecasts: trained, refreshed and drawn from what is known at a month, in any order to the same bytes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from storage import checkpoints, tables
+from storage.errors import NoDataError
+from tasks import features, forecast, panels
+from tasks.numerics import training
+from tasks.numerics.configs import FeatureConfig, ForecastConfig
+
+
+class Run:
+    """The forecasts of a panel, month by month, as a plan would name them."""
+
+    def __init__(self, market, panel, config):
+        self.market, self.store, self.panel, self.config = market, market.store, panel, config
+        self.loaded = panels.load(self.store, panel)
+        self.history = panels.moments(self.store, panel)
+        self.features = features.compute_features.fn(panel, self.history, config.features).keys
+        self.ready = forecast.possible(self.loaded, self.history, config)
+
+    def seen(self, moment):
+        return self.features[: self.history.index(moment) + 1]
+
+    def block(self, year):
+        return [moment for moment in self.ready if moment.rebalance_date.year == year]
+
+    def months(self, year):
+        block, found = self.block(year), []
+        trained = None
+        if self.config.forecast.forecaster == "vlstm":
+            key = self.seen(block[0])[-1]
+            trained = forecast.trained_key(key, self.config), key
+        for moment in block:
+            found.append(forecast.month_keys(moment, self.seen(moment)[-1], trained, self.config))
+        return found
+
+    def train(self, year):
+        first = self.block(year)[0]
+        key = forecast.trained_key(self.seen(first)[-1], self.config)
+        forecast.train_block.fn(self.panel, first, key, self.seen(first), self.config)
+        return key
+
+    def forecast(self, months):
+        return forecast.forecast_months.fn(
+            self.panel, tuple(months), self.seen(months[-1].moment), self.config
+        ).keys
+
+
+@pytest.fixture
+def run(market, small):
+    return Run(market, market.panel(), small)
+
+
+def forecasts(run, months):
+    keys = [month.forecast for month in months]
+    return tables.read(run.store, "forecasts", key=keys).to_pandas().sort_values(["as_of", "ticker"], ignore_index=True)
+
+
+def test_a_block_is_trained_once_refreshed_from_its_model_and_forecast(run):
+    months = run.months(2016)[:3]
+    trained = run.train(2016)
+    run.forecast(months)
+    models = tables.read(run.store, "models").to_pandas().set_index("key")
+    assert models["kind"].to_dict() == {
+        trained: "trained", months[1].model: "refreshed", months[2].model: "refreshed",
+    }  # fmt: skip
+    assert months[0].model == trained
+    assert models.loc[trained, "parent"] is None
+    # never from another refresh
+    assert {models.loc[month.model, "parent"] for month in months[1:]} == {trained}
+    assert set(models["block"]) == {2016}
+    found = forecasts(run, months)
+    assert found.groupby("as_of")["ticker"].apply("".join).tolist() == ["ABCDE"] * 3
+    assert (found["variance"] > 0).all()
+    assert found.groupby("as_of")["model"].unique().map(list).tolist() == [[month.model] for month in months]
+
+
+def test_the_lineage_of_a_model_says_what_it_was_made_of(run, small):
+    trained = run.train(2016)
+    [row] = tables.read(run.store, "models", key=trained).to_pylist()
+    lineage = json.loads(row["lineage"])
+    assert checkpoints.lineage(run.store, row["blob"]) == lineage
+    assert lineage["moment"]["as_of"] == "2015-12-31" == str(row["as_of"])
+    assert lineage["configs"]["training"]["epochs"] == 1
+    assert lineage["code"] == forecast.KEYED.code
+    assert set(lineage["versions"]) == {"numpy", "torch"}
+
+
+def test_a_model_comes_back_from_the_store_as_it_was_trained(run, monkeypatch):
+    kept = []
+    train = training.train
+    monkeypatch.setattr(training, "train", lambda *a, **k: kept.append(train(*a, **k)) or kept[-1])
+    model = forecast._model(run.store, run.train(2016))
+    np.testing.assert_equal(model._asdict(), kept[0][0]._asdict())
+
+
+def test_what_is_stored_is_not_computed_again(run, monkeypatch):
+    months = run.months(2016)[:2]
+    key = run.train(2016)
+    keys = run.forecast(months)
+    for name in ("train", "refresh"):
+        monkeypatch.setattr(training, name, lambda *_, **__: pytest.fail("computed again"))
+    monkeypatch.setattr(forecast, "_forecast", lambda *_: pytest.fail("computed again"))
+    assert run.train(2016) == key
+    assert run.forecast(months) == keys
+
+
+def test_months_are_the_same_bytes_alone_and_in_any_order(run, market, small, store, monkeypatch, tmp_path):
+    months = run.months(2016)[:4]
+    run.train(2016)
+    for month in (months[2], months[0]):
+        run.forecast([month])
+    run.forecast(months[1:])
+    one = forecasts(run, months)
+    monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
+    elsewhere = type(market)(forecast.open_store())
+    other = Run(elsewhere, elsewhere.panel(market.bars(count=460)), small)
+    other.train(2016)
+    other.forecast(other.months(2016))
+    pd.testing.assert_frame_equal(one, forecasts(other, months), check_exact=True)
+    blobs = [
+        tables.read(where, "models", key=[m.model for m in months]).to_pandas().set_index("key")["blob"].sort_index()
+        for where in (store, elsewhere.store)
+    ]
+    pd.testing.assert_series_equal(*blobs)
+
+
+def test_keys_follow_what_a_forecast_depends_on(run, small):
+    first, second = run.months(2016)[:2]
+    changed = {
+        "training": replace(small.training, seed=1),
+        "loss": replace(small.loss, recency=1.0),
+        "network": replace(small.network, hidden=5),
+        "forecast": replace(small.forecast, draws=3),
+    }
+    for name, value in changed.items():
+        run.config = replace(small, **{name: value})
+        other = run.months(2016)[1]
+        assert other.forecast != second.forecast
+        assert (other.model == second.model) == (name == "forecast")
+    run.config = replace(small, training=replace(small.training, refresh_epochs=0))
+    assert {month.model for month in run.months(2016)} == {run.months(2016)[0].trained}
+    assert first.forecast != second.forecast
+
+
+def test_the_device_is_in_the_keys_of_models_and_forecasts(run, monkeypatch):
+    cpu = run.months(2016)[1]
+    monkeypatch.setenv("PRISM_DEVICE", "cuda")
+    cuda = run.months(2016)[1]
+    assert len({cpu.trained, cuda.trained, cpu.model, cuda.model, cpu.forecast, cuda.forecast}) == 6
+
+
+def test_ewma_needs_no_model_and_forecasts_its_own_variance(market, small):
+    config = replace(small, forecast=ForecastConfig("ewma"))
+    run = Run(market, market.panel(), config)
+    months = run.months(2016)[:2]
+    run.forecast(months)
+    assert tables.read(run.store, "models").num_rows == 0
+    found = forecasts(run, months)
+    assert found["model"].isna().all()
+    np.testing.assert_array_equal(found["variance"], found["baseline_variance"])
+    moment = months[0].moment
+    at = run.loaded.at(moment.as_of)
+    logs = np.log1p(run.loaded.returns[1 : at + 1])
+    level = (logs[:66] ** 2).mean(axis=0)
+    for row in logs[66:]:
+        level = 0.97 * level + 0.03 * row**2
+    np.testing.assert_allclose(found["variance"][:5], 5 * level, rtol=1e-10)
+    labels = [logs[k + 1 : k + 6].sum(axis=0) for k in range(-1, at - 5)]
+    np.testing.assert_allclose(found["mean"][:5], np.mean(labels), rtol=1e-9)
+
+
+def test_assets_that_are_not_ready_or_not_eligible_are_left_out(market, small):
+    bars = market.bars()
+    late = (bars["ticker"] == "C") & (bars["session"] < "2015-11-02")
+    gap = (bars["ticker"] == "D") & (bars["session"] == "2015-12-21")
+    bars = bars.assign(volume=bars["volume"].mask(gap))[~late]
+    run = Run(market, market.panel(bars), small)
+    months = run.months(2016)
+    run.train(2016)
+    run.forecast(months[:1] + months[-1:])
+    found = forecasts(run, months).groupby("as_of")["ticker"].apply("".join)
+    assert found.tolist() == ["ABE", "ABCDE"]  # C is too young, D's windows hold a gap
+
+
+def test_a_month_without_any_ready_asset_says_so(market, small):
+    bars = market.bars()
+    bars = bars.assign(volume=bars["volume"].mask(bars["session"] == "2015-12-21"))
+    run = Run(market, market.panel(bars), replace(small, forecast=ForecastConfig("ewma")))
+    with pytest.raises(NoDataError, match="2016-01: no asset has 20 sessions of features without a gap"):
+        run.forecast(run.months(2016)[:1])
+
+
+@pytest.mark.parametrize(("needed", "first"), [(60, "2015-10"), (100, "2015-10"), (200, "2016-03")])
+def test_a_month_is_possible_from_the_minimum_of_labelled_sessions_on(market, small, needed, first):
+    panel = market.load()
+    moments = panels.moments(market.store, market.panel())
+    config = replace(small, training=replace(small.training, minimum_sessions=needed))
+    found = forecast.possible(panel, moments, config)
+    assert found[0].month == first
+    assert found == list(moments[moments.index(found[0]) :])
+    # windows reach back 20, features another 20, labels 5 ahead
+    counts = [panel.at(moment.as_of) + 1 - 39 - 5 for moment in found[:1]]
+    assert counts[0] >= needed
+
+
+def test_ewma_is_possible_from_the_first_eligible_asset_on(market, small):
+    panel, moments = market.load(), panels.moments(market.store, market.panel())
+    config = replace(
+        small, forecast=ForecastConfig("ewma"), training=replace(small.training, minimum_sessions=10_000)
+    )
+    assert forecast.possible(panel, moments, config)[0] == market.decidable(market.panel())[0]
+    longer = replace(config, features=FeatureConfig(lookback=100, horizon=21))
+    assert forecast.possible(panel, moments, longer)[0].as_of >= panel.sessions[199 + 21].item()
