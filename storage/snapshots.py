@@ -58,7 +58,7 @@ def take(store: Store, dataset: str, bars: pd.DataFrame, known_at: datetime, sou
         }
         for blob, (month, rows) in zip(ids, partitions.items(), strict=True)
     }
-    identity = digest({month: entry["tickers"] for month, entry in months.items()})
+    identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}])
     manifest = blobs.put(store, to_json({"dataset": dataset, "months": months}).encode())
     first, last = bars["session"].min().date(), bars["session"].max().date()
     row = {

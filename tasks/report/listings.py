@@ -95,7 +95,7 @@ def positions(contents: Contents) -> list[Position]:
 
 def _position(contents: Contents, row: Any, longest: Frame) -> Position:
     member = contents.member(row.Index)
-    untraded = row.Index == CASH or not row.trade
+    untraded = row.Index == CASH or not row.trade  # cash is what the trades leave over
     return Position(
         ticker=row.Index,
         name=member.name,
@@ -126,6 +126,7 @@ def totals(contents: Contents) -> dict[str, Cell]:
 def matrix(contents: Contents) -> list[Row]:
     """Weights of all strategies, tickers down; shaded against the largest weight outside the baselines."""
     table = contents.current
+    # the index holds 100% of one ticker, against which all other shades would be pale
     own = [name for name in table if name not in BASELINES] or list(table)
     largest = max(float(table[own].abs().max(axis=None)), SHOWN)
     order = table.assign(most=table[own].abs().max(axis=1), any=table.abs().max(axis=1))
@@ -196,27 +197,33 @@ def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
 
 def facts(contents: Contents) -> list[tuple[str, str]]:
     """What the newest month was made of, by name."""
-    record, newest = contents.record, contents.newest
-    hashes = contents.tables["hashes"].iloc[0]
-    changed = [f"{name} = {value}" for name, value, differs in parameters(contents) if differs]
+    newest, hashes = contents.newest, contents.tables["hashes"].iloc[0]
+    because = f" ({newest.reason})" if newest.reason else ""
     return [
         ("As-of date", f"{day(newest.as_of)}: the last session whose data the decision used"),
         ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
-        ("Kind", f"{newest.kind}, revision {newest.revision}" + (f" ({newest.reason})" if newest.reason else "")),
+        ("Kind", f"{newest.kind}, revision {newest.revision}{because}"),
         ("Decided at", f"{hashes['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
         ("Decided months", f"{contents.months} in scenario {contents.scenario}"),
         ("Universe", f"{contents.universe.name}, {len(contents.universe.assets)} assets"),
+        *_lineage(contents),
+        ("Content hash", hashes["content_hash"]),
+        ("Record hash", hashes["record_hash"]),
+    ]
+
+
+def _lineage(contents: Contents) -> list[tuple[str, str]]:
+    """Data, model, code and machine; twelve digits of a hash find it in the store."""
+    record = contents.record
+    changed = [f"{name} = {value}" for name, value, differs in parameters(contents) if differs]
+    versions = [f"{name} {version}" for name, version in sorted(record["versions"].items())]
+    return [
         ("Data known at", f"{record['known_at'].replace('T', ' ')[:19]} UTC"),
         ("Snapshot", record["snapshot"][:12]),
         ("Prefix", record["prefix"][:12]),
         ("Model", record["model"][:12] if record["model"] else "none: this month's forecast needs no network"),
         ("Code", digest(record["code"])[:12]),
-        ("Libraries", ", ".join(f"{name} {version}" for name, version in sorted(record["versions"].items()))),
-        (
-            "Machine",
-            ", ".join(record["machine"][name] for name in ("processor", "system") if name in record["machine"]),
-        ),
+        ("Libraries", ", ".join(versions)),
+        ("Machine", f"{record['machine']['processor']}, {record['machine']['system']}"),
         ("Not at the default", ", ".join(changed) or "none of the numbers"),
-        ("Content hash", hashes["content_hash"]),
-        ("Record hash", hashes["record_hash"]),
     ]

@@ -51,6 +51,9 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
 }
 
 
+_KNOWN = {name: row for rows in GROUPS.values() for name, row in rows.items()}
+
+
 @dataclass(frozen=True)
 class Headline:
     """A figure of the leading strategy, with that of the baseline beside it."""
@@ -63,15 +66,14 @@ class Headline:
 def table(contents: Contents) -> dict[str, list[Row]]:
     """Rows of measures by group. The best is marked only where all strategies cover the same sessions."""
     found = [contents.measures_of(name) for name in contents.measured]
-    groups = {group: list(rows.items()) for group, rows in GROUPS.items()}
-    known = {name for rows in GROUPS.values() for name in rows}
-    others = sorted({name for own in found for name in own} - known)
-    groups["Other"] = [(name, (label(name), decimal, NEITHER)) for name in others]
+    stored = set().union(*found)
+    # a measure that is newer than this page is shown by its name
+    others = {name: (label(name), decimal, NEITHER) for name in sorted(stored - set(_KNOWN))}
     result = {}
-    for group, rows in groups.items():
-        present = [(name, row) for name, row in rows if any(name in own for own in found)]
-        result[group] = [_row(name, row, found, contents.comparable) for name, row in present]
-    return {group: rows for group, rows in result.items() if rows}
+    for group, rows in {**GROUPS, "Other": others}.items():
+        present = [_row(name, row, found, contents.comparable) for name, row in rows.items() if name in stored]
+        result |= {group: present} if present else {}
+    return result
 
 
 def _row(name: str, row: tuple[str, Format, int], found: list[dict[str, float]], comparable: bool) -> Row:
@@ -92,8 +94,7 @@ def headlines(contents: Contents) -> list[Headline]:
         "max_drawdown": lambda value: percent(value, 1),
         "turnover": lambda value: percent(value, 0),
     }
-    words = {name: words for rows in GROUPS.values() for name, (words, _, _) in rows.items()}
-    words["turnover"] = "Turnover a year"
+    words = {name: _KNOWN[name][0] for name in wanted} | {"turnover": "Turnover a year"}
     return [
         Headline(words[name], form(own.get(name)), f"equal weight {form(other.get(name))}" if beside else "")
         for name, form in wanted.items()
@@ -104,7 +105,7 @@ def sharpe_error(contents: Contents) -> float:
     """Standard error of the leading strategy's Sharpe ratio for independent returns: sqrt((1 + s^2/2) / S) a session.
 
     With s the Sharpe ratio of one of the S sessions; returned annualised, NaN where there is no ratio. Source: Lo,
-    The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4), 2002, equation 9.
+    The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4), 2002.
     """
     sessions = len(contents.wealth_of(contents.leading)) - 1
     daily = contents.measures_of(contents.leading).get("sharpe", math.nan) / math.sqrt(TRADING_DAYS)

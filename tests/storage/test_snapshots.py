@@ -22,10 +22,9 @@ def bars_of(tickers=TICKERS, sessions=SESSIONS):
     for ticker in tickers:
         numbers = np.random.default_rng(ord(ticker)).uniform(1, 2, (len(SESSIONS), len(VALUES)))
         part = pd.DataFrame(numbers, columns=VALUES).assign(ticker=ticker, session=SESSIONS, basis="traded")
+        part.loc[::7, "dividend"] = np.nan
         parts.append(part[part["session"].isin(sessions)])
-    frame = pd.concat(parts, ignore_index=True)
-    frame.loc[::7, "dividend"] = np.nan
-    return frame[snapshots.COLUMNS]
+    return pd.concat(parts, ignore_index=True)[snapshots.COLUMNS]
 
 
 @pytest.fixture
@@ -86,9 +85,11 @@ def test_snapshots_are_found_by_dataset_id_and_delivery(store, taken):
     assert snapshots.newest(store, "sample") == second
     assert snapshots.newest(store, "files:main") == again
     assert snapshots.load(store, second.snapshot) == second
+    taken(bars_of(("A",)))
     assert snapshots.load(store, first.snapshot) == first, "of equal snapshots the oldest counts"
-    assert snapshots.delivered(store, "sample", f"digest of {3 * len(DAYS)}") == second
-    assert snapshots.delivered(store, "sample", f"digest of {len(DAYS)}") is None, "it is not the newest"
+    assert snapshots.load(store, again.snapshot) == again, "equal bars of another dataset are another snapshot"
+    assert snapshots.delivered(store, "sample", f"digest of {3 * len(DAYS)}") is None, "it is not the newest"
+    assert snapshots.delivered(store, "files:main", f"digest of {len(DAYS)}") == again
     with pytest.raises(NoDataError, match="snapshot ffffffffffff is not in"):
         snapshots.load(store, "f" * 64)
 
@@ -96,34 +97,33 @@ def test_snapshots_are_found_by_dataset_id_and_delivery(store, taken):
 def test_a_later_session_leaves_every_earlier_prefix_as_it_was(prefixes):
     whole = prefixes(bars_of())
     assert len(set(whole)) == len(DAYS)
-    for end in (1, 12, 13, 14, 40, len(DAYS) - 1):
-        assert prefixes(bars_of(sessions=SESSIONS[:end]), days=DAYS[:end]) == whole[:end]
+    for end in (1, 12, 13, 14, 40, len(DAYS) - 1):  # 13 sessions are January
+        days = [DAYS[0], *DAYS[max(end - 2, 1) : end]]
+        assert prefixes(bars_of(sessions=SESSIONS[:end]), days=days) == [whole[DAYS.index(day)] for day in days]
 
 
 def test_another_ticker_leaves_the_prefixes_of_the_universe_as_they_were(prefixes):
-    assert prefixes(bars_of(("A", "B", "C", "Z"))) == prefixes(bars_of())
-    assert prefixes(bars_of(), ("A", "B"))[-1] != prefixes(bars_of())[-1]
-    assert prefixes(bars_of(), ("C", "B", "A")) == prefixes(bars_of())
+    days = DAYS[::6]
+    whole = prefixes(bars_of(), days=days)
+    assert prefixes(bars_of(("A", "B", "C", "Z")), days=days) == whole
+    assert prefixes(bars_of(), ("C", "B", "A"), days) == whole
+    assert not set(prefixes(bars_of(), ("A", "B"), days)) & set(whole)
 
 
-@pytest.mark.parametrize("column", [*VALUES, "basis", "session", "absent"])
-@pytest.mark.parametrize("place", [20, len(DAYS) + 34])
-def test_a_restated_bar_renames_exactly_the_dates_from_its_own_on(prefixes, column, place):
-    frame = bars_of()
-    day = frame["session"][place].date()
-    if column in VALUES:
-        frame.loc[place, column] = np.nextafter(np.nan_to_num(frame.loc[place, column]), 9)
-    elif column == "basis":
-        frame.loc[place, column] = "adjusted"
-    else:  # the bar is missing, or moved to the free day before it
-        before = frame.drop(index=place).reset_index(drop=True)
-        frame = bars_of().drop(index=place - 1).reset_index(drop=True) if column == "session" else before
-        if column == "session":
-            frame.loc[place - 1, "session"] -= pd.Timedelta(days=1)
-            day = frame["session"][place - 1].date()
-    changed = [one != other for one, other in zip(prefixes(bars_of()), prefixes(frame), strict=True)]
-    first = next(i for i, known in enumerate(DAYS) if known >= day)
-    assert changed == [False] * first + [True] * (len(DAYS) - first)
+@pytest.mark.parametrize("column", [*VALUES, "basis", "absent"])
+def test_a_restated_bar_renames_exactly_the_dates_from_its_own_on(prefixes, column):
+    for place, ticker in ((20, 0), (34, 1), (35, 2)):  # inside a month, its last session, the next one's first
+        row = ticker * len(DAYS) + place
+        frame = bars_of()
+        if column in VALUES:
+            frame.loc[row, column] = np.nextafter(np.nan_to_num(frame.loc[row, column]), 9)
+        elif column == "basis":
+            frame.loc[row, column] = "adjusted"
+        else:
+            frame = frame.drop(index=row).reset_index(drop=True)
+        days = [DAYS[0], DAYS[13], *DAYS[place - 2 : place + 3], DAYS[45], DAYS[-1]]
+        before, after = prefixes(bars_of(), days=days), prefixes(frame, days=days)
+        assert [one != other for one, other in zip(before, after, strict=True)] == [day >= DAYS[place] for day in days]
 
 
 def test_swapping_two_values_or_two_tickers_changes_the_prefix(prefixes):
@@ -140,9 +140,10 @@ def test_every_nan_is_one_and_minus_zero_is_zero(prefixes):
     other = frame.copy()
     odd = np.array([0x7FF8_0000_0000_0ABC], dtype=np.uint64).view(np.float64)[0]
     other.loc[5, "dividend"], other.loc[6, "dividend"] = -0.0, odd
-    assert prefixes(other) == prefixes(frame)
+    days = DAYS[5:9]
+    assert prefixes(other, days=days) == prefixes(frame, days=days)
     other.loc[6, "dividend"] = 0.0
-    assert prefixes(other) != prefixes(frame), "missing is not zero"
+    assert prefixes(other, days=days) != prefixes(frame, days=days), "missing is not zero"
 
 
 def test_the_label_and_days_without_bars_have_their_say(store, taken):
@@ -175,7 +176,8 @@ def test_a_damaged_partition_is_never_read(store, taken):
 
 def test_the_difference_of_two_snapshots_is_a_phrase(store, taken):
     frame, restated = bars_of(), bars_of()
-    restated.loc[restated["session"].isin(["2024-02-06", "2024-03-05"]) & (restated["ticker"] == "B"), "close"] = 3.0
+    days = pd.to_datetime(["2024-02-06", "2024-03-05"])
+    restated.loc[restated["session"].isin(days) & (restated["ticker"] == "B"), "close"] = 3.0
     before, after, more = taken(frame), taken(restated), taken(bars_of(("A", "B", "C", "D")))
     said = snapshots.difference(store, before.snapshot, after.snapshot)
     assert said == "data: 2 monthly series restated from 2024-02"

@@ -70,7 +70,7 @@ def test_a_block_is_trained_once_refreshed_from_its_model_and_forecast(run):
         trained: "trained", months[1].model: "refreshed", months[2].model: "refreshed",
     }  # fmt: skip
     assert months[0].model == trained
-    assert models.loc[trained, "parent"] is None
+    assert pd.isna(models.loc[trained, "parent"])
     # never from another refresh
     assert {models.loc[month.model, "parent"] for month in months[1:]} == {trained}
     assert set(models["block"]) == {2016}

@@ -126,9 +126,9 @@ def decide(store, months=4, weights=None, tickers=TICKERS, forecasts=True, **cha
     for place in range(months):
         held = {name: targets[place] for name, targets in weights.items() if targets[place] is not None}
         decisions.append(decide_month(rows, place, held, record, forecasts))
-    for name in rows:
-        if rows[name]:
-            put(store, name, rows[name])
+    for name, made in rows.items():
+        if made:
+            put(store, name, made)
     ledger.append(store, decisions)
 
 
@@ -328,6 +328,15 @@ def test_a_strategy_that_started_later_is_shown_from_there_and_nothing_is_called
     assert not any("best" in cell.get("class", "") for rows in found.tables.values() for row in rows for cell in row)
     figure = figures.weights(contents.read(store, "main", OWN))[BASE]
     assert figure["data"][0]["y"] == [None, None, 1.0, 1.0]
+
+
+def test_a_published_strategy_without_results_yet_leaves_the_results_to_the_others(store):
+    decide(store, weights={OWN: [FIRST] * 4, BASE: [FIRST] * 4, "hedge": [None, None, None, LAST]})
+    account(store)
+    found = page("hedge")
+    assert "Published strategy Hedge" in found.text
+    assert "Return drawdown, 31 August 2022 to 6 January 2023" in found.text
+    assert [cell["text"] for cell in found.rows("measures-table")["Sharpe ratio"]] == ["1.50", "\u22120.25"]
 
 
 def test_many_assets_fold_into_others_without_losing_weight(store):

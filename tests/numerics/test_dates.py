@@ -1,0 +1,57 @@
+"""Rebalance dates, blocks and eligibility, against loops that say the rule once more."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.numerics.dates import ALLOWED_GAPS, REQUIRED, block, eligible, rebalance_sessions
+
+
+def days(*texts):
+    return np.array(texts, "datetime64[D]")
+
+
+def test_a_month_is_rebalanced_on_its_first_session_but_for_the_first_month():
+    sessions = days("2024-01-30", "2024-01-31", "2024-02-01", "2024-02-02", "2024-04-03", "2025-04-01")
+    assert rebalance_sessions(sessions).tolist() == [2, 4, 5]
+
+
+@pytest.mark.parametrize("sessions", [days(), days("2024-01-02"), days("2024-01-02", "2024-01-31")])
+def test_sessions_of_one_month_have_no_rebalance(sessions):
+    assert rebalance_sessions(sessions).tolist() == []
+
+
+@pytest.mark.parametrize(("day", "year"), [("2024-01-01", 2024), ("1969-12-31", 1969), ("1970-01-01", 1970)])
+def test_a_block_is_the_calendar_year(day, year):
+    assert block(np.datetime64(day)) == year
+
+
+def plainly(has_bar):
+    """The rule, session by session."""
+    found = []
+    for t in range(len(has_bar)):
+        seen = has_bar[: t + 1]
+        enough = sum(seen) >= REQUIRED and sum(seen[-REQUIRED:]) >= REQUIRED - ALLOWED_GAPS
+        found.append(enough and any(seen[-ALLOWED_GAPS:]))
+    return found
+
+
+@given(st.lists(st.integers(0, 400), max_size=12), st.integers(0, 150), st.integers(1, 400))
+def test_eligibility_is_the_rule_at_every_session(missing, start, count):
+    has_bar = np.ones(count, bool)
+    has_bar[:start] = False
+    has_bar[[place for place in missing if place < count]] = False
+    assert eligible(has_bar).tolist() == plainly(has_bar.tolist())
+
+
+def test_eligibility_up_to_a_session_does_not_depend_on_what_follows():
+    has_bar = np.random.default_rng(0).random(400) < 0.98
+    whole = eligible(has_bar)
+    assert whole.any()
+    for cut in (1, 131, 132, 133, 250, 399):
+        np.testing.assert_array_equal(eligible(has_bar[:cut]), whole[:cut])
+
+
+def test_no_session_gives_no_eligibility():
+    assert eligible(np.zeros(0, bool)).size == 0

@@ -1,0 +1,360 @@
+"""The catalog: the views people rely on, whole months only, and nothing outside the store's folder."""
+
+import json
+import subprocess
+import sys
+from datetime import date, datetime
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from storage import catalog, ledger, scenarios, tables
+from storage.errors import InputError, StoreError
+from storage.ledger import Decision
+from storage.scenarios import Terms
+from storage.schemas import TABLES
+
+# what people rely on; more columns may follow
+COLUMNS = {
+    "bars": "ticker session open high low close adj_close volume dividend split basis source known_from",
+    "forecasts": "as_of ticker mean variance baseline_variance model",
+    "weights": "as_of rebalance_date strategy ticker weight",
+    "trades": "rebalance_date strategy ticker trade cost",
+    "executions": "rebalance_date strategy ticker trade cost",
+    "wealth": "session strategy wealth daily_return drawdown",
+    "metrics": "strategy name value start_date end_date",
+    "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
+    "runs": "run",
+    "scenarios": "scenario",
+    "models": "model",
+    "ingests": "run ticker outcome rows detail",
+    "quality": "ticker session check_name severity value action",
+}
+MOMENT = datetime(2024, 5, 1, 12)
+FIRST = date(1800, 1, 1)
+READER = """
+import json, sys
+import duckdb
+with duckdb.connect(sys.argv[1], read_only=True) as connection:
+    print(json.dumps({name: connection.sql(f"SELECT * FROM {name}").fetchall() for name in sys.argv[2:]}, default=str))
+"""
+
+
+def days(month):
+    return date(2024, month, 1), date(2023 + (month > 1), (month - 2) % 12 + 1, 28)
+
+
+def write(store, name, rows):
+    tables.put(store, name, pa.Table.from_pylist(rows, TABLES[name].schema))
+
+
+def compute(store, month, tag=""):
+    """The results of a month, as the stages leave them: no decision yet."""
+    rebalance, as_of = days(month)
+    forecast = {"mean": 0.1, "variance": 0.2, "baseline_variance": 0.3, "model": "m"}
+    write(store, "forecasts", [{"key": f"f{month}{tag}", "as_of": as_of, "ticker": t, **forecast} for t in "AB"])
+    for strategy, share in (("s", 0.25), ("u", 0.5)):
+        shares = {"A": share, "$CASH": 1 - share}
+        held = [{"ticker": ticker, "weight": weight} for ticker, weight in shares.items()]
+        fixed = {"key": f"{strategy}{month}{tag}", "as_of": as_of, "strategy": strategy}
+        write(store, "weights", [fixed | row for row in held])
+    trade = {"key": f"t{month}{tag}", "rebalance_date": rebalance, "strategy": "s", "ticker": "A"}
+    write(store, "trades", [trade | {"trade": 0.25, "cost": 0.0005}])
+
+
+def decide(store, month, scenario="main", tag="", **others):
+    compute(store, month, tag)
+    keys = {"forecasts": f"f{month}{tag}", "weights": (f"s{month}{tag}", f"u{month}{tag}"), "trades": f"t{month}{tag}"}
+    made = {"scenario": scenario, "kind": "backfill", **keys, "record": {}, "content_hash": f"c{tag}"}
+    ledger.append(store, [Decision(**{**made, "rebalance_date": days(month)[0], "as_of": days(month)[1], **others})])
+
+
+def account(store, key, position, scenario="main"):
+    day = {"key": key, "strategy": "s"}
+    write(store, "wealth", [day | {"session": FIRST, "wealth": 1.5, "daily_return": 0.5, "drawdown": 0.0}])
+    write(store, "metrics", [day | {"name": "sharpe", "value": None, "start_date": FIRST, "end_date": FIRST}])
+    write(store, "executions", [day | {"rebalance_date": FIRST, "ticker": "A", "trade": 0.1, "cost": 0.0}])
+    point = {"scenario": scenario, "position": position, "key": key, "created_at": MOMENT}
+    row = point | {"first_month": "2024-01", "last_month": "2024-02"}
+    assert tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema))
+
+
+def know(store, dataset, close, known_from, ticker="A"):
+    """A bar, a diary row of it, and the snapshot that follows."""
+    bar = dict.fromkeys(TABLES["bars"].columns) | {"dataset": dataset, "ticker": ticker, "session": date(2024, 1, 2)}
+    bar |= {"close": close, "basis": "traded", "source": "files", "known_from": known_from}
+    tables.append(store, "bars", pa.Table.from_pylist([bar], TABLES["bars"].schema))
+    found = {"run": "r", "dataset": dataset, "ticker": ticker, "session": None, "check_name": "gap", "value": 1.0}
+    found |= {"severity": "fatal", "action": "refused", "detail": "why"}
+    tables.append(store, "quality", pa.Table.from_pylist([found], TABLES["quality"].schema))
+    row = {"snapshot": "s", "dataset": dataset, "known_at": known_from, "digest": "d", "manifest": "m", "rows": 1}
+    row |= {"first_session": FIRST, "last_session": FIRST, "tickers": 1}
+    tables.append(store, "snapshots", pa.Table.from_pylist([row], TABLES["snapshots"].schema))
+
+
+def rows(store, sql, scenario="main"):
+    return [tuple(row.values()) for row in catalog.query(store, scenario, sql).to_pylist()]
+
+
+@pytest.fixture
+def decided(store):
+    """Two months of `main`, one of a what-if, and their accounts."""
+    for name in ("main", "whatif"):
+        scenarios.write(store, name, Terms("files:main", "u", {"alpha": 0.2}))
+    decide(store, 2)
+    decide(store, 1)
+    decide(store, 1, "whatif", tag="-if")
+    account(store, "old", 0)
+    account(store, "new", 1)
+    know(store, "files:main", 2.0, MOMENT)
+    return store
+
+
+@pytest.mark.parametrize("view", COLUMNS)
+@pytest.mark.parametrize("filled", [False, True])
+def test_a_view_has_the_columns_that_people_rely_on_in_their_order(view, filled, request):
+    store = request.getfixturevalue("decided" if filled else "store")
+    expected = COLUMNS[view].split()
+    assert catalog.query(store, "main", f"SELECT * FROM {view}").column_names[: len(expected)] == expected
+    assert view in catalog.VIEWS
+
+
+def test_an_empty_store_answers_with_no_rows(store):
+    for view in catalog.VIEWS:
+        assert catalog.query(store, "main", f"SELECT * FROM {view}").num_rows == 0
+    assert rows(store, "SELECT count(*), sum(weight) FROM all_weights") == [(0, None)]
+
+
+def test_a_view_and_its_counterpart_over_all_scenarios_agree(decided):
+    assert rows(decided, "SELECT as_of, strategy, ticker, weight FROM weights LIMIT 3") == [
+        (days(1)[1], "s", "$CASH", 0.75),
+        (days(1)[1], "s", "A", 0.25),
+        (days(1)[1], "u", "$CASH", 0.5),
+    ]
+    for view, number, everywhere in (("weights", 8, 12), ("forecasts", 4, 6), ("trades", 2, 3), ("decisions", 2, 3)):
+        assert rows(decided, f"SELECT count(*) FROM {view}") == [(number,)]
+        assert rows(decided, f"SELECT count(*) FROM {view}", "whatif") == [(everywhere - number,)]
+        assert rows(decided, f"SELECT count(*) FROM all_{view}") == [(everywhere,)]
+        named = "SELECT * EXCLUDE (scenario) FROM all_{} WHERE scenario = 'main'"
+        assert rows(decided, named.format(view)) == rows(decided, f"SELECT * FROM {view}")
+
+
+def test_only_the_newest_account_of_a_scenario_is_shown(decided):
+    for view, key in (("wealth", "wealth"), ("metrics", "name"), ("executions", "ticker")):
+        assert len(rows(decided, f"SELECT {key} FROM {view}")) == 1
+        assert rows(decided, f"SELECT {key} FROM {view}", "whatif") == []
+    account(decided, "old", 0, "whatif")
+    assert rows(decided, "SELECT wealth FROM wealth", "whatif") == [(1.5,)]
+
+
+def test_a_half_finished_month_is_not_seen(decided):
+    compute(decided, 3)
+    for view in ("weights", "forecasts", "trades"):
+        assert rows(
+            decided,
+            f"SELECT max(as_of) FROM {view}".replace("as_of", "rebalance_date")
+            if view == "trades"
+            else f"SELECT max(as_of) FROM all_{view}",
+        ) == [(days(2)[0 if view == "trades" else 1],)]
+    decide(decided, 3)
+    assert rows(decided, "SELECT max(rebalance_date) FROM weights") == [(days(3)[0],)]
+
+
+@pytest.mark.parametrize("moment", ["forecasts", "weights", "trades", "decisions", "backtests"])
+def test_a_month_decided_while_the_catalog_opens_is_seen_whole_or_not_at_all(decided, monkeypatch, moment):
+    look = catalog._source
+
+    def interrupted(store, name):
+        if name == moment:
+            monkeypatch.setattr(catalog, "_source", look)
+            decide(store, 3)
+        return look(store, name)
+
+    monkeypatch.setattr(catalog, "_source", interrupted)
+    with catalog.connect(decided) as connection:
+        months = connection.sql("SELECT rebalance_date FROM decisions").fetchall()
+        assert connection.sql("SELECT DISTINCT rebalance_date FROM weights ORDER BY 1").fetchall() == months
+        assert connection.sql("SELECT DISTINCT rebalance_date FROM trades ORDER BY 1").fetchall() == months
+        assert len(connection.sql("SELECT DISTINCT as_of FROM forecasts").fetchall()) == len(months)
+
+
+def test_a_revision_replaces_a_month_and_an_advisory_does_not(decided):
+    decide(decided, 2, tag="-new", revision=1)
+    decide(decided, 1, tag="-advised", advisory=True)
+    assert rows(decided, "SELECT rebalance_date, content_hash, revision FROM decisions") == [
+        (days(1)[0], "c", 0),
+        (days(2)[0], "c-new", 1),
+    ]
+    assert rows(decided, "SELECT count(*) FROM weights") == [(8,)]
+
+
+def test_bars_are_those_of_the_scenario_at_newest_knowledge(decided):
+    know(decided, "files:main", 3.0, MOMENT.replace(hour=13))
+    know(decided, "yahoo", 9.0, MOMENT.replace(hour=14))
+    assert rows(decided, "SELECT ticker, close, known_from FROM bars") == [("A", 3.0, MOMENT.replace(hour=13))]
+    assert rows(decided, "SELECT close FROM all_bars ORDER BY close") == [(3.0,), (9.0,)]
+    assert len(rows(decided, "SELECT * FROM quality")) == 2
+    assert rows(decided, "SELECT close FROM bars", "unknown") == [(9.0,)], "the dataset last ingested"
+
+
+def test_the_dataset_is_that_of_the_terms_that_hold_not_of_a_run_that_died(store):
+    know(store, "yahoo", 9.0, MOMENT)
+    know(store, "sample", 1.0, MOMENT.replace(hour=13))
+    scenarios.write(store, "main", Terms("yahoo", "u", {}))
+    assert rows(store, "SELECT close FROM bars") == [(1.0,)]
+    scenarios.write(store, "main", Terms("sample", "u", {}))
+    know(store, "yahoo", 9.5, MOMENT.replace(hour=14))
+    decide(store, 1)
+    assert rows(store, "SELECT close FROM bars") == [(1.0,)]
+
+
+@pytest.mark.parametrize("name", ["it's", "x' OR '1'='1", "'; DROP VIEW weights; --", 'a"b', "", "日本", "a\nb"])
+def test_a_hostile_scenario_is_a_value_and_nothing_else(decided, name):
+    assert rows(decided, "SELECT count(*) FROM weights", name) == [(0,)]
+    decide(decided, 2, name, tag="-h")
+    assert rows(decided, "SELECT count(*) FROM weights", name) == [(4,)]
+    assert rows(decided, "SELECT count(*) FROM weights") == [(8,)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM read_csv('{store}/../other.csv')",
+        "SELECT * FROM read_text('{store}2/secret.csv')",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM glob('/*')",
+        "COPY (SELECT 1) TO '{store}2/out.csv'",
+        "COPY (SELECT 1) TO '/tmp/prism-out.csv'",
+        "ATTACH '{store}2/other.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SELECT * FROM 's3://bucket/x.parquet'",
+        "SELECT * FROM 'http://localhost:9/x.parquet'",
+        "SET enable_external_access = true",
+        "SET allowed_directories = ['/']",
+        "SET lock_configuration = false",
+        "RESET enable_external_access",
+        "PRAGMA threads = 1",
+    ],
+)
+def test_the_connection_reaches_nothing_outside_the_store(store, sql):
+    beside = store.root.with_name("store2")
+    beside.mkdir()
+    (beside / "secret.csv").write_text("secret")
+    (beside / "other.csv").write_text("a\n1\n")
+    (store.root.parent / "other.csv").write_text("a\n1\n")
+    statement = sql.replace("{store}", str(store.root))
+    with catalog.connect(store) as connection:
+        with pytest.raises(duckdb.Error):
+            connection.execute(statement).fetchall()
+        assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
+    with pytest.raises(InputError, match="views are bars, decisions"):
+        catalog.query(store, "main", statement)
+    assert sorted(entry.name for entry in beside.iterdir()) == ["other.csv", "secret.csv"]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "",
+        "-- nothing",
+        "SELECT 1; SELECT 2",
+        "DROP VIEW weights",
+        "CREATE TABLE t (i INT)",
+        "COPY (SELECT 1) TO '{store}/evil.csv'",
+        "COPY (SELECT 1) TO '{store}/STORE.json' (FORMAT csv, USE_TMP_FILE false)",
+        "COPY (PIVOT weights ON strategy USING sum(weight)) TO '{store}/evil.csv'",
+        "EXPLAIN ANALYZE COPY (SELECT 1) TO '{store}/evil.csv'",
+        "SELECT 1; COPY (SELECT 1) TO '{store}/evil.csv'",
+        "EXPORT DATABASE '{store}/evil'",
+        "ATTACH '{store}/evil.db'",
+    ],
+)
+def test_a_query_writes_nothing_into_the_store(store, sql):
+    before = sorted(file.name for file in store.root.rglob("*"))
+    with pytest.raises(InputError, match="is not one query that only reads"):
+        catalog.query(store, "main", sql.replace("{store}", str(store.root)))
+    assert sorted(file.name for file in store.root.rglob("*")) == before
+    assert json.loads((store.root / "STORE.json").read_text())["identity"] == store.identity
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELEC 1",
+        "SELECT nothing FROM weights",
+        "SELECT * FROM nowhere",
+        "SELECT weight + DATE '2024-01-01' FROM weights",
+    ],
+)
+def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
+    with pytest.raises(InputError, match="Error: .*; views are bars, decisions, executions") as raised:
+        catalog.query(store, "main", sql)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("sql", "number"),
+    [
+        ("FROM weights", 8),
+        ("WITH w AS (SELECT * FROM weights) SELECT * FROM w;", 8),
+        ("PIVOT weights ON strategy USING sum(weight)", 4),
+        ("EXPLAIN SELECT 1", 1),
+        ("DESCRIBE weights", 5),
+        ("VALUES (1), (2)", 2),
+    ],
+)
+def test_whatever_only_reads_is_a_query(decided, sql, number):
+    assert catalog.query(decided, "main", sql).num_rows == number
+
+
+def test_times_are_utc_and_have_no_zone(decided):
+    found = catalog.query(decided, "main", "SELECT known_from, current_setting('TimeZone') AS zone FROM bars")
+    assert found.schema.field("known_from").type == pa.timestamp("us")
+    assert found.to_pylist() == [{"known_from": MOMENT, "zone": "UTC"}]
+
+
+def test_plain_duckdb_in_another_process_shows_the_same_rows(decided):
+    path = catalog.rebuild(decided)
+    assert path == decided.root / "catalog.duckdb"
+    views = ["weights", "all_weights", "decisions", "metrics", "bars", "wealth", "scenarios", "raw.backtests"]
+    command = [sys.executable, "-c", READER, str(path), *views]
+    said = json.loads(subprocess.run(command, capture_output=True, check=True, cwd=decided.root.parent).stdout)
+    with catalog.connect(decided) as connection:
+        for view in views:
+            mine = connection.sql(f"SELECT * FROM {view}").fetchall()
+            assert said[view] == json.loads(json.dumps(mine, default=str))
+            assert mine
+
+
+def test_the_file_is_replaced_whole_and_nothing_is_left_beside_it(decided, monkeypatch):
+    path = catalog.rebuild(decided)
+    decide(decided, 3)
+    with duckdb.connect(path, read_only=True) as old:
+        catalog.rebuild(decided)
+        assert old.sql("SELECT count(*) FROM decisions").fetchall() == [(2,)]
+    with duckdb.connect(path, read_only=True) as new:
+        assert new.sql("SELECT count(*) FROM decisions").fetchall() == [(3,)]
+    monkeypatch.setattr(catalog, "_define", lambda *_: pytest.fail("stopped"))
+    with pytest.raises(pytest.fail.Exception):
+        catalog.rebuild(decided)
+    assert sorted(entry.name for entry in decided.root.iterdir()) == ["STORE.json", "blobs", "catalog.duckdb", "tables"]
+
+
+def test_a_missing_data_file_is_told_with_the_remedy(decided):
+    for file in (decided.tables / "weights").glob("*.parquet"):
+        file.unlink()
+    with pytest.raises(StoreError, match=r"opening the catalog of .* restore the store from a backup$"):
+        catalog.query(decided, "main", "SELECT * FROM weights")
+
+
+def test_hostile_rows_come_back_as_they_are(store):
+    names = ["it's", 'a"b', "x'); DROP TABLE weights; --", "日本", "a\nb"]
+    compute(store, 1)
+    write(store, "weights", [{"key": "s1", "as_of": FIRST, "strategy": n, "ticker": n, "weight": 0.5} for n in names])
+    decide_keys = {"forecasts": None, "weights": ("s1",), "trades": "t1", "record": {}}
+    ledger.append(store, [Decision("main", *days(1), "backfill", **decide_keys)])
+    assert sorted(rows(store, "SELECT strategy, ticker FROM weights")) == sorted((name, name) for name in names)
