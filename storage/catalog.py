@@ -1,6 +1,6 @@
 """DuckDB as the lens over the store: one view a table, for `prism query`, notebooks and other tools.
 
-`connect` gives an in-memory database, read-only for the store's files and locked to its folder.
+`connect` gives an in-memory database locked to the store's folder; `query` runs only what reads.
 `catalog.duckdb` holds the same views for other programs; it is derived, replaced by rename, and may be deleted.
 Views show one scenario; `all_<view>` shows every one, with a column `scenario`. Each view reads the pinned list
 of files of one version of its Delta table, so a writer in between changes nothing for the reader.
@@ -145,7 +145,7 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
     for name, sql in _WHOLE.items():
         connection.execute(f"CREATE VIEW {name} AS {sql}")
     for name, sql in _BY_SCENARIO.items():
-        connection.execute(f"CREATE VIEW all_{name} AS {sql} {_ordered(name)}")
+        connection.execute(f"CREATE VIEW all_{name} AS {sql} {_ordered(name)}, scenario")
         connection.execute(
             f"CREATE VIEW {name} AS SELECT * EXCLUDE (scenario) FROM all_{name} "
             f"WHERE scenario = {wanted} {_ordered(name)}"

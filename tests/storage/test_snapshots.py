@@ -121,7 +121,7 @@ def test_a_restated_bar_renames_exactly_the_dates_from_its_own_on(prefixes, colu
             frame.loc[row, column] = "adjusted"
         else:
             frame = frame.drop(index=row).reset_index(drop=True)
-        days = [DAYS[0], DAYS[13], *DAYS[place - 2 : place + 3], DAYS[45], DAYS[-1]]
+        days = [DAYS[12], *DAYS[place - 1 : place + 2], DAYS[-1]]
         before, after = prefixes(bars_of(), days=days), prefixes(frame, days=days)
         assert [one != other for one, other in zip(before, after, strict=True)] == [day >= DAYS[place] for day in days]
 
@@ -137,13 +137,14 @@ def test_swapping_two_values_or_two_tickers_changes_the_prefix(prefixes):
 def test_every_nan_is_one_and_minus_zero_is_zero(prefixes):
     frame = bars_of()
     frame.loc[5, "dividend"], frame.loc[6, "dividend"] = 0.0, np.nan
-    other = frame.copy()
     odd = np.array([0x7FF8_0000_0000_0ABC], dtype=np.uint64).view(np.float64)[0]
-    other.loc[5, "dividend"], other.loc[6, "dividend"] = -0.0, odd
-    days = DAYS[5:9]
-    assert prefixes(other, days=days) == prefixes(frame, days=days)
-    other.loc[6, "dividend"] = 0.0
-    assert prefixes(other, days=days) != prefixes(frame, days=days), "missing is not zero"
+    dividends = frame["dividend"].to_numpy(copy=True)
+    dividends[5], dividends[6] = -0.0, odd
+    days = [*DAYS[5:9], DAYS[-1]]
+    assert prefixes(frame.assign(dividend=dividends), days=days) == prefixes(frame, days=days)
+    dividends[6] = 0.0
+    found = prefixes(frame.assign(dividend=dividends), days=days)
+    assert [one == other for one, other in zip(found, prefixes(frame, days=days), strict=True)] == [True] + [False] * 4
 
 
 def test_the_label_and_days_without_bars_have_their_say(store, taken):

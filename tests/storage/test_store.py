@@ -105,7 +105,7 @@ def test_a_path_that_delta_or_duckdb_would_read_otherwise_is_refused(tmp_path, n
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["a b", "it's", "日本", "a{b,c}", "~x", "$HOME", "a;b", "a&b", 'a"b'])
+@pytest.mark.parametrize("name", ["it's a b", "日本", "a{b,c}~$HOME", 'a;&"b'])
 def test_every_other_path_serves_tables_and_the_catalog(tmp_path, name):
     made = open_store(tmp_path / name)
     tables.put(made, "weights", weights("k"))

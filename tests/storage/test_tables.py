@@ -62,15 +62,15 @@ def points(position):
 print("ready", flush=True)
 sys.stdin.readline()
 if act == "put":
-    for number in range(8):
+    for number in range(5):
         tables.put(store, "weights", weights(f"{me}-{number}", 0.5, 3))
 if act == "claim":
     for _ in range(5):
         while not tables.claim(store, "backtests", points(tables.read(store, "backtests", ["position"]).num_rows)):
             pass
 if act == "rewrite":
-    for number in range(30):
-        tables.put(store, "weights", weights("k", number / 30, 40))
+    for number in range(20):
+        tables.put(store, "weights", weights("k", number / 20, 40))
 """
 
 
@@ -274,7 +274,7 @@ def test_compaction_keeps_every_row_and_leaves_fewer_files(store, monkeypatch):
 def test_writers_at_once_lose_nothing(store, writers):
     for process in writers("put", 4):
         process.wait(60)
-    expected = {f"{me}-{number}" for me in range(4) for number in range(8)}
+    expected = {f"{me}-{number}" for me in range(4) for number in range(5)}
     assert held(store) == sorted((key, f"T{i}", 0.5) for key in expected for i in range(3))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+
 from storage import snapshots, tables, universe
 from storage.keys import Moment, PanelKey
 from storage.schemas import TABLES

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+
 from storage import tables
 from storage.keys import PanelKey
 from storage.schemas import CASH, TABLES
@@ -18,6 +19,7 @@ from tasks.numerics import covariance, online, return_drawdown
 from tasks.numerics.configs import CovarianceConfig, OGDConfig, ReturnDrawdownConfig
 
 FAST = OGDConfig(window=20)
+SIXTY = CovarianceConfig()
 
 
 def weights(store, keys):
@@ -99,20 +101,21 @@ def copy_of(store, keys):
 ORDERS = {
     "one by one": lambda months: [[month] for month in months],
     "backwards": lambda months: [[month] for month in reversed(months)],
-    "late first": lambda months: [months[6:], months[:3], months],
+    "late first": lambda months: [months[5:], months[:3], months],
     "every third": lambda months: [months[::3], months[1::3], months[2::3]],
 }
 
 
 @pytest.mark.parametrize("order", ORDERS)
 def test_months_are_the_same_bytes_however_a_run_is_cut(market, order, tmp_path, monkeypatch):
-    panel = market.panel(market.bars(count=460))
+    bars = market.bars(count=320)
+    panel = market.panel(bars)
     months = panels.moments(market.store, panel)[6:]
     for part in ORDERS[order](months):
         fold(market, panel, part)
     monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
     elsewhere = type(market)(open_store())
-    keys = fold(elsewhere, elsewhere.panel(market.bars(count=460)), months)
+    keys = fold(elsewhere, elsewhere.panel(bars), months)
     assert copy_of(market.store, keys) == copy_of(elsewhere.store, keys)
 
 
@@ -184,7 +187,7 @@ def optimised(market):
     ]
     tables.put(market.store, "forecasts", pa.Table.from_pylist(rows[::-1], TABLES["forecasts"].schema))
 
-    def run(forecast="forecast", units="simple", matrix=CovarianceConfig()):
+    def run(forecast="forecast", units="simple", matrix=SIXTY):
         keys = allocate.allocate_return_drawdown.fn(
             panel, (moment,), (forecast,), units, matrix, ReturnDrawdownConfig()
         ).keys
@@ -203,7 +206,7 @@ def optimised(market):
 
 
 @pytest.mark.parametrize("units", ["simple", "log"])
-@pytest.mark.parametrize("matrix", [CovarianceConfig(), CovarianceConfig(sessions=126, shrinkage="none")])
+@pytest.mark.parametrize("matrix", [SIXTY, CovarianceConfig(sessions=126, shrinkage="none")])
 def test_the_optimiser_gets_the_forecast_the_recent_correlation_and_the_units(optimised, units, matrix):
     run, expected = optimised
     found, notes = run(units=units, matrix=matrix)

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from prefect.results import ResultRecord, ResultRecordMetadata
 from prefect.serializers import JSONSerializer
+
 from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES

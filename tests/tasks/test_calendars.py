@@ -4,6 +4,7 @@ from datetime import date, datetime
 
 import numpy as np
 import pytest
+
 from storage.errors import InputError
 from tasks import calendars
 
@@ -29,7 +30,7 @@ def test_the_next_session_is_strictly_later():
 
 
 def test_a_day_after_the_calendars_end_is_refused():
-    with pytest.raises(InputError, match="the calendar of XNYS ends at .*; 2200-01-01 is too late"):
+    with pytest.raises(InputError, match=r"the calendar of XNYS ends at .*; 2200-01-01 is too late"):
         calendars.next_session("XNYS", date(2200, 1, 1))
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from storage import features as partitions
 from storage import tables
 from tasks import features as stage
@@ -79,7 +80,7 @@ def test_partitions_keep_keys_and_bytes_when_later_data_arrive(market, compute):
     longer = market.panel(market.bars(count=460))
     moments = panels.moments(market.store, longer)
     assert compute(longer)[: len(keys)] == keys
-    names, rows = stage._rows(panels.load(market.store, longer), moments[len(keys) - 1].as_of, SHORT)
+    _, rows = stage._rows(panels.load(market.store, longer), moments[len(keys) - 1].as_of, SHORT)
     again = [rows[stage._cuts(rows["session"], [m.as_of for m in moments]) == place] for place in range(len(keys))]
     assert [partitions.blobs.put(market.store, partitions._parquet(part)) for part in again] == [
         blobs[key] for key in keys

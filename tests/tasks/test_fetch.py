@@ -5,6 +5,7 @@ from datetime import date, datetime, timedelta
 import numpy as np
 import pandas as pd
 import pytest
+
 from storage import bars, clock, snapshots, tables
 from storage.errors import InputError
 from tasks import calendars
@@ -181,6 +182,18 @@ def test_bars_of_another_basis_must_come_whole(deliver):
     part = prices("A", first=date(2024, 3, 1)).assign(split=0.0)
     with pytest.raises(InputError, match="A is adjusted otherwise from 2024-03-01 on"):
         deliver(part)
+
+
+def test_a_month_without_dividends_continues_files_with_adjusted_closes(store, deliver):
+    frame = prices("A").assign(dividend=0.0, split=0.0)
+    frame["adj_close"] = frame["close"]
+    frame.loc[10, "dividend"] = 0.5
+    deliver(frame)
+    later = prices("A", first=date(2024, 3, 1), last=date(2024, 4, 30)).assign(dividend=0.0, split=0.0)
+    deliver(later.assign(adj_close=later["close"]))
+    latest = bars.latest(store, "files:main")
+    assert len(latest) == 61 + 22
+    assert set(latest["basis"]) == {"traded", "adjusted"}
 
 
 def test_a_file_of_corrections_restates_just_these(store, deliver):

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+
 from storage import checkpoints, tables
 from storage.errors import NoDataError
 from tasks import features, forecast, panels
@@ -46,9 +47,7 @@ class Run:
         return key
 
     def forecast(self, months):
-        return forecast.forecast_months.fn(
-            self.panel, tuple(months), self.seen(months[-1].moment), self.config
-        ).keys
+        return forecast.forecast_months.fn(self.panel, tuple(months), self.seen(months[-1].moment), self.config).keys
 
 
 @pytest.fixture
@@ -211,9 +210,7 @@ def test_a_month_is_possible_from_the_minimum_of_labelled_sessions_on(market, sm
 
 def test_ewma_is_possible_from_the_first_eligible_asset_on(market, small):
     panel, moments = market.load(), panels.moments(market.store, market.panel())
-    config = replace(
-        small, forecast=ForecastConfig("ewma"), training=replace(small.training, minimum_sessions=10_000)
-    )
+    config = replace(small, forecast=ForecastConfig("ewma"), training=replace(small.training, minimum_sessions=10_000))
     assert forecast.possible(panel, moments, config)[0] == market.decidable(market.panel())[0]
     longer = replace(config, features=FeatureConfig(lookback=100, horizon=21))
     assert forecast.possible(panel, moments, longer)[0].as_of >= panel.sessions[199 + 21].item()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prefect.locking.protocol import LockManager
+
 from tasks.locks import FlockManager
 
 ROOT = Path(__file__).parents[2]

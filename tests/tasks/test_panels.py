@@ -5,6 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+
 from storage.errors import InputError
 from storage.keys import PanelKey
 from storage.universe import Member
@@ -206,6 +207,7 @@ def disturbed(bars, day, rng):
     for name in ("high", "low", "close", "adj_close", "volume"):
         wild.loc[after, name] *= np.exp(rng.normal(0, 0.3, after.sum()))
     wild.loc[after, "split"] = 3.0
+    wild.loc[after, "basis"] = "split"
     return wild.drop(wild.index[after][rng.random(after.sum()) < 0.3])
 
 

@@ -1,0 +1,217 @@
+"""The backtest: the newest stretch of decided months, accounted as an independent ledger does it."""
+
+from dataclasses import replace
+from datetime import date
+from itertools import pairwise
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from storage import tables
+from storage.keys import PanelKey
+from storage.schemas import CASH
+from tasks import decide, panels
+from tasks.backtest import backtest, stretch
+from tasks.numerics.configs import AccountingConfig
+
+COSTS = AccountingConfig(cost=0.002, cash_rate=0.03)
+PLANS = [{"A": 0.6, "B": 0.2}, {"B": 0.5, "C": 0.5}, {"D": 0.9, "E": 0.1}, {"A": 1.2, "E": -0.4}]
+MONTHS = ["2016-01", "2016-02", "2016-03", "2016-04"]
+
+
+def put(market, panel, plans, scenario="main"):
+    """Decide months from plans: {month: {strategy: weights}}."""
+    by_name = {moment.month: moment for moment in panels.moments(market.store, panel)}
+    months = []
+    for name, strategies in plans.items():
+        moment, keys = by_name[name], []
+        for strategy, weights in strategies.items():
+            key = f"{moment.prefix} {strategy} {sorted(weights.items())}"
+            market.put_weights(key, moment, strategy, weights.items())
+            keys.append((strategy, key))
+        made = {"parameters": {}, "code": {}, "versions": {}}
+        months.append(decide.Month(moment, "backfill", None, None, tuple(keys), COSTS, made))
+    decide.decide.fn(panel, scenario, tuple(months))
+
+
+def result(market, panel, config=COSTS, scenario="main"):
+    """Wealth by strategy and session, executions, metrics, of the backtest's key."""
+    key = backtest.fn(panel, scenario, config)
+    read = {name: tables.read(market.store, name, key=key).to_pandas() for name in ("wealth", "executions", "metrics")}
+    wealth = read["wealth"].sort_values("session").pivot(index="session", columns="strategy", values="wealth")
+    return wealth, read["executions"], read["metrics"].set_index(["strategy", "name"])["value"], key
+
+
+def ledger(bars, plans, config, last):
+    """An account in currency, asset by asset, straight from the closes."""
+    close = bars.pivot(index="session", columns="ticker", values="close").loc[:last]
+    days, cash, shares, value, wealth = close.index, 1.0, {}, 1.0, {}
+    for before, day in pairwise(days):
+        if shares or cash != 1.0:
+            short = sum(-n * close.loc[before, t] for t, n in shares.items() if n < 0)
+            rate = config.cash_rate if cash > 0 else config.cash_rate + config.borrow_spread
+            cash += cash * rate / 252 - short * config.short_rate / 252
+        if day in plans:
+            value = cash + sum(n * close.loc[day, t] for t, n in shares.items())
+            target = {t: w * value for t, w in plans[day].items()}
+            names = target.keys() | shares.keys()
+            traded = sum(abs(target.get(t, 0.0) - shares.get(t, 0.0) * close.loc[day, t]) for t in names)
+            left = value - config.cost * traded
+            shares = {t: w * left / close.loc[day, t] for t, w in plans[day].items()}
+            cash = left * (1 - sum(plans[day].values()))
+        if shares:
+            wealth[day.date()] = cash + sum(n * close.loc[day, t] for t, n in shares.items())
+    return pd.Series(wealth)
+
+
+def rebalances(market, panel, lag=1):
+    by_name = {moment.month: moment for moment in panels.moments(market.store, panel)}
+    days = [by_name[name].rebalance_date if lag else by_name[name].as_of for name in MONTHS]
+    return {pd.Timestamp(day): plan for day, plan in zip(days, PLANS, strict=True)}
+
+
+@pytest.mark.parametrize("config", [COSTS, replace(COSTS, lag=0), AccountingConfig(cost=0.0, cash_rate=0.0)])
+def test_wealth_is_that_of_an_independent_ledger(market, config):
+    bars = market.bars()
+    panel = market.panel(bars)
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)})
+    wealth, _, _, _ = result(market, panel, config)
+    last = panels.load(market.store, panel).sessions[-1]
+    expected = ledger(bars, rebalances(market, panel, config.lag), config, pd.Timestamp(last))
+    found = wealth["hand"].iloc[1:]
+    assert list(found.index) == list(expected.index)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_wealth_is_1_on_the_session_before_the_first_trade(market):
+    panel = market.panel()
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}})
+    wealth, _, _, _ = result(market, panel)
+    assert wealth["hand"].iloc[0] == 1.0
+    assert wealth.index[0] == date(2015, 12, 31)
+    assert wealth["hand"].iloc[1] == pytest.approx(1 - 0.002 * 0.8, abs=1e-15)
+    rows = tables.read(market.store, "wealth").sort_by("session").to_pandas()
+    np.testing.assert_allclose(rows["wealth"], (1 + rows["daily_return"]).cumprod(), rtol=1e-12)
+    peak = rows["wealth"].cummax()
+    np.testing.assert_allclose(rows["drawdown"], 1 - rows["wealth"] / peak, atol=1e-14)
+
+
+def test_executions_start_from_drifted_holdings_and_sum_to_the_turnover(market):
+    panel = market.panel()
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)})
+    wealth, executions, measures, _ = result(market, panel)
+    np.testing.assert_allclose(executions["cost"], 0.002 * executions["trade"].abs(), rtol=1e-12)
+    sessions = len(wealth) - 1
+    assert measures["hand", "turnover"] == pytest.approx(executions["trade"].abs().sum() / 2 * 252 / sessions)
+    assert measures["hand", "costs"] == pytest.approx(executions["cost"].sum() * 252 / sessions)
+    assert measures["hand", "cumulative_return"] == pytest.approx(wealth["hand"].iloc[-1] - 1, rel=1e-12)
+    first = executions[executions["rebalance_date"] == date(2016, 1, 4)].set_index("ticker")["trade"]
+    assert first.to_dict() == PLANS[0]
+
+
+def test_the_stretch_is_the_newest_without_a_gap():
+    days = [date(2015, 9, 1), date(2015, 11, 2), date(2015, 12, 1), date(2016, 1, 4)]
+    decided = {day: SimpleNamespace(rebalance_date=day) for day in days}
+    assert [month.rebalance_date for month in stretch(decided)] == days[1:]
+    assert [month.rebalance_date for month in stretch(dict(list(decided.items())[:1]))] == days[:1]
+    assert stretch({}) == []
+
+
+def test_months_before_a_gap_are_not_accounted(market):
+    panel = market.panel()
+    put(market, panel, {"2015-11": {"hand": PLANS[0]}, "2016-01": {"hand": PLANS[1]}, "2016-02": {"hand": PLANS[2]}})
+    wealth, executions, _, key = result(market, panel)
+    assert wealth.index[0] == date(2015, 12, 31)
+    assert set(executions["rebalance_date"]) == {date(2016, 1, 4), date(2016, 2, 1)}
+    [row] = tables.read(market.store, "backtests").to_pylist()
+    assert (row["key"], row["first_month"], row["last_month"]) == (key, "2016-01", "2016-02")
+
+
+def test_a_month_that_has_not_traded_yet_is_left_out(market):
+    bars = market.bars()
+    panel = market.panel(bars[bars["session"] <= "2016-04-29"])
+    put(market, panel, {"2016-05": {"hand": PLANS[0]}})
+    assert backtest.fn(panel, "main", COSTS) is None
+    assert tables.read(market.store, "backtests").num_rows == 0
+    # with lag 0 it trades on the data's last session
+    wealth, _, _, _ = result(market, panel, replace(COSTS, lag=0))
+    assert list(wealth.index) == [date(2016, 4, 28), date(2016, 4, 29)]
+    put(market, panel, {"2016-04": {"hand": PLANS[1]}})
+    wealth, executions, _, _ = result(market, panel)
+    assert set(executions["rebalance_date"]) == {date(2016, 4, 1)}
+
+
+def test_a_scenario_without_decisions_has_no_result(market):
+    assert backtest.fn(market.panel(), "main", COSTS) is None
+
+
+def test_a_strategy_is_accounted_from_where_it_is_decided_without_a_gap(market):
+    panel = market.panel()
+    old, new = {"old": PLANS[0]}, {"new": PLANS[1]}
+    put(market, panel, {
+        "2015-12": old, "2016-01": old | new | {"gone": PLANS[2]}, "2016-02": old, "2016-03": old | new, "2016-04": old | new,
+    })  # fmt: skip
+    wealth, executions, _, _ = result(market, panel)
+    starts = wealth.apply(lambda column: column.first_valid_index())
+    assert starts.to_dict() == {"old": date(2015, 11, 30), "new": date(2016, 2, 29)}
+    assert set(executions.loc[executions["strategy"] == "new", "rebalance_date"]) == {
+        date(2016, 3, 1),
+        date(2016, 4, 1),
+    }
+    spans = tables.read(market.store, "metrics").to_pandas().groupby("strategy")["start_date"].unique().str[0]
+    assert spans.to_dict() == starts.to_dict()
+    assert "gone" not in wealth
+
+
+def test_cash_earns_the_cash_rate(market):
+    panel = market.panel()
+    put(market, panel, {"2016-01": {"hand": {CASH: 1.0}}})
+    wealth, executions, _, _ = result(market, panel)
+    growth = (1 + 0.03 / 252) ** np.arange(len(wealth) - 1)
+    np.testing.assert_allclose(wealth["hand"].iloc[1:], growth, rtol=1e-12)
+    assert executions.empty
+
+
+def test_the_same_result_is_neither_computed_nor_said_again(market, monkeypatch):
+    panel = market.panel()
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}})
+    key = backtest.fn(panel, "main", COSTS)
+    monkeypatch.setattr("tasks.backtest._accounts", lambda *_: pytest.fail("computed again"))
+    assert backtest.fn(panel, "main", COSTS) == key
+    assert tables.read(market.store, "backtests").num_rows == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("PRISM_STORE", str(market.store.root))
+    put(market, panel, {"2016-02": {"hand": PLANS[1]}})
+    later = backtest.fn(panel, "main", COSTS)
+    rows = tables.read(market.store, "backtests").sort_by("position").to_pylist()
+    assert [row["key"] for row in rows] == [key, later]
+
+
+def test_more_sessions_leave_earlier_wealth_as_it_was_to_the_bit(market):
+    short, long = market.panel(), market.panel(market.bars(count=460))
+    plans = {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}
+    put(market, short, plans)
+    put(market, long, plans, "longer")
+    one, two = result(market, short)[0], result(market, long, scenario="longer")[0]
+    assert len(two) == len(one) + 60
+    assert one["hand"].tolist() == two["hand"].tolist()[: len(one)]
+
+
+def test_a_later_universe_with_shorter_prices_keeps_the_account_of_the_older_one(market):
+    bars = market.bars()
+    young = market.bars("YZ")
+    bars = pd.concat([bars, young[young["session"] >= "2016-02-08"]])
+    old = market.panel(bars)
+    new = PanelKey(old.snapshot, market.universe("YZ"))
+    put(market, old, {"2016-01": {"hand": PLANS[0]}, "2016-02": {"hand": PLANS[1]}})
+    before = result(market, old)[0]
+    put(market, new, {"2016-03": {"hand": {"Y": 0.5, "Z": 0.5}}})
+    after = result(market, new)[0]
+    march = list(before.index).index(date(2016, 3, 1))
+    assert after.index.tolist() == before.index.tolist()
+    np.testing.assert_array_equal(after["hand"].iloc[:march], before["hand"].iloc[:march])
+    close = bars.pivot(index="session", columns="ticker", values="close")
+    growth = (close.iloc[-1] / close.loc["2016-03-01"])[["Y", "Z"]].mean()
+    assert after["hand"].iloc[-1] / after["hand"].iloc[march] == pytest.approx(growth, rel=1e-12)

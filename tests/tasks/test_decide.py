@@ -1,0 +1,221 @@
+"""Decisions: trades from drifted holdings, and a ledger that only ever grows, with reasons."""
+
+from dataclasses import replace
+from datetime import date
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from storage import ledger, tables
+from storage.keys import PanelKey
+from storage.schemas import CASH
+from tasks import decide, panels
+from tasks.numerics.configs import AccountingConfig
+
+FREE = AccountingConfig(cost=0.001, cash_rate=0.0)
+MADE = {"parameters": {}, "code": {"tasks.one": "a", "tasks.two": "a"}, "versions": {"numpy": "1"}}
+
+
+class Book:
+    """Months of one scenario, decided from weights written by hand."""
+
+    def __init__(self, market, panel=None):
+        self.market, self.store = market, market.store
+        self.panel = panel or market.panel()
+
+    def moment(self, month):
+        return next(m for m in panels.moments(self.store, self.panel) if m.month == month)
+
+    def month(self, month, weights, **others):
+        """A month as the flows would hand it on; weights of one strategy, or of several by name."""
+        moment = self.moment(month)
+        several = weights if isinstance(next(iter(weights.values())), dict) else {"hand": weights}
+        keys = {}
+        for name, held in several.items():
+            keys[name] = f"{moment.prefix} {name} {sorted(held.items())}"
+            self.market.put_weights(keys[name], moment, name, held.items())
+        values = {"kind": "backfill", "accounting": FREE, "made_of": MADE} | others
+        return decide.Month(moment, forecasts=None, model=None, weights=tuple(sorted(keys.items())), **values)
+
+    def decide(self, *months):
+        return decide.decide.fn(self.panel, "main", months)
+
+    def records(self, month=None):
+        entries = ledger.read(self.store, "main")
+        return [entry for entry in entries if month in (None, f"{entry.rebalance_date:%Y-%m}")]
+
+    def trades(self, entry, strategy="hand"):
+        rows = tables.read(self.store, "trades", key=entry.trades, strategy=strategy).to_pandas()
+        return rows.set_index("ticker")["trade"].to_dict()
+
+    def drifted(self, weights, begin, end, rate=0.0):
+        """Weights of the close of `begin` at the close of `end`, from the bars."""
+        loaded = panels.load(self.store, self.panel)
+        rows = slice(loaded.at(begin) + 1, loaded.at(end) + 1)
+        growth = dict(zip(loaded.universe.assets, np.prod(1 + loaded.returns[rows], axis=0), strict=True))
+        sessions = rows.stop - rows.start
+        held = {ticker: weight * growth[ticker] for ticker, weight in weights.items() if ticker != CASH}
+        cash = (1 - sum(w for t, w in weights.items() if t != CASH)) * (1 + rate / 252) ** sessions
+        return {ticker: value / (sum(held.values()) + cash) for ticker, value in held.items()}
+
+
+@pytest.fixture
+def book(market):
+    return Book(market)
+
+
+ONE = {"A": 0.5, "B": 0.3, CASH: 0.2}
+TWO = {"B": 0.25, "C": 0.75}
+
+
+def test_the_first_month_starts_from_cash(book):
+    assert book.decide(book.month("2016-01", ONE)) == ["2016-01"]
+    [entry] = book.records()
+    assert book.trades(entry) == {"A": 0.5, "B": 0.3}
+    assert (entry.revision, entry.kind, entry.advisory, entry.record["holdings"]) == (0, "backfill", False, [])
+    rows = tables.read(book.store, "trades", key=entry.trades).to_pandas()
+    np.testing.assert_allclose(rows["cost"], 0.001 * rows["trade"].abs(), rtol=1e-15)
+    assert set(rows["rebalance_date"]) == {date(2016, 1, 4)}
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+def test_trades_go_from_the_drifted_holdings_to_the_target(book, rate):
+    costs = replace(FREE, cash_rate=rate)
+    book.decide(book.month("2016-01", ONE, accounting=costs), book.month("2016-02", TWO, accounting=costs))
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29), rate)
+    expected = {"A": -drifted["A"], "B": 0.25 - drifted["B"], "C": 0.75}
+    assert book.trades(book.records()[1]) == pytest.approx(expected, abs=1e-13)
+
+
+def test_with_lag_0_holdings_drift_from_the_as_of_date_on(book):
+    costs = replace(FREE, lag=0)
+    book.decide(book.month("2016-01", ONE, accounting=costs), book.month("2016-02", TWO, accounting=costs))
+    drifted = book.drifted(ONE, date(2015, 12, 31), date(2016, 1, 29))
+    assert book.trades(book.records()[1])["A"] == pytest.approx(-drifted["A"], abs=1e-13)
+
+
+def test_trades_are_the_same_whether_months_are_decided_together_or_one_by_one(book, market):
+    months = [("2016-01", ONE), ("2016-02", TWO), ("2016-03", ONE)]
+    for name, weights in months:
+        book.decide(book.month(name, weights))
+    apart = [entry.content_hash for entry in book.records()]
+    decide.decide.fn(book.panel, "other", tuple(book.month(*month) for month in months))
+    assert [entry.content_hash for entry in ledger.read(book.store, "other")] == apart
+    assert ledger.broken(book.store, "main") is None
+
+
+def test_every_strategy_drifts_by_itself(book):
+    book.decide(book.month("2016-01", {"x": ONE, "y": TWO}), book.month("2016-02", {"x": ONE, "y": TWO, "z": ONE}))
+    entry = book.records()[1]
+    begin, end = date(2016, 1, 4), date(2016, 1, 29)
+    assert book.trades(entry, "x")["A"] == pytest.approx(0.5 - book.drifted(ONE, begin, end)["A"], abs=1e-13)
+    assert book.trades(entry, "y")["C"] == pytest.approx(0.75 - book.drifted(TWO, begin, end)["C"], abs=1e-13)
+    assert book.trades(entry, "z") == {"A": 0.5, "B": 0.3}
+
+
+def test_a_month_after_a_gap_starts_from_cash(book):
+    book.decide(book.month("2016-01", ONE), book.month("2016-03", TWO))
+    assert book.trades(book.records("2016-03")[0]) == TWO
+
+
+def test_january_follows_december(book):
+    book.decide(book.month("2015-12", ONE), book.month("2016-01", ONE))
+    assert book.trades(book.records()[1])["A"] != 0.5
+
+
+def test_a_month_in_cash_is_recorded_without_trades(book):
+    assert book.decide(book.month("2016-01", {CASH: 1.0})) == ["2016-01"]
+    assert book.trades(book.records()[0]) == {}
+
+
+def test_an_unchanged_month_is_not_recorded_again(book):
+    months = book.month("2016-01", ONE), book.month("2016-02", TWO)
+    assert book.decide(*months) == ["2016-01", "2016-02"]
+    assert book.decide(*months) == []
+    assert len(book.records()) == 2
+
+
+def test_a_published_month_is_never_rewritten_and_gets_one_advisory(book):
+    book.decide(book.month("2016-01", ONE, kind="published"))
+    for _ in range(2):
+        book.decide(book.month("2016-01", TWO))
+    book.decide(book.month("2016-01", ONE, kind="published"))
+    first, advisory = book.records()
+    assert (first.kind, first.advisory, advisory.advisory, advisory.revision) == ("published", False, True, 0)
+    assert ledger.current(book.store, "main")[date(2016, 1, 4)] == first
+    # the next month starts from what was published
+    book.decide(book.month("2016-01", TWO), book.month("2016-02", ONE))
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
+    assert book.trades(book.records("2016-02")[0])["A"] == pytest.approx(0.5 - drifted["A"], abs=1e-13)
+
+
+def test_a_backfilled_month_can_be_published_once(book):
+    book.decide(book.month("2016-01", ONE))
+    assert book.decide(book.month("2016-01", ONE, kind="published")) == ["2016-01"]
+    assert book.decide(book.month("2016-01", ONE, kind="published")) == []
+    assert [(entry.kind, entry.revision, entry.reason) for entry in book.records()] == [
+        ("backfill", 0, None),
+        ("published", 0, "published"),
+    ]
+
+
+MADE_OF = {
+    "code: tasks.two": {**MADE, "code": {"tasks.one": "a", "tasks.two": "b"}},
+    "libraries: numpy": {**MADE, "versions": {"numpy": "2"}},
+    "the month before was decided differently": MADE,
+    "code: tasks.one, tasks.new; libraries: torch": {
+        **MADE, "code": {"tasks.one": "b", "tasks.new": "a"}, "versions": {"numpy": "1", "torch": "1"},
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", MADE_OF)
+def test_a_changed_backfill_gets_a_revision_with_its_cause(book, reason):
+    book.decide(book.month("2016-01", ONE))
+    assert book.decide(book.month("2016-01", TWO, made_of=MADE_OF[reason])) == ["2016-01"]
+    assert [(entry.revision, entry.reason) for entry in book.records()] == [(0, None), (1, reason)]
+    assert ledger.current(book.store, "main")[date(2016, 1, 4)].revision == 1
+
+
+def test_new_code_that_changes_nothing_appends_nothing(book):
+    book.decide(book.month("2016-01", ONE))
+    assert book.decide(book.month("2016-01", ONE, made_of=MADE_OF["code: tasks.two"])) == []
+
+
+def test_restated_data_change_the_trades_and_are_named(book, market):
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    bars = market.bars()
+    bars.loc[bars.index[(bars["ticker"] == "A") & (bars["session"] >= "2016-01-14")], ["close", "adj_close"]] *= 1.05
+    later = Book(market, PanelKey(market.take(bars), book.panel.universe))
+    assert later.decide(later.month("2016-01", ONE), later.month("2016-02", TWO)) == ["2016-02"]
+    entry = later.records("2016-02")[-1]
+    assert entry.revision == 1
+    assert entry.reason.startswith("data: ")
+    assert entry.reason.endswith("restated from 2016-01")
+    drifted = later.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
+    assert later.trades(entry)["A"] == pytest.approx(-drifted["A"], abs=1e-13)
+
+
+def test_after_a_change_of_universe_the_old_holdings_drift_by_their_own_prices(book, market):
+    bars = pd.concat([market.bars(), market.bars("YZ")])
+    old = Book(market, PanelKey(market.take(bars), book.panel.universe))
+    old.decide(old.month("2016-01", ONE))
+    new = Book(market, replace(old.panel, universe=market.universe("YZ")))
+    new.decide(new.month("2016-02", {"Y": 0.5, "Z": 0.5}))
+    drifted = old.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
+    entry = new.records("2016-02")[0]
+    expected = {"A": -drifted["A"], "B": -drifted["B"], "Y": 0.5, "Z": 0.5}
+    assert new.trades(entry) == pytest.approx(expected, abs=1e-13)
+    assert entry.record["universe"] == new.panel.universe
+
+
+def test_a_record_says_what_the_month_was_made_from(book):
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    entry = book.records()[1]
+    assert entry.record["prefix"] == book.moment("2016-02").prefix
+    assert entry.record["holdings"] == list(book.records()[0].weights)
+    assert entry.record["known_at"] == "2020-01-01T00:00:00"
+    assert entry.record["left_out"] == {}
+    assert entry.record["code"] == MADE["code"]
+    assert entry.record["machine"]["processor"]
