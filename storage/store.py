@@ -85,7 +85,10 @@ def _create(marker: Path) -> None:
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     temporary = folder / f".STORE.{uuid.uuid4().hex}"
-    temporary.write_text(json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n")
+    with temporary.open("x") as file:
+        file.write(json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
     try:
         os.link(temporary, marker)  # Delta's commits need hard links too: a file system without them fails here
     except FileExistsError:

@@ -151,7 +151,8 @@ def test_a_strategy_is_accounted_from_where_it_is_decided_without_a_gap(market):
     panel = market.panel()
     old, new = {"old": PLANS[0]}, {"new": PLANS[1]}
     put(market, panel, {
-        "2015-12": old, "2016-01": old | new | {"gone": PLANS[2]}, "2016-02": old, "2016-03": old | new, "2016-04": old | new,
+        "2015-12": old, "2016-01": old | new | {"gone": PLANS[2]}, "2016-02": old,
+        "2016-03": old | new, "2016-04": old | new,
     })  # fmt: skip
     wealth, executions, _, _ = result(market, panel)
     starts = wealth.apply(lambda column: column.first_valid_index())

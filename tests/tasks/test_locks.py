@@ -71,6 +71,8 @@ def test_a_lock_is_free_again_when_its_process_is_killed(holder):
 def test_waiting_in_a_coroutine_leaves_the_loop_running():
     holder, manager = FlockManager(), FlockManager()
     holder.acquire_lock("loop", "holder")
+    rescue = threading.Timer(5, holder.release_lock, ("loop", "holder"))  # a loop that stands still would hang here
+    rescue.start()
 
     async def wait():
         waiting = [manager.aacquire_lock("loop", "me"), FlockManager().await_for_lock("loop")]
@@ -79,6 +81,7 @@ def test_waiting_in_a_coroutine_leaves_the_loop_running():
         for _ in range(20):
             await asyncio.sleep(0.01)
             turns += not any(task.done() for task in tasks)
+        rescue.cancel()
         holder.release_lock("loop", "holder")
         first = await tasks[0]
         manager.release_lock("loop", "me")
