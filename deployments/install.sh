@@ -34,7 +34,7 @@ install() {
 explain() {
     if grep -qi 'no space left' "$log"; then
         fail "the disk is full; free 4 GB and run make again: it goes on where it stopped."
-    elif grep -qiE 'connection|resolve|timed out|unreachable|retrying' "$log"; then
+    elif grep -qiE 'connection|resolve|timed out|unreachable|from versions: none' "$log"; then
         fail "the package index cannot be reached; connect to the network, or point pip at a mirror, and run make again."
     fi
     fail "pip could not install the packages; the last lines of $log say why."

@@ -41,6 +41,7 @@ def install(tmp_path):
         ({"interpreter": "absent"}, "does not run; install Python 3.11"),
         ({"pip": "echo 'ERROR: [Errno 28] No space left on device'; exit 1"}, "the disk is full; free 4 GB"),
         ({"pip": "echo 'Failed to establish a new connection'; exit 1"}, "the package index cannot be reached"),
+        ({"pip": "echo 'ERROR: No matching distribution (from versions: none)'; exit 1"}, "cannot be reached"),
         ({"pip": "echo 'metadata is broken'; exit 1"}, "the last lines of .venv/install.log say why"),
     ],
 )

@@ -216,6 +216,7 @@ def disturbed(bars, day, rng):
 def test_no_row_up_to_a_day_depends_on_a_later_bar(market, change, basis):
     bars = pd.concat([market.bars("ABCD"), market.bars("L", exchange="XLON"), market.bars("I")]).assign(basis=basis)
     bars = drop(drop(bars.reset_index(drop=True), "B", [100, 150, 151]), "C", range(120))
+    bars.loc[60, "split"] = 2.0
     day = pd.Timestamp("2016-02-18")
     other = bars[bars["session"] <= day] if change == "cut" else disturbed(bars, day, np.random.default_rng(3))
     members = [*map(Member, "ABCD"), Member("L", exchange="XLON"), Member("I", role="index")]
