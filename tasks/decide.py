@@ -68,24 +68,32 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[st
     """
     store = open_store()
     records = ledger.read(store, scenario)
-    decisions = _planned(store, panel, scenario, months, records)
-    known = {
-        entry.rebalance_date: entry.lineage for entry in records if not entry.advisory and entry.kind != "published"
-    }
-    unknown = [d for d in decisions if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
+    new = _news(store, panel, records, _planned(store, panel, scenario, months, records))
+    ledger.append(store, new)
+    if new:
+        log.info("decided %s to %s", _name(new[0]), _name(new[-1]))
+    for decision in new:
+        if decision.reason:
+            log.info("%s came out differently: %s", _name(decision), decision.reason)
+    return [_name(decision) for decision in new]
+
+
+def _name(decision: Decision) -> str:
+    return f"{decision.rebalance_date:%Y-%m}"
+
+
+def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[Decision]) -> list[Decision]:
+    """Those of the planned decisions that the ledger lacks. Equal lineage needs no look at the results."""
+    standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
+    known = {day: entry.lineage for day, entry in standing.items() if entry.kind != "published"}
+    unknown = [d for d in planned if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
     new: list[Decision] = []
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
         month = [entry for entry in records if entry.rebalance_date == decision.rebalance_date]
         reason = why_changed(store, panel, month[-1].record, decision.record) if month else None
         settled = ledger.settled(replace(decision, content_hash=content), month, reason)
         new += [settled] if settled else []
-    ledger.append(store, new)
-    if new:
-        log.info("decided %s to %s", f"{new[0].rebalance_date:%Y-%m}", f"{new[-1].rebalance_date:%Y-%m}")
-    for decision in new:
-        if decision.reason:
-            log.info("%s came out differently: %s", f"{decision.rebalance_date:%Y-%m}", decision.reason)
-    return [f"{decision.rebalance_date:%Y-%m}" for decision in new]
+    return new
 
 
 def _planned(
