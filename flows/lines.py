@@ -74,20 +74,23 @@ def open_line(
     store = open_store()
     terms = scenarios.read(store, scenarios.checked_name(scenario))
     wanted, base = _resolved(store, given or own_parameters(store, scenario), terms)
-    changed = bool(terms) and wanted != forms.make(terms[-1].parameters)
-    if changed:
+    if terms and wanted == forms.make(terms[-1].parameters):
+        return _line(scenario, terms, _snapshot(store, wanted.source, terms[0].dataset, path, base, fetch))
+    first = FROM_THE_START
+    if terms:
         _check_amendment(scenario, forms.make(terms[-1].parameters), wanted, amend)
-    own = "sample" if wanted.source == "sample" else f"files:{scenario}"
-    dataset = terms[0].dataset if terms else dataset or own
+        first, dataset = _first_after(store, scenario), terms[0].dataset
+    dataset = dataset or ("sample" if wanted.source == "sample" else f"files:{scenario}")
     snapshot = _snapshot(store, wanted.source, dataset, path, base, fetch)
-    if terms and not changed:
-        return Line(scenario, tuple(_segment(entry, snapshot) for entry in terms), None)
     base = base or _all_tickers(store, snapshot, wanted.index)
     identity = universe.keep(store, universe.with_index(base, wanted.index or None))
-    first = _first_after(store, scenario) if terms else FROM_THE_START
     pending = Terms(dataset, identity, _labelled(store, wanted, base).values(), first, amend if terms else None)
-    terms = [*(entry for entry in terms if entry.valid_from < first), pending]
-    return Line(scenario, tuple(_segment(entry, snapshot) for entry in terms), pending)
+    return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
+
+
+def _line(scenario: str, terms: list[Terms], snapshot: str, pending: Terms | None = None) -> Line:
+    segments = (Segment(entry, forms.make(entry.parameters), PanelKey(snapshot, entry.universe)) for entry in terms)
+    return Line(scenario, tuple(segments), pending)
 
 
 def _snapshot(store: Store, source: str, dataset: str, path: str | None, base: Universe | None, fetch: bool) -> str:
@@ -95,10 +98,6 @@ def _snapshot(store: Store, source: str, dataset: str, path: str | None, base: U
     if not fetch:
         return snapshots.newest(store, dataset).snapshot
     return ingest(source, dataset, path, {m.ticker: m.exchange for m in base.members} if base else {})
-
-
-def _segment(terms: Terms, snapshot: str) -> Segment:
-    return Segment(terms, forms.make(terms.parameters), PanelKey(snapshot, terms.universe))
 
 
 def _resolved(store: Store, wanted: Parameters, terms: list[Terms]) -> tuple[Parameters, Universe | None]:

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -67,12 +67,12 @@ class Diary:
 
 @contextmanager
 def recorded(command: str, scenario: str) -> Iterator[Diary]:
-    """Write the run to the diary when it ends, however it ends; then refresh the catalog."""
+    """Write the run to the diary when it ends, however it ends."""
     diary, status, detail = Diary(command, scenario), "completed", ""
     try:
         yield diary
-    except Exception as error:
-        status, detail = "failed", str(error)
+    except BaseException as error:  # a person's Ctrl-C too
+        status, detail = "failed", str(error) or type(error).__name__
         raise
     finally:
         row = {"run": uuid.uuid4().hex, "command": command, "scenario": scenario, "status": status, "detail": detail}
@@ -83,13 +83,12 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
 def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: Moment | None = None) -> list[str]:
     """Decide the months wanted, computing what the store lacks; those that got a new record.
 
-    The month after a newly decided one is decided again where it was, since its trades start from other holdings.
+    The month after those wanted is looked at again where it was decided, since its trades start from theirs.
     """
     store = open_store()
-    decided = ledger.current(store, line.scenario)
     new: list[str] = []
     pending = line.pending
-    for plan in planning.make(line, [*wanted, *_successors(line, wanted, decided)]):
+    for plan in planning.make(line, [*wanted, *_successors(store, line, wanted)]):
         _compute(store, plan, diary)
         if pending is not None and plan.segment.terms == pending:
             scenarios.write(store, line.scenario, pending)
@@ -104,12 +103,11 @@ def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: M
     return new
 
 
-def _successors(line: Line, wanted: Sequence[Moment], decided: dict[date, Any]) -> list[Moment]:
-    """Decided months that follow one of the months wanted that is not decided yet."""
-    months = list(planning.possible(line))
-    after = dict(pairwise(months))
-    follow = [after[moment] for moment in wanted if moment in after and moment.rebalance_date not in decided]
-    return [moment for moment in follow if moment.rebalance_date in decided and moment not in wanted]
+def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Moment]:
+    """Decided months that follow one of the months wanted."""
+    decided, following = ledger.current(store, line.scenario), dict(pairwise(planning.possible(line)))
+    after = [following[moment] for moment in wanted if moment in following]
+    return [moment for moment in after if moment.rebalance_date in decided and moment not in wanted]
 
 
 def _compute(store: Store, plan: Plan, diary: Diary) -> None:
@@ -203,7 +201,7 @@ def publishable(line: Line, moment: Moment) -> Moment | None:
     return moment if line.scenario == MAIN and newest and in_time else None
 
 
-@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance {scenario}")
+@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance")
 def rebalance(
     parameters: Parameters | None = None, scenario: str | None = None, path: str | None = None
 ) -> dict[str, Any]:

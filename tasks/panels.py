@@ -75,19 +75,28 @@ def load(store: Store, key: PanelKey) -> Panel:
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
     sessions = calendars.sessions(chosen.exchange, bars["session"].min(), bars["session"].max())
     series = {ticker: _asset(rows, sessions) for ticker, rows in by_ticker.items() if len(rows)}
-    exchanges = {member.ticker: member.exchange for member in chosen.members}
-    held = [_held(chosen, ticker, sessions) for ticker in chosen.assets]
-    may = [_eligible(series.get(ticker), exchanges[ticker], sessions) for ticker in chosen.assets]
-    index = chosen.index if chosen.index in series else None
+    assets = [series.get(ticker) for ticker in chosen.assets]
     return Panel(
         universe=chosen,
         sessions=sessions,
         series=series,
-        returns=np.column_stack([_returns(series.get(ticker), sessions.size) for ticker in chosen.assets]),
-        traded=np.column_stack([_traded(series.get(ticker), sessions) for ticker in chosen.assets]),
-        eligible=np.column_stack(may) & np.column_stack(held),
-        index_returns=None if index is None else _returns(series[index], sessions.size),
+        returns=np.column_stack([_returns(asset, sessions.size) for asset in assets]),
+        traded=np.column_stack([_traded(asset, sessions) for asset in assets]),
+        eligible=_eligible_assets(chosen, series, sessions),
+        index_returns=_returns(series[chosen.index], sessions.size) if chosen.index in series else None,
     )
+
+
+def _eligible_assets(
+    chosen: universe.Universe, series: dict[str, Asset], sessions: NDArray[np.datetime64]
+) -> BoolArray:
+    """Assets that have the bars and lie within their dates: (S, A)."""
+    exchanges = {member.ticker: member.exchange for member in chosen.members}
+    columns = [
+        _eligible(series.get(ticker), exchanges[ticker], sessions) & _held(chosen, ticker, sessions)
+        for ticker in chosen.assets
+    ]
+    return np.column_stack(columns)
 
 
 def _of_member(bars: pd.DataFrame, member: universe.Member) -> pd.DataFrame:
