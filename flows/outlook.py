@@ -81,5 +81,5 @@ def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) 
     if standing.forecasts == forecast and set(standing.weights) == set(month.weights.values()):
         return ""
     after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
-    reason = why_changed(store, plan.segment.panel, standing.record, after)
+    reason = why_changed(store, plan.segment.panel, month.moment.as_of, standing.record, after)
     return reason + (" (published: an advisory is kept beside it)" if standing.kind == "published" else "")

@@ -131,13 +131,18 @@ def manifest(store: Store, snapshot: Snapshot) -> dict[str, dict]:
 def read(store: Store, snapshot: Snapshot, tickers: Sequence[str], since: str = "0000-00") -> pd.DataFrame:
     """Bars of `tickers` in the months from `since` on, sorted by ticker and session."""
     months = [entry for month, entry in manifest(store, snapshot).items() if month >= since]
-    parts = [pq.read_table(io.BytesIO(blobs.get(store, entry["blob"]))) for entry in months]
-    if not parts:
+    if not months:
         return pd.DataFrame(columns=COLUMNS)
-    frame = pa.concat_tables(parts).to_pandas()
+    frame = _partition(store, *(entry["blob"] for entry in months))
     frame = frame[frame["ticker"].isin(tickers)]
-    frame["session"] = pd.to_datetime(frame["session"])
     return frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)
+
+
+def _partition(store: Store, *ids: str) -> pd.DataFrame:
+    """The rows of partitions, one after the other."""
+    frame = pa.concat_tables([pq.read_table(io.BytesIO(blobs.get(store, blob))) for blob in ids]).to_pandas()
+    frame["session"] = pd.to_datetime(frame["session"])
+    return frame
 
 
 def prefixes(store: Store, snapshot: Snapshot, tickers: Sequence[str], label: str, dates: Sequence[date]) -> list[str]:
@@ -165,20 +170,37 @@ def _cut(store: Store, snapshot: Snapshot, month: str, entry: dict, day: date) -
     """The month's row hashes of the rows up to `day`; those of the manifest where none is later."""
     if entry["last"] <= day.isoformat():
         return entry["tickers"]
-    rows = pq.read_table(io.BytesIO(blobs.get(store, entry["blob"]))).to_pandas()
-    rows["session"] = pd.to_datetime(rows["session"])
+    rows = _partition(store, entry["blob"])
     rows = rows[rows["session"] <= pd.Timestamp(day)].reset_index(drop=True)
     if not len(rows):
         return {}
     return {ticker: value for (_, ticker), value in _row_hashes(rows).items()}
 
 
-def difference(store: Store, before: str, after: str) -> str:
-    """How the bars of one snapshot differ from an older one's, as a phrase."""
-    old, new = (manifest(store, load(store, identity)) for identity in (before, after))
-    months = [m for m, entry in old.items() if new.get(m, {"tickers": {}})["tickers"] != entry["tickers"]]
-    restated = 0
-    for month in months:
-        tickers = new.get(month, {"tickers": {}})["tickers"]
-        restated += sum(value != tickers.get(name) for name, value in old[month]["tickers"].items())
-    return f"data: {restated} monthly series restated from {months[0]}" if restated else "data: other bars"
+@lru_cache(maxsize=8)
+def restated(store: Store, before: str, after: str, tickers: tuple[str, ...]) -> tuple[date, ...]:
+    """Sessions of the bars of `tickers` that differ between two snapshots, one entry a bar, in order.
+
+    A bar that only one of the two holds counts too.
+    """
+    manifests = [manifest(store, load(store, identity)) for identity in (before, after)]
+    found: list[date] = []
+    for month in sorted({month for each in manifests for month in each}):
+        entries = [each.get(month, {"blob": None, "tickers": {}}) for each in manifests]
+        if any(entries[0]["tickers"].get(name) != entries[1]["tickers"].get(name) for name in tickers):
+            found += _differing(*(_indexed(store, entry["blob"], tickers) for entry in entries))
+    return tuple(found)
+
+
+def _indexed(store: Store, blob: str | None, tickers: Sequence[str]) -> pd.DataFrame:
+    """A partition's rows of `tickers` by session and ticker."""
+    rows = _partition(store, blob) if blob else pd.DataFrame(columns=COLUMNS)
+    return rows[rows["ticker"].isin(tickers)].set_index(["session", "ticker"])
+
+
+def _differing(old: pd.DataFrame, new: pd.DataFrame) -> list[date]:
+    both = old.index.union(new.index)
+    left, right = old.reindex(both), new.reindex(both)
+    same = ((left == right) | (left.isna() & right.isna())).all(axis=1).to_numpy()
+    sessions = both[~same].get_level_values("session")
+    return [session.date() for session in sessions]

@@ -17,7 +17,7 @@ import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import ledger, snapshots, tables
+from storage import ledger, snapshots, tables, universe
 from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
@@ -90,7 +90,7 @@ def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[
     new: list[Decision] = []
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
         month = [entry for entry in records if entry.rebalance_date == decision.rebalance_date]
-        reason = why_changed(store, panel, month[-1].record, decision.record) if month else None
+        reason = why_changed(store, panel, decision.as_of, month[-1].record, decision.record) if month else None
         settled = ledger.settled(replace(decision, content_hash=content), month, reason)
         new += [settled] if settled else []
     return new
@@ -200,11 +200,15 @@ def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> 
     return after
 
 
-def why_changed(store: Store, panel: PanelKey, before: dict[str, Any], after: dict[str, Any]) -> str:
+def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, Any], after: dict[str, Any]) -> str:
     """Why a month comes out differently from its last record: data, code, libraries, or the month before it."""
     causes = []
-    if before["prefix"] != after["prefix"] or before["universe"] != after["universe"]:
-        causes.append(snapshots.difference(store, before["snapshot"], panel.snapshot))
+    if before["prefix"] != after["prefix"]:
+        tickers = universe.load(store, panel.universe).tickers
+        bars = [day for day in snapshots.restated(store, before["snapshot"], panel.snapshot, tickers) if day <= as_of]
+        noun = "bar" if len(bars) == 1 else "bars"
+        causes += [f"data: {len(bars)} {noun} restated from {bars[0]:%Y-%m}"] if bars else []
+    causes += ["universe"] if before["universe"] != after["universe"] else []
     changed = [name for name, value in after["code"].items() if before["code"].get(name) != value]
     causes += [f"code: {', '.join(changed)}"] if changed else []
     changed = [name for name, value in after["versions"].items() if before["versions"].get(name) != value]

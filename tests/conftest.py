@@ -10,8 +10,9 @@ os.environ["PREFECT_HOME"] = os.path.join(_HOME, "prefect")
 os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 os.environ.pop("PREFECT_API_URL", None)
 
-import flows  # noqa: E402, F401 - prepares the environment as every entry point does
 import pytest  # noqa: E402
+
+import flows  # noqa: E402, F401 - prepares the environment as every entry point does
 from storage.store import Store, open_store  # noqa: E402
 
 

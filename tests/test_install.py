@@ -17,9 +17,8 @@ def install(tmp_path):
         fake = tmp_path / "python"
         pretended = tmp_path / "pretended"
         pretended.write_text(f"#!/bin/sh\n{pip}\n")
-        fake.write_text(
-            f"#!/bin/sh\ncase $1 in -c) echo {version};; -m) mkdir -p .venv/bin; cp {pretended} .venv/bin/python;; esac\n"
-        )
+        made = f"mkdir -p .venv/bin; cp {pretended} .venv/bin/python"
+        fake.write_text(f"#!/bin/sh\ncase $1 in -c) echo {version};; -m) {made};; esac\n")
         for file in (fake, pretended):
             file.chmod(0o755)
         return subprocess.run(

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tasks import caching
 
 ROOT = Path(__file__).parents[1]

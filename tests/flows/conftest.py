@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from flows import parameters as forms
 from storage import catalog
 from storage.store import open_store

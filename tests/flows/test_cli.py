@@ -11,6 +11,7 @@ import time
 
 import duckdb
 import pytest
+
 from flows import cli
 from storage import ledger, tables
 from storage.store import open_store
@@ -61,7 +62,7 @@ def test_weights_as_json_hold_every_strategy_with_the_published_one_first(prism,
     assert code == 0
     assert list(document) == ["scenario", "as_of", "rebalance_date", "published", "strategies"]
     assert (document["as_of"], document["rebalance_date"]) == ("2017-01-31", "2017-02-01")
-    assert list(document["strategies"])[0] == document["published"] == "return_drawdown"
+    assert next(iter(document["strategies"])) == document["published"] == "return_drawdown"
     for strategy in document["strategies"].values():
         assert sum(strategy["weights"].values()) == pytest.approx(1, abs=1e-12)
     assert document["strategies"]["return_drawdown"]["gap"] is None  # no certificate yet, and it says so
@@ -145,7 +146,10 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
     ("arguments", "sentence"),
     [
         (["--set", "return_drawdown.alfa=0.7"], "there is no parameter 'return_drawdown.alfa'; did you mean return_"),
-        (["--set", "return_drawdown.alpha=-1"], "return_drawdown.alpha: Input should be greater than or equal to 0 (got -1)"),
+        (
+            ["--set", "return_drawdown.alpha=-1"],
+            "return_drawdown.alpha: Input should be greater than or equal to 0 (got -1)",
+        ),
         (["--set", "alpha"], "has no '='; write --set return_drawdown.alpha=0.7"),
         (["--as-of", "yesterday"], "--as-of 'yesterday' is no date; write it as 2019-12-31"),
         (["--source", "files"], "dataset files:main has no prices yet; name the file or folder with --path"),

@@ -5,6 +5,7 @@ import re
 from datetime import date, datetime
 
 import pytest
+
 from flows import parameters as forms
 from flows.backfill import backfill
 from flows.monthly import monthly_rebalance
@@ -190,7 +191,7 @@ def test_restated_prices_make_months_from_theirs_on_stale_and_say_why(store, lig
     backfill(START, END, path=written(restated, tmp_path / "restated.csv"))
     newest = ledger.current(store, "main")
     assert [newest[day].revision for day in sorted(newest)] == [0, 0, 1, 1]
-    assert "data: 1 monthly series restated from 2016-12" in str(newest[date(2017, 1, 3)].reason)
+    assert newest[date(2017, 1, 3)].reason == "data: 1 bar restated from 2016-12"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Training ahead of time, and ingesting alone."""
 
 import pytest
+
 from flows.backfill import backfill
 from flows.ingest import ingest_prices
 from flows.train import train_forecaster

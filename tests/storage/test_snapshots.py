@@ -175,11 +175,12 @@ def test_a_damaged_partition_is_never_read(store, taken):
         snapshots.prefixes(store, snapshot, TICKERS, "label", [date(2024, 2, 6)])
 
 
-def test_the_difference_of_two_snapshots_is_a_phrase(store, taken):
+def test_the_bars_that_differ_between_two_snapshots_are_found_ticker_by_ticker(store, taken):
     frame, restated = bars_of(), bars_of()
     days = pd.to_datetime(["2024-02-06", "2024-03-05"])
     restated.loc[restated["session"].isin(days) & (restated["ticker"] == "B"), "close"] = 3.0
-    before, after, more = taken(frame), taken(restated), taken(bars_of(("A", "B", "C", "D")))
-    said = snapshots.difference(store, before.snapshot, after.snapshot)
-    assert said == "data: 2 monthly series restated from 2024-02"
-    assert snapshots.difference(store, before.snapshot, more.snapshot) == "data: other bars"
+    before, after, more = (each.snapshot for each in (taken(frame), taken(restated), taken(bars_of(("A", "B", "D")))))
+    assert snapshots.restated(store, before, after, ("A", "B")) == (date(2024, 2, 6), date(2024, 3, 5))
+    assert snapshots.restated(store, before, after, ("A",)) == ()
+    assert snapshots.restated(store, before, more, ("A", "B")) == ()
+    assert len(snapshots.restated(store, before, more, ("D",))) == frame["session"].nunique()

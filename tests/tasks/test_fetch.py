@@ -96,7 +96,9 @@ def test_later_files_add_what_is_new_and_restate_what_differs(store, deliver):
     assert known.set_index(["ticker", "session"])["close"]["A", pd.Timestamp("2024-02-15")] == before_close(
         before, "2024-02-15"
     )
-    assert snapshots.difference(store, first, second).endswith("restated from 2024-02")
+    changed = snapshots.restated(store, first, second, ("A",))
+    assert changed[0] == date(2024, 2, 15)
+    assert all(day.month == 4 for day in changed[1:])  # bars that only the later delivery holds
 
 
 def before_close(frame, day):
