@@ -20,9 +20,10 @@ import typer
 from flows import display
 from flows import parameters as forms
 from flows.parameters import Parameters
-from storage import catalog
+from storage import catalog, scenarios
 from storage.errors import InputError, NoDataError, PrismError
-from storage.store import open_store
+from storage.settings import Settings
+from storage.store import Store, open_store
 
 log = logging.getLogger("prism.cli")
 app = typer.Typer(
@@ -59,6 +60,8 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.stderr.write("prism: stopped; run the same command again and it goes on\n")
         sys.exit(1)
+    finally:
+        logging.getLogger("prism").handlers.clear()
 
 
 def _show_progress() -> None:
@@ -73,6 +76,17 @@ def _place(store: Path | None) -> None:
     """Settings come from the environment, here and in every worker."""
     if store is not None:
         os.environ["PRISM_STORE"] = str(store)
+
+
+def _existing(store: Path | None) -> Store:
+    """The store to read from; nothing is made."""
+    _place(store)
+    root = Settings().store.expanduser()
+    if not (root / "STORE.json").exists():
+        raise NoDataError(
+            f"there is no store at {root.absolute()}; run `prism run` first, or name another with --store"
+        )
+    return open_store()
 
 
 def _given(
@@ -100,18 +114,33 @@ def _value(text: str) -> Any:
 def _read_params(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
-        return tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
+        values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
     except (OSError, ValueError) as error:
         raise InputError(f"parameter file {path} cannot be read ({error}); write it in TOML or JSON") from error
+    if not isinstance(values, dict):
+        raise InputError(f"parameter file {path} holds a {type(values).__name__}; it must name parameters and values")
+    return values
 
 
 def _parameters(scenario: str, given: dict[str, Any]) -> Parameters | None:
     """The scenario's own parameters with those given; None where none are given."""
     from flows import lines
 
-    if not given:
-        return None
-    return forms.make(forms.merged(lines.own_parameters(open_store(), scenario).values(), given))
+    store = open_store()
+    _check_source(store, scenario, given)
+    return forms.make(forms.merged(lines.own_parameters(store, scenario).values(), given)) if given else None
+
+
+def _check_source(store: Store, scenario: str, given: dict[str, Any]) -> None:
+    """Refuse a new scenario that would silently take other prices than `main` does."""
+    main = scenarios.read(store, "main")
+    if main and "source" not in given and not scenarios.read(store, scenario):
+        used = main[0].parameters["source"]
+        if used != Parameters().source:
+            raise InputError(
+                f"scenario {scenario} is new and main's prices are of source {used}; say which it takes: "
+                f"--source sample, or --source {used} --path PATH"
+            )
 
 
 def _day(text: str | None, option: str) -> date | None:
@@ -214,17 +243,18 @@ def plan(
     index: Index = None,
     params: ParamsFile = None,
     assignments: Set = None,
+    amend: Amend = None,
     scenario: ScenarioOption = "main",
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """What would be computed, why, and how long it takes; runs nothing."""
-    _place(store)
+    _existing(store)
     from flows.outlook import outlook
 
     span = (_month(start, "--start") if start else None, _month(end, "--end") if end else None)
     parameters = _parameters(scenario, _given(source, universe, index, params, assignments))
-    display.plan(outlook(scenario, parameters, *span, months), as_json)
+    display.plan(outlook(scenario, parameters, amend, *span, months), as_json)
 
 
 @app.command()
@@ -236,8 +266,8 @@ def weights(
     as_csv: Csv = False,
 ) -> None:
     """Weights of every strategy for a month."""
-    _place(store)
-    display.weights(open_store(), scenario, _month(month, "--month"), as_json, as_csv)
+    place = _existing(store)
+    display.weights(place, scenario, _month(month, "--month"), as_json, as_csv)
 
 
 @app.command()
@@ -253,12 +283,12 @@ def trades(
     as_csv: Csv = False,
 ) -> None:
     """Planned trades of a month; with --holdings or --capital the orders in shares."""
-    _place(store)
+    place = _existing(store)
     wanted = _month(month, "--month")
     if holdings is None and capital is None:
-        display.trades(open_store(), scenario, wanted, as_json, as_csv)
+        display.trades(place, scenario, wanted, as_json, as_csv)
     else:
-        display.orders(open_store(), scenario, wanted, holdings, capital, as_json, as_csv)
+        display.orders(place, scenario, wanted, holdings, capital, as_json, as_csv)
 
 
 @app.command()
@@ -266,8 +296,8 @@ def metrics(
     scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
 ) -> None:
     """Measures of the backtest, strategy by strategy."""
-    _place(store)
-    display.metrics(open_store(), scenario, as_json, as_csv)
+    place = _existing(store)
+    display.metrics(place, scenario, as_json, as_csv)
 
 
 @app.command()
@@ -279,8 +309,8 @@ def forecasts(
     as_csv: Csv = False,
 ) -> None:
     """Mean and volatility forecast for each asset."""
-    _place(store)
-    display.forecasts(open_store(), scenario, _month(month, "--month"), as_json, as_csv)
+    place = _existing(store)
+    display.forecasts(place, scenario, _month(month, "--month"), as_json, as_csv)
 
 
 @app.command()
@@ -291,8 +321,7 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write the report of what is decided, one self-contained HTML file."""
-    _place(store)
-    place = open_store()
+    place = _existing(store)
     decision = display.newest(place, scenario, None)
     from tasks.report import write_report
 
@@ -307,8 +336,8 @@ def query(
     sql: str, scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
 ) -> None:
     """SQL over the store, read-only."""
-    _place(store)
-    display.show(catalog.query(open_store(), scenario, sql).to_pylist(), as_json, as_csv)
+    place = _existing(store)
+    display.show(catalog.query(place, scenario, sql).to_pylist(), as_json, as_csv)
 
 
 @app.command()

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from rich.table import Table
 
 from flows import parameters as forms
 from flows.parameters import STRATEGIES, Parameters
-from storage import catalog, ledger, scenarios
+from storage import catalog, ledger, scenarios, universe
 from storage.errors import NoDataError
 from storage.store import Store
 from tasks.orders import in_shares, read_holdings
@@ -41,13 +43,20 @@ def show(rows: Rows, as_json: bool, as_csv: bool, title: str = "") -> None:
 
 def document(content: Any) -> None:
     """One JSON document on standard output."""
-    sys.stdout.write(json.dumps(content, indent=2, default=_plain, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(_plain(content), indent=2, allow_nan=False) + "\n")
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, (date, datetime)):
-        return value.isoformat()
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    """JSON values of what a query may return; a number that JSON cannot hold is null."""
+    if isinstance(value, dict):
+        return {str(name): _plain(entry) for name, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
 def table(rows: Sequence[Sequence[Any]], columns: Sequence[str], title: str = "") -> None:
@@ -234,7 +243,9 @@ def _measure(value: float | None, unit: str) -> str | None:
 
 def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
     """Mean and variance forecast for the sessions after a month's as-of date."""
-    as_of = newest(store, scenario, month)["as_of"]
+    decision = newest(store, scenario, month)
+    as_of = decision["as_of"]
+    terms = scenarios.at(scenarios.read(store, scenario), decision["rebalance_date"])
     sql = "SELECT as_of, ticker, mean, variance, baseline_variance, model FROM forecasts WHERE as_of = ?"
     rows = select(store, scenario, f"{sql} ORDER BY ticker", as_of)
     if as_json or as_csv:
@@ -245,7 +256,11 @@ def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_
         + [f"{100 * row[name] ** 0.5:.2f} %" for name in ("variance", "baseline_variance")]
         for row in rows
     ]
-    table(body, ["ticker", "mean", "volatility", "EWMA volatility"], f"Next 21 sessions, as forecast on {as_of}")
+    table(
+        body,
+        ["ticker", "mean", "volatility", "EWMA volatility"],
+        f"Next {terms.parameters['features']['horizon']} sessions, as forecast on {as_of}",
+    )
 
 
 def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_json: bool) -> None:
@@ -302,7 +317,9 @@ def delivery(parameters: Parameters, path: Path | None, as_json: bool) -> None:
     """What a source would bring: tickers, ranges, gaps, and the rows refused with the reason."""
     from tasks.fetch import preview
 
-    found = preview(parameters.source, str(path) if path else None)
+    members = universe.read(parameters.universe).members if parameters.universe else ()
+    exchanges = {member.ticker: member.exchange for member in members}
+    found = preview(parameters.source, str(path) if path else None, exchanges)
     if as_json:
         document(found)
         return

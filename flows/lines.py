@@ -74,6 +74,8 @@ def open_line(
     store = open_store()
     terms = scenarios.read(store, scenarios.checked_name(scenario))
     wanted, base = _resolved(store, given or own_parameters(store, scenario), terms)
+    if amend is not None and (not terms or wanted == forms.make(terms[-1].parameters)):
+        raise InputError(f"--amend changes nothing: scenario {scenario} has no other parameters; give them with --set")
     if terms and wanted == forms.make(terms[-1].parameters):
         return _line(scenario, terms, _snapshot(store, wanted.source, terms[0].dataset, path, base, fetch))
     first = FROM_THE_START
@@ -82,7 +84,9 @@ def open_line(
         first, dataset = _first_after(store, scenario), terms[0].dataset
     dataset = dataset or ("sample" if wanted.source == "sample" else f"files:{scenario}")
     snapshot = _snapshot(store, wanted.source, dataset, path, base, fetch)
-    base = base or _all_tickers(store, snapshot, wanted.index)
+    base = base or universe.of_tickers("all", _tickers(store, snapshot), wanted.index or None)
+    if wanted.index and wanted.index not in _tickers(store, snapshot):
+        raise InputError(f"index {wanted.index!r} has no prices; give a ticker that has, or leave --index out")
     identity = universe.keep(store, universe.with_index(base, wanted.index or None))
     pending = Terms(dataset, identity, _labelled(store, wanted, base).values(), first, amend if terms else None)
     return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
@@ -124,11 +128,10 @@ def _labelled(store: Store, wanted: Parameters, base: Universe) -> Parameters:
     return wanted.model_copy(update={"universe": label})
 
 
-def _all_tickers(store: Store, snapshot: str, index: str) -> Universe:
-    """Every ticker of a snapshot as an asset, but for the index."""
+def _tickers(store: Store, snapshot: str) -> list[str]:
+    """Every ticker of a snapshot."""
     months = snapshots.manifest(store, snapshots.load(store, snapshot)).values()
-    tickers = sorted({ticker for month in months for ticker in month["tickers"]})
-    return universe.of_tickers("all", tickers, index or None)
+    return sorted({ticker for month in months for ticker in month["tickers"]})
 
 
 def _check_amendment(scenario: str, own: Parameters, wanted: Parameters, amend: str | None) -> None:

@@ -28,9 +28,11 @@ class Outlook:
     months: list[dict[str, Any]]  # month, why
 
 
-def outlook(scenario: str, parameters: Parameters | None, start: str | None, end: str | None, months: int) -> Outlook:
+def outlook(
+    scenario: str, parameters: Parameters | None, amend: str | None, start: str | None, end: str | None, months: int
+) -> Outlook:
     """The outlook of a run over the last `months`, or of a backfill from `start` to `end`."""
-    line = lines.open_line(scenario, parameters, fetch=False)
+    line = lines.open_line(scenario, parameters, amend=amend, fetch=False)
     plans = planning.make(line, _wanted(line, start, end, months))
     store = open_store()
     lacking: dict[str, int] = {}
@@ -81,5 +83,6 @@ def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) 
     if standing.forecasts == forecast and set(standing.weights) == set(month.weights.values()):
         return ""
     after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
+    after["holdings"] = standing.record["holdings"]
     reason = why_changed(store, plan.segment.panel, month.moment.as_of, standing.record, after)
     return reason + (" (published: an advisory is kept beside it)" if standing.kind == "published" else "")

@@ -178,18 +178,19 @@ def made_of(plan: Plan) -> dict[str, Any]:
     """Parameters, source hashes and library versions behind a plan's months."""
     code = {name: value for stage in _STAGES for name, value in stage.code.items()}
     used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
-    return {"parameters": plan.segment.parameters.values(), "code": code, "versions": used}
+    terms = {"valid_from": plan.segment.terms.valid_from, "reason": plan.segment.terms.reason}
+    return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": used}
 
 
 def account(line: Line, diary: Diary) -> dict[str, Any]:
     """Backtest and report of the scenario as it now stands; where the report is, and what was decided last."""
     store = open_store()
     with diary.stage("backtest"):
-        backtest(line.newest.panel, line.scenario, line.newest.parameters.accounting)
-    with diary.stage("report"):
-        path = write_report(line.scenario, line.newest.parameters.publish)
-    catalog.rebuild(store)
+        backtest(line.newest.panel, line.scenario)
     newest = max(ledger.current(store, line.scenario))
+    with diary.stage("report"):
+        path = write_report(line.scenario, line.at(newest).parameters.publish)
+    catalog.rebuild(store)
     return {"scenario": line.scenario, "month": f"{newest:%Y-%m}", "report": path}
 
 

@@ -108,6 +108,12 @@ def rebuild(store: Store) -> Path:
     return target
 
 
+def _unique_names(rows: pa.Table) -> pa.Table:
+    if len(set(rows.column_names)) != rows.num_columns:
+        raise InputError(f"the query names a column twice ({', '.join(rows.column_names)}); rename one with AS")
+    return rows
+
+
 def query(store: Store, scenario: str, sql: str) -> pa.Table:
     """The rows of a person's own SQL.
 
@@ -116,7 +122,7 @@ def query(store: Store, scenario: str, sql: str) -> pa.Table:
     with connect(store, scenario) as connection:
         try:
             _check_reads(connection, sql)
-            return connection.sql(sql).to_arrow_table()
+            return _unique_names(connection.sql(sql).to_arrow_table())
         except duckdb.Error as error:
             said = str(error).strip().splitlines()[0]
             raise InputError(f"the query was refused ({said}); views are {', '.join(VIEWS)}") from error

@@ -128,12 +128,9 @@ def manifest(store: Store, snapshot: Snapshot) -> dict[str, dict]:
     return dict(sorted(months.items()))
 
 
-def read(store: Store, snapshot: Snapshot, tickers: Sequence[str], since: str = "0000-00") -> pd.DataFrame:
-    """Bars of `tickers` in the months from `since` on, sorted by ticker and session."""
-    months = [entry for month, entry in manifest(store, snapshot).items() if month >= since]
-    if not months:
-        return pd.DataFrame(columns=COLUMNS)
-    frame = _partition(store, *(entry["blob"] for entry in months))
+def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFrame:
+    """Bars of `tickers`, sorted by ticker and session."""
+    frame = _partition(store, *(entry["blob"] for entry in manifest(store, snapshot).values()))
     frame = frame[frame["ticker"].isin(tickers)]
     return frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)
 

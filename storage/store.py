@@ -70,6 +70,8 @@ def open_store(root: Path | None = None) -> Store:
     root = root.expanduser().absolute()
     if re.search(_STRANGE, str(root)):
         raise InputError(f"the store's path {str(root)!r} holds one of %?#*[]\\ or a new line; give another --store")
+    if root.exists() and not root.is_dir():
+        raise InputError(f"the store {root} is a file; give --store a folder")
     with explained(f"opening the store {root}"):
         marker = root / "STORE.json"
         if not marker.exists():

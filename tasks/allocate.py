@@ -99,7 +99,11 @@ def _optimise(
     correlation = covariance.correlation(recent, matrix.shrinkage)
     result = return_drawdown.solve(expected, covariance.covariance(np.sqrt(variance), correlation), config)
     weights = dict(zip(rows["ticker"], result.weights.tolist(), strict=True))
-    return weights, {name: value for name, value in result._asdict().items() if name != "weights"}
+    without = [ticker for ticker in _eligible_tickers(panel, last - 1) if ticker not in rows["ticker"]]
+    if without:
+        log.warning("%s: no forecast for %s, whose features have a gap", moment.month, ", ".join(without))
+    notes = {name: value for name, value in result._asdict().items() if name != "weights"}
+    return weights, notes | {"without_forecast": without}
 
 
 @cached_task(cache_policy=ONLINE, task_run_name="{strategy} from {moments[0].month}")
@@ -217,8 +221,12 @@ def allocate_fixed(panel: PanelKey, moments: tuple[Moment, ...], strategy: str) 
 
 
 def _equal_weight(panel: panels.Panel, session: int) -> dict[str, float]:
-    tickers = [ticker for place, ticker in enumerate(panel.universe.assets) if panel.eligible[session, place]]
+    tickers = _eligible_tickers(panel, session)
     return {ticker: 1 / len(tickers) for ticker in tickers} if tickers else {CASH: 1.0}
+
+
+def _eligible_tickers(panel: panels.Panel, session: int) -> list[str]:
+    return [ticker for place, ticker in enumerate(panel.universe.assets) if panel.eligible[session, place]]
 
 
 def _index(panel: panels.Panel, session: int) -> dict[str, float]:

@@ -4,6 +4,7 @@ Covers the newest stretch of decided months without a gap. Everything is out of 
 decided with data up to their as-of dates, and trade one session later.
 """
 
+import logging
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -27,6 +28,7 @@ from tasks.numerics.configs import AccountingConfig
 KEYED = keyed_by(
     __name__, "tasks.numerics.accounting", "tasks.numerics.metrics", "tasks.panels", packages=("numpy", "numba")
 )
+log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
 
 
@@ -50,7 +52,7 @@ def stretch(decided: dict[date, Decision]) -> list[Decision]:
 
 
 @task(cache_policy=NO_CACHE, task_run_name="backtest {scenario}")
-def backtest(panel: PanelKey, scenario: str, config: AccountingConfig) -> str | None:
+def backtest(panel: PanelKey, scenario: str) -> str | None:
     """Account the scenario's decided months up to the last session of the data; the key of the result.
 
     None, and nothing written, while no decided month has traded yet.
@@ -60,14 +62,15 @@ def backtest(panel: PanelKey, scenario: str, config: AccountingConfig) -> str | 
     used = [panel.universe, *(month.record["universe"] for month in reversed(months))]
     universes = list(dict.fromkeys(used))[::-1]  # the newest one last: its sessions are the account's
     last = panels.load(store, panel).sessions[-1].item()
-    months = [month for month in months if _trade_date(month, config) <= last]
+    months = [month for month in months if _trade_date(month) <= last]
     if not months:
         return None
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
     weights = [month.weights for month in months]
-    key = KEYED.key("backtest", seen=seen, weights=weights, dates=[m.rebalance_date for m in months], config=config)
+    terms = [(month.rebalance_date, _terms(month)) for month in months]
+    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms)
     if not tables.existing(store, "metrics", [key]):
-        rows = _accounts(store, panel.snapshot, universes, months, config)
+        rows = _accounts(store, panel.snapshot, universes, months)
         for name in ("executions", "wealth", "metrics"):  # metrics last: its rows say that all are there
             stamped = [row | {"key": key} for row in rows[name]]
             tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
@@ -75,8 +78,13 @@ def backtest(panel: PanelKey, scenario: str, config: AccountingConfig) -> str | 
     return key
 
 
-def _trade_date(month: Decision, config: AccountingConfig) -> date:
-    return month.rebalance_date if config.lag else month.as_of
+def _terms(month: Decision) -> AccountingConfig:
+    """What trading and holding cost by the parameters that the month was decided with."""
+    return AccountingConfig(**month.record["parameters"]["accounting"])
+
+
+def _trade_date(month: Decision) -> date:
+    return month.rebalance_date if _terms(month).lag else month.as_of
 
 
 def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> None:
@@ -92,14 +100,12 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
     raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")
 
 
-def _accounts(
-    store: Store, snapshot: str, universes: list[str], months: list[Decision], config: AccountingConfig
-) -> Rows:
+def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision]) -> Rows:
     strategies = _strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
     rows: Rows = {"executions": [], "wealth": [], "metrics": []}
     for strategy in strategies:
-        for name, found in _account(strategy, prices, config).items():
+        for name, found in _account(strategy, prices).items():
             rows[name] += found
     return rows
 
@@ -118,12 +124,15 @@ def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
     return found
 
 
-def _account(strategy: _Strategy, prices: panels.Prices, config: AccountingConfig) -> Rows:
+def _account(strategy: _Strategy, prices: panels.Prices) -> Rows:
     """One strategy's rows."""
-    days = [np.datetime64(_trade_date(month, config)) for month in strategy.months]
+    days = [np.datetime64(_trade_date(month)) for month in strategy.months]
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
-    account = accounting.simulate(prices.returns, prices.traded, when, targets, config)
+    account = accounting.simulate(
+        prices.returns, prices.traded, when, targets, [_terms(month) for month in strategy.months]
+    )
+    _say_untraded(strategy, prices.tickers, account, targets)
     sessions = prices.sessions[when[0] :]
     measured = metrics.measures(
         account.daily_return,
@@ -131,7 +140,7 @@ def _account(strategy: _Strategy, prices: panels.Prices, config: AccountingConfi
         account.turnover,
         account.costs.sum(axis=1),
         sessions.astype("datetime64[M]").astype(np.int64),
-        config.cash_rate,
+        _terms(strategy.months[-1]).cash_rate,
     )
     first, last = prices.sessions[when[0] - 1].item(), sessions[-1].item()
     return {
@@ -143,6 +152,14 @@ def _account(strategy: _Strategy, prices: panels.Prices, config: AccountingConfi
             for name, value in measured.items()
         ],
     }
+
+
+def _say_untraded(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account, targets: Any) -> None:
+    """Name the assets that should have been traded on a day on which they had no bar; they kept their holding."""
+    before = np.vstack([np.zeros_like(targets[:1]), targets[:-1]])
+    for place, column in np.argwhere(account.untraded & ((targets != 0) | (before != 0))):
+        month = strategy.months[place].rebalance_date
+        log.warning("%s: %s had no bar on %s and kept its holding", strategy.name, tickers[column], month)
 
 
 def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account) -> list[dict[str, Any]]:

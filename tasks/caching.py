@@ -29,6 +29,7 @@ from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import open_store
 from tasks.locks import FlockManager
+from tasks.numerics import configs
 
 SCHEMA = 1  # raise it to make every stored answer stale
 _CONFIGS = "tasks.numerics.configs"  # holds values, which are in the keys, and no formula
@@ -106,7 +107,8 @@ class StageKey(CachePolicy):
 
     def key(self, what: str, **inputs: Any) -> str:
         """Key of one answer in the store: `what` it is, its inputs, the code and the libraries."""
-        return digest([SCHEMA, what, inputs, self.code, versions(self.packages)])
+        constants = (configs.TRADING_DAYS, configs.RISK_FREE)  # of the page whose source is left out
+        return digest([SCHEMA, what, inputs, constants, self.code, versions(self.packages)])
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any

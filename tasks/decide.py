@@ -213,4 +213,6 @@ def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, An
     causes += [f"code: {', '.join(changed)}"] if changed else []
     changed = [name for name, value in after["versions"].items() if before["versions"].get(name) != value]
     causes += [f"libraries: {', '.join(changed)}"] if changed else []
+    if bool(before["holdings"]) != bool(after["holdings"]):
+        causes.append("the month before is decided now")
     return "; ".join(causes) or "the month before was decided differently"

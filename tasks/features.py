@@ -21,7 +21,9 @@ from tasks.numerics import features
 from tasks.numerics.configs import FeatureConfig
 
 log = logging.getLogger("prism.features")
-KEYED = keyed_by(__name__, "tasks.numerics.features", "tasks.panels", packages=("numpy", "numba", "pandas"))
+KEYED = keyed_by(
+    __name__, "tasks.numerics.features", "tasks.panels", "storage.features", packages=("numpy", "numba", "pandas")
+)
 
 
 def feature_key(moment: Moment, config: FeatureConfig) -> str:

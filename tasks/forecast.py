@@ -35,6 +35,8 @@ KEYED = keyed_by(
     "tasks.numerics.training",
     "tasks.numerics.predictive",
     "tasks.panels",
+    "storage.features",
+    "storage.checkpoints",
     packages=("numpy", "torch"),
 )
 log = logging.getLogger("prism.forecast")
@@ -110,7 +112,13 @@ def train_block(
         known = _history(store, panel, history, moment)
         started = time.monotonic()
         model, loss = training.train(
-            known, **_arguments(forecaster), stamp=moment.as_of.toordinal(), device=Settings().device
+            known,
+            **_arguments(forecaster),
+            stamp=moment.as_of.toordinal(),
+            device=Settings().device,
+            progress=lambda member, epoch, loss: log.info(
+                "  %s: network %d, epoch %d, loss %.3f", moment.month, member + 1, epoch + 1, loss
+            ),
         )
         _keep(store, key, moment, "trained", None, model, loss, time.monotonic() - started, forecaster)
         log.info("model of %s trained in %.1f s, loss %.3f", moment.month, time.monotonic() - started, loss)
@@ -224,7 +232,9 @@ def _forecast(store: Store, panel: panels.Panel, month: Month, known: History, f
     from tasks.numerics import predictive
 
     config = forecaster.features
-    ready = np.isfinite(windows.forecast_windows(known, config.lookback)).all(axis=(1, 2))
+    ready = np.isfinite(windows.last_values(known.ewma_variance, known.session))
+    if month.model is not None:
+        ready &= np.isfinite(windows.forecast_windows(known, config.lookback)).all(axis=(1, 2))
     eligible = panel.eligible[panel.at(month.moment.as_of)] & ready
     if month.model is None:
         result = predictive.ewma(known, eligible, config)

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
-from storage import snapshots
+from storage import snapshots, universe
 from storage.errors import InputError
 from storage.ledger import Decision
 from storage.schemas import CASH
+from storage.snapshots import Snapshot
 from storage.store import Store
 from tasks.numerics.orders import Orders, whole_shares
 
@@ -30,6 +32,7 @@ def read_holdings(path: Path) -> dict[str, float]:
     """Shares by ticker, and `$CASH` in currency, from a CSV file with the columns `ticker` and `shares`."""
     try:
         table = csv.DictReader(path.read_text().removeprefix("\ufeff").splitlines())
+        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
         rows = list(table)
         holdings = {row["ticker"].strip(): float(row["shares"]) for row in rows}
     except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
@@ -68,9 +71,7 @@ def in_shares(
     """
     snapshot = snapshots.load(store, decision.record["snapshot"])
     tickers = sorted((weights.keys() | holdings.keys()) - {CASH})
-    bars = snapshots.read(store, snapshot, tickers)
-    bars = bars[bars["session"] <= np.datetime64(decision.as_of)]
-    closes = bars.groupby("ticker")["close"].last()
+    closes = _closes(store, snapshot, decision, tickers)
     unknown = [ticker for ticker in tickers if ticker not in closes.index]
     if unknown:
         raise InputError(f"{unknown[0]} has no price up to {decision.as_of}; take it out of the holdings file")
@@ -82,3 +83,12 @@ def in_shares(
         return Sheet(tickers, held, price, whole_shares(wanted, price, held, cash, cost))
     except ValueError as error:
         raise InputError(f"{error}; give --capital, or a $CASH line in the holdings file") from error
+
+
+def _closes(store: Store, snapshot: Snapshot, decision: Decision, tickers: list[str]) -> pd.Series:
+    """Last close of each ticker up to the as-of date, under its own name or an alias."""
+    members = universe.load(store, decision.record["universe"]).members
+    names = {alias: member.ticker for member in members for alias in member.aliases}
+    bars = snapshots.read(store, snapshot, [*tickers, *names])
+    bars = bars[bars["session"] <= np.datetime64(decision.as_of)].sort_values("session", kind="stable")
+    return bars.groupby(bars["ticker"].replace(names))["close"].last()

@@ -93,15 +93,15 @@ def read(source: str, path: str | None, exchanges: dict[str, str]) -> Delivery:
     return Delivery(frame, refused, parsed.notes, parsed.layout)
 
 
-def preview(source: str, path: str | None) -> dict[str, Any]:
+def preview(source: str, path: str | None, exchanges: dict[str, str]) -> dict[str, Any]:
     """What a source would bring, for a person to look at before anything is stored."""
     if source == "files" and path is None:
         raise InputError("--source files needs --path, a Parquet or CSV file or a folder of them")
-    found = read(source, path, {})
+    found = read(source, path, exchanges)
     tickers = []
     for ticker, rows in found.bars.groupby("ticker", sort=True):
         first, last = rows["session"].min().date(), rows["session"].max().date()
-        gaps = len(calendars.sessions(DEFAULT_EXCHANGE, first, last)) - len(rows)
+        gaps = len(calendars.sessions(exchanges.get(ticker, DEFAULT_EXCHANGE), first, last)) - len(rows)
         tickers.append({"ticker": ticker, "bars": len(rows), "first": first, "last": last, "gaps": gaps})
     refused = found.refused.astype(object).where(found.refused.notna(), None).to_dict("records")
     for row in refused:

@@ -24,6 +24,7 @@ sections 2.1-2.5 (holdings, trades, costs of trading and holding, self-financing
 """
 # Shapes: S = sessions, n = assets, K = trades. Money is in units of the wealth the account opens with.
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -53,26 +54,29 @@ def simulate(
     tradable: BoolArray,
     when: IntArray,
     targets: FloatArray,
-    config: AccountingConfig,
+    config: AccountingConfig | Sequence[AccountingConfig],
 ) -> Account:
     """The account that opens with wealth 1 in cash at the close of session when[0] and follows `targets`.
 
     `returns` (S, n) simple returns as fractions, NaN where an asset is not held; `tradable` (S, n) whether it has a
     bar; `when` (K,) increasing sessions of the trades' closes, lag already applied; `targets` (K, n) fractions of
-    wealth, cash the rest. Extending `returns` leaves earlier entries as they were, to the last bit.
+    wealth, cash the rest; `config` one for all, or one for each trade that holds until the next. Extending `returns`
+    leaves earlier entries as they were, to the last bit.
 
     Raises ValueError for shapes that do not fit, sessions out of order, a target that is no number, and an asset
     that is held on a session on which it has no return.
     """
     _check(returns, tradable, when, targets)
     _check_sessions(when, len(returns))
+    configs = [config] * when.size if isinstance(config, AccountingConfig) else config
+    if len(configs) != when.size:
+        raise ValueError(f"{len(configs)} configs were given for {when.size} trades; give one, or one for each trade")
     wealth, trades, cost = _run(
         np.ascontiguousarray(returns, np.float64),
         np.ascontiguousarray(tradable, np.bool_),
         np.ascontiguousarray(when, np.int64),
         np.ascontiguousarray(targets, np.float64),
-        config.cost,
-        *_rates(config),
+        np.array([(entry.cost, *_rates(entry)) for entry in configs]),
     )
     _require_returns(wealth, returns, int(when[0]))
     before = np.concatenate(([1.0], wealth[:-1]))
@@ -223,22 +227,22 @@ def _run(
     tradable: BoolArray,
     when: IntArray,
     targets: FloatArray,
-    rate: float,
-    lent: float,
-    borrowed: float,
-    short: float,
+    rates: FloatArray,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The loop of `simulate`: wealth (S - when[0],), trades (K, n) and costs (K, n)."""
+    """The loop of `simulate`: wealth (S - when[0],), trades (K, n) and costs (K, n).
+
+    `rates` (K, 4) of each trade and the sessions after it: cost, earned on cash, paid on debt, paid on shorts.
+    """
     count, n = returns.shape
     wealth = np.empty(count - when[0])
     trades, costs = np.zeros(targets.shape), np.zeros(targets.shape)
     held, cash, worth, k = np.zeros(n), 1.0, 1.0, 0
     for t in range(when[0], count):
         if t > when[0]:
-            cash, worth = _accrue(held, cash, returns[t], lent, borrowed, short)
+            cash, worth = _accrue(held, cash, returns[t], rates[k - 1, 1], rates[k - 1, 2], rates[k - 1, 3])
         if k < when.size and when[k] == t:
             if worth > 0:
-                cash, worth = _trade(held, worth, targets[k], tradable[t], rate, trades[k], costs[k])
+                cash, worth = _trade(held, worth, targets[k], tradable[t], rates[k, 0], trades[k], costs[k])
             k += 1
         wealth[t - when[0]] = worth
     return wealth, trades, costs

@@ -7,6 +7,7 @@ limits stand beside the field, in its metadata, under the names that forms and J
 Values enter every cache key; this file's source does not. It therefore holds no formula.
 """
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -36,6 +37,8 @@ class Config:
         hints = get_type_hints(type(self))
         for entry in fields(self):
             value, choices = getattr(self, entry.name), get_args(hints[entry.name])
+            if isinstance(value, float) and not math.isfinite(value):
+                raise ValueError(f"{entry.name} is {value}; it must be a finite number")
             if choices and value not in choices:
                 raise ValueError(f"{entry.name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
             for name, (holds, words) in _RULES.items():

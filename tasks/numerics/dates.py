@@ -1,7 +1,6 @@
-"""Rebalance dates, blocks and eligibility, from arrays of sessions.
+"""Rebalance dates and eligibility, from arrays of sessions.
 
-A month is rebalanced on its first session; the decision uses sessions up to the one before. A block is the
-calendar year of the rebalance date, so that it does not depend on where a run begins.
+A month is rebalanced on its first session; the decision uses sessions up to the one before.
 """
 
 import numpy as np
@@ -22,11 +21,6 @@ def rebalance_sessions(sessions: DayArray) -> IntArray:
     """
     months = sessions.astype("datetime64[M]")
     return np.flatnonzero(months[1:] != months[:-1]) + 1
-
-
-def block(day: np.datetime64) -> int:
-    """The year whose trained model a rebalance date uses."""
-    return int(day.astype("datetime64[Y]").astype(int)) + 1970
 
 
 def eligible(has_bar: BoolArray) -> BoolArray:

@@ -75,11 +75,6 @@ def training_rows(samples: BoolArray, lookback: int) -> BoolArray:
     return out
 
 
-def training_sessions(history: History, lookback: int, horizon: int) -> int:
-    """Number of distinct portfolio sessions with at least one training sample."""
-    return np.unique(history.session[training_samples(history, lookback, horizon)]).size
-
-
 def chunks(samples: BoolArray, chunk: int, generator: np.random.Generator) -> IntArray:
     """One epoch's chunks, shuffled: (number, 3) of asset, first sample's session, samples.
 

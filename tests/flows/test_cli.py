@@ -156,6 +156,10 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
         (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
         (["--universe", "sp501"], "'sp501' is neither a file nor one of prism109, sample20"),
         (["--scenario", "../up"], "scenario name '../up' must be lower-case letters"),
+        (["--set", "training.clip_norm=Infinity"], "clip_norm is inf; it must be a finite number"),
+        (["--index", "NOSUCH"], "index 'NOSUCH' has no prices"),
+        (["--amend", "because"], "--amend changes nothing: scenario main has no other parameters"),
+        (["--store", "/etc/hostname"], "the store /etc/hostname is a file; give --store a folder"),
         (["--params", "/nowhere.toml"], "parameter file /nowhere.toml cannot be read"),
         (["--store", "s3://bucket"], "is not a local folder"),
         (["--months", "0"], "Input should be greater than or equal to 1"),
@@ -173,7 +177,24 @@ def test_bad_input_ends_in_one_sentence_and_exit_code_2(prism, tmp_path, argumen
 def test_a_view_of_an_empty_store_says_what_to_run_first(prism, tmp_path):
     code, _, err = prism("weights", "--store", tmp_path / "new")
     assert code == 2
-    assert "scenario main has not decided any month; run `prism run`" in err
+    assert f"there is no store at {tmp_path / 'new'}; run `prism run` first" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_json_holds_whatever_a_query_returns(prism, decided):
+    sql = "SELECT sum(rows) AS bars, 'nan'::DOUBLE AS nothing, 1.5::DECIMAL(3, 1) AS part, [1, 2] AS both FROM ingests"
+    code, out, _ = prism("query", sql, "--json", "--store", decided)
+    assert code == 0
+    assert json.loads(out) == [{"bars": 6 * 755, "nothing": None, "part": 1.5, "both": [1, 2]}]
+    code, _, err = prism("query", "SELECT 1 AS a, 2 AS a", "--json", "--store", decided)
+    assert code == 2
+    assert "names a column twice" in err
+
+
+def test_a_new_scenario_never_takes_other_prices_unasked(prism, decided):
+    code, _, err = prism("run", "--scenario", "other", "--set", "return_drawdown.alpha=0.7", "--store", decided)
+    assert code == 2
+    assert "main's prices are of source files; say which it takes" in err
 
 
 def test_a_dry_run_says_what_is_understood_and_stores_nothing(prism, tmp_path, prices):

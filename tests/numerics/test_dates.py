@@ -1,11 +1,11 @@
-"""Rebalance dates, blocks and eligibility, against loops that say the rule once more."""
+"""Rebalance dates and eligibility, against loops that say the rule once more."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.numerics.dates import ALLOWED_GAPS, REQUIRED, block, eligible, rebalance_sessions
+from tasks.numerics.dates import ALLOWED_GAPS, REQUIRED, eligible, rebalance_sessions
 
 
 def days(*texts):
@@ -20,11 +20,6 @@ def test_a_month_is_rebalanced_on_its_first_session_but_for_the_first_month():
 @pytest.mark.parametrize("sessions", [days(), days("2024-01-02"), days("2024-01-02", "2024-01-31")])
 def test_sessions_of_one_month_have_no_rebalance(sessions):
     assert rebalance_sessions(sessions).tolist() == []
-
-
-@pytest.mark.parametrize(("day", "year"), [("2024-01-01", 2024), ("1969-12-31", 1969), ("1970-01-01", 1970)])
-def test_a_block_is_the_calendar_year(day, year):
-    assert block(np.datetime64(day)) == year
 
 
 def plainly(has_bar):

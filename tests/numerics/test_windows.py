@@ -103,15 +103,6 @@ def test_a_lookback_longer_than_the_panel_has_no_sample():
     samples = windows.training_samples(history, 10, 1)
     assert not samples.any()
     assert not windows.training_rows(samples, 10).any()
-    assert windows.training_sessions(history, 10, 1) == 0
-
-
-def test_training_sessions_are_counted_once_over_assets():
-    history = make_history((30, 30))
-    history.session[1] = history.session[0]
-    both = windows.training_sessions(history, L, H)
-    samples = windows.training_samples(history, L, H)
-    assert both == samples.any(axis=0).sum() < samples.sum()
 
 
 @given(st.integers(0, 10_000), st.integers(1, 30), st.integers(1, 7))

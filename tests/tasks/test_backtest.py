@@ -1,6 +1,6 @@
 """The backtest: the newest stretch of decided months, accounted as an independent ledger does it."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from itertools import pairwise
 from types import SimpleNamespace
@@ -21,7 +21,7 @@ PLANS = [{"A": 0.6, "B": 0.2}, {"B": 0.5, "C": 0.5}, {"D": 0.9, "E": 0.1}, {"A":
 MONTHS = ["2016-01", "2016-02", "2016-03", "2016-04"]
 
 
-def put(market, panel, plans, scenario="main"):
+def put(market, panel, plans, scenario="main", config=COSTS):
     """Decide months from plans: {month: {strategy: weights}}."""
     by_name = {moment.month: moment for moment in panels.moments(market.store, panel)}
     months = []
@@ -31,14 +31,14 @@ def put(market, panel, plans, scenario="main"):
             key = f"{moment.prefix} {strategy} {sorted(weights.items())}"
             market.put_weights(key, moment, strategy, weights.items())
             keys.append((strategy, key))
-        made = {"parameters": {}, "code": {}, "versions": {}}
-        months.append(decide.Month(moment, "backfill", None, None, tuple(keys), COSTS, made))
+        made = {"parameters": {"accounting": asdict(config)}, "code": {}, "versions": {}}
+        months.append(decide.Month(moment, "backfill", None, None, tuple(keys), config, made))
     decide.decide.fn(panel, scenario, tuple(months))
 
 
-def result(market, panel, config=COSTS, scenario="main"):
+def result(market, panel, scenario="main"):
     """Wealth by strategy and session, executions, metrics, of the backtest's key."""
-    key = backtest.fn(panel, scenario, config)
+    key = backtest.fn(panel, scenario)
     read = {name: tables.read(market.store, name, key=key).to_pandas() for name in ("wealth", "executions", "metrics")}
     wealth = read["wealth"].sort_values("session").pivot(index="session", columns="strategy", values="wealth")
     return wealth, read["executions"], read["metrics"].set_index(["strategy", "name"])["value"], key
@@ -76,8 +76,8 @@ def rebalances(market, panel, lag=1):
 def test_wealth_is_that_of_an_independent_ledger(market, config):
     bars = market.bars()
     panel = market.panel(bars)
-    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)})
-    wealth, _, _, _ = result(market, panel, config)
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}, config=config)
+    wealth, _, _, _ = result(market, panel)
     last = panels.load(market.store, panel).sessions[-1]
     expected = ledger(bars, rebalances(market, panel, config.lag), config, pd.Timestamp(last))
     found = wealth["hand"].iloc[1:]
@@ -129,14 +129,26 @@ def test_months_before_a_gap_are_not_accounted(market):
     assert (row["key"], row["first_month"], row["last_month"]) == (key, "2016-01", "2016-02")
 
 
+def test_each_month_pays_what_its_own_parameters_say(market):
+    panel = market.panel()
+    plans = {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}
+    first, later = dict(list(plans.items())[:1]), dict(list(plans.items())[1:])
+    put(market, panel, first, config=COSTS)
+    put(market, panel, later, config=replace(COSTS, cost=0.01))
+    _, executions, _, _ = result(market, panel)
+    ratio = (executions["cost"] / executions["trade"].abs()).groupby(executions["rebalance_date"]).mean()
+    assert list(ratio.sort_index().round(12)) == [0.002] + [0.01] * len(later)
+
+
 def test_a_month_that_has_not_traded_yet_is_left_out(market):
     bars = market.bars()
     panel = market.panel(bars[bars["session"] <= "2016-04-29"])
     put(market, panel, {"2016-05": {"hand": PLANS[0]}})
-    assert backtest.fn(panel, "main", COSTS) is None
+    assert backtest.fn(panel, "main") is None
     assert tables.read(market.store, "backtests").num_rows == 0
     # with lag 0 it trades on the data's last session
-    wealth, _, _, _ = result(market, panel, replace(COSTS, lag=0))
+    put(market, panel, {"2016-05": {"hand": PLANS[0]}}, "at once", replace(COSTS, lag=0))
+    wealth, _, _, _ = result(market, panel, "at once")
     assert list(wealth.index) == [date(2016, 4, 28), date(2016, 4, 29)]
     put(market, panel, {"2016-04": {"hand": PLANS[1]}})
     wealth, executions, _, _ = result(market, panel)
@@ -144,7 +156,7 @@ def test_a_month_that_has_not_traded_yet_is_left_out(market):
 
 
 def test_a_scenario_without_decisions_has_no_result(market):
-    assert backtest.fn(market.panel(), "main", COSTS) is None
+    assert backtest.fn(market.panel(), "main") is None
 
 
 def test_a_strategy_is_accounted_from_where_it_is_decided_without_a_gap(market):
@@ -178,14 +190,14 @@ def test_cash_earns_the_cash_rate(market):
 def test_the_same_result_is_neither_computed_nor_said_again(market, monkeypatch):
     panel = market.panel()
     put(market, panel, {"2016-01": {"hand": PLANS[0]}})
-    key = backtest.fn(panel, "main", COSTS)
+    key = backtest.fn(panel, "main")
     monkeypatch.setattr("tasks.backtest._accounts", lambda *_: pytest.fail("computed again"))
-    assert backtest.fn(panel, "main", COSTS) == key
+    assert backtest.fn(panel, "main") == key
     assert tables.read(market.store, "backtests").num_rows == 1
     monkeypatch.undo()
     monkeypatch.setenv("PRISM_STORE", str(market.store.root))
     put(market, panel, {"2016-02": {"hand": PLANS[1]}})
-    later = backtest.fn(panel, "main", COSTS)
+    later = backtest.fn(panel, "main")
     rows = tables.read(market.store, "backtests").sort_by("position").to_pylist()
     assert [row["key"] for row in rows] == [key, later]
 

@@ -161,7 +161,7 @@ def test_a_delivery_without_any_session_is_refused_and_stores_nothing(store, del
     with pytest.raises(InputError, match=r"prices\.csv has no bar on a session of its exchange"):
         deliver(frame)
     with pytest.raises(InputError, match="has no bar on a session"):
-        stage.preview("files", str(tmp_path / "prices.csv"))
+        stage.preview("files", str(tmp_path / "prices.csv"), {})
     assert tables.read(store, "snapshots").num_rows == 0
 
 
@@ -210,7 +210,7 @@ def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
     pd.concat([frame, pd.DataFrame({"date": ["2024-01-06"], "ticker": ["B"], "close": [9.0]})]).to_csv(
         tmp_path / "prices.csv", index=False
     )
-    said = stage.preview("files", str(tmp_path / "prices.csv"))
+    said = stage.preview("files", str(tmp_path / "prices.csv"), {})
     assert (said["layout"], said["basis"]) == ("long", "split")
     first, last = date(2024, 1, 2), date(2024, 3, 28)
     assert said["tickers"] == [
@@ -224,4 +224,4 @@ def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
 
 def test_a_preview_of_files_needs_a_path():
     with pytest.raises(InputError, match="--source files needs --path"):
-        stage.preview("files", None)
+        stage.preview("files", None, {})

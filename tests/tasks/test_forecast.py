@@ -190,7 +190,8 @@ def test_assets_that_are_not_ready_or_not_eligible_are_left_out(market, small):
 def test_a_month_without_any_ready_asset_says_so(market, small):
     bars = market.bars()
     bars = bars.assign(volume=bars["volume"].mask(bars["session"] == "2015-12-21"))
-    run = Run(market, market.panel(bars), replace(small, forecast=ForecastConfig("ewma")))
+    run = Run(market, market.panel(bars), small)
+    run.train(2016)
     with pytest.raises(NoDataError, match="2016-01: no asset has 20 sessions of features without a gap"):
         run.forecast(run.months(2016)[:1])
 

@@ -13,7 +13,8 @@ from tasks import orders
 @pytest.fixture
 def decision(market):
     snapshot = market.take(market.bars())
-    return Decision("main", date(2016, 1, 4), date(2015, 12, 31), "backfill", None, (), "", {"snapshot": snapshot})
+    record = {"snapshot": snapshot, "universe": market.universe("ABCDE")}
+    return Decision("main", date(2016, 1, 4), date(2015, 12, 31), "backfill", None, (), "", record)
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def test_a_header_alone_means_that_nothing_is_held(read):
 
 REFUSED = {
     "": "first line must be ticker,shares",
-    "A,10\n": r"begins with 'A,10'; its first line must be ticker,shares",
+    "A,10\n": r"begins with 'a,10'; its first line must be ticker,shares",
     "A,10\nB,5\n": r"\('ticker'\); it needs the columns ticker,shares",
     "ticker;shares\nA;10\n": r"\('ticker'\)",
     "ticker,shares\nA\n": "it needs the columns ticker,shares",
