@@ -74,22 +74,28 @@ def open_line(
     store = open_store()
     terms = scenarios.read(store, scenarios.checked_name(scenario))
     wanted, base = _resolved(store, given or own_parameters(store, scenario), terms)
-    if amend is not None and (not terms or wanted == forms.make(terms[-1].parameters)):
-        raise InputError(f"--amend changes nothing: scenario {scenario} has no other parameters; give them with --set")
-    if terms and wanted == forms.make(terms[-1].parameters):
-        return _line(scenario, terms, _snapshot(store, wanted.source, terms[0].dataset, path, base, fetch))
-    first = FROM_THE_START
+    own = forms.make(terms[-1].parameters) if terms else None
+    _check_amendment(scenario, own, wanted, amend)
     if terms:
-        _check_amendment(scenario, forms.make(terms[-1].parameters), wanted, amend)
-        first, dataset = _first_after(store, scenario), terms[0].dataset
+        dataset = terms[0].dataset
     dataset = dataset or ("sample" if wanted.source == "sample" else f"files:{scenario}")
     snapshot = _snapshot(store, wanted.source, dataset, path, base, fetch)
-    base = base or universe.of_tickers("all", _tickers(store, snapshot), wanted.index or None)
-    if wanted.index and wanted.index not in _tickers(store, snapshot):
-        raise InputError(f"index {wanted.index!r} has no prices; give a ticker that has, or leave --index out")
-    identity = universe.keep(store, universe.with_index(base, wanted.index or None))
-    pending = Terms(dataset, identity, _labelled(store, wanted, base).values(), first, amend if terms else None)
+    if wanted == own:
+        return _line(scenario, terms, snapshot)
+    first = _first_after(store, scenario) if terms else FROM_THE_START
+    universe_id, values = _chosen(store, snapshot, wanted, base)
+    pending = Terms(dataset, universe_id, values, first, amend)
     return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
+
+
+def _chosen(store: Store, snapshot: str, wanted: Parameters, base: Universe | None) -> tuple[str, forms.Values]:
+    """Id of the universe with its index, and the parameters that name it."""
+    tickers = _tickers(store, snapshot)
+    if wanted.index and wanted.index not in tickers:
+        raise InputError(f"index {wanted.index!r} has no prices; give a ticker that has, or leave --index out")
+    base = base or universe.of_tickers("all", tickers, wanted.index or None)
+    identity = universe.keep(store, universe.with_index(base, wanted.index or None))
+    return identity, _labelled(store, wanted, base).values()
 
 
 def _line(scenario: str, terms: list[Terms], snapshot: str, pending: Terms | None = None) -> Line:
@@ -134,8 +140,14 @@ def _tickers(store: Store, snapshot: str) -> list[str]:
     return sorted({ticker for month in months for ticker in month["tickers"]})
 
 
-def _check_amendment(scenario: str, own: Parameters, wanted: Parameters, amend: str | None) -> None:
-    """Refuse other parameters than the scenario's own, unless they amend it and its source stays."""
+def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, amend: str | None) -> None:
+    """Refuse an amendment that changes nothing, and other parameters than the scenario's own without one."""
+    if own is None or wanted == own:
+        if amend is not None:
+            raise InputError(
+                f"--amend changes nothing: scenario {scenario} has no other parameters; give them with --set"
+            )
+        return
     if amend is None or wanted.source != own.source:
         raise InputError(
             f"scenario {scenario} was decided with other parameters "

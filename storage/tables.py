@@ -39,8 +39,16 @@ def open_table(store: Store, name: str) -> DeltaTable:
     with explained(f"opening table {name}", *_DAMAGE):
         commits = list((folder / "_delta_log").glob("*.json"))
         if not commits:  # not even the first, which makes the table: its writer has not come so far, or was killed
-            return DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+            return _made(folder, name)
         _check_log(name, commits)
+        return DeltaTable(folder)
+
+
+def _made(folder: Path, name: str) -> DeltaTable:
+    """The table, made now, or a moment ago by another process."""
+    try:
+        return DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+    except CommitFailedError:  # both found it absent, and the other one's first commit was earlier
         return DeltaTable(folder)
 
 
