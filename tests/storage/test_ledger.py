@@ -152,7 +152,7 @@ def test_writers_at_once_make_one_chain(store):
         writer.stdin.write("\n")
         writer.stdin.flush()
     for writer in writers:
-        writer.communicate(timeout=60)
+        writer.communicate(timeout=240)
         assert writer.returncode == 0
     found = [entry.trades for entry in ledger.read(store, "main")]
     assert ledger.broken(store, "main") is None

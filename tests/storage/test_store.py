@@ -124,7 +124,7 @@ def test_processes_that_make_a_store_at_once_end_with_one_identity(tmp_path):
     for worker in workers:
         worker.stdin.write("\n")
         worker.stdin.flush()
-    found = {worker.communicate(timeout=30)[0].strip() for worker in workers}
+    found = {worker.communicate(timeout=240)[0].strip() for worker in workers}
     assert found == {open_store(tmp_path / "store").identity}
     assert not list((tmp_path / "store").glob(".STORE*"))
 

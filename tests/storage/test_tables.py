@@ -275,14 +275,14 @@ def test_compaction_keeps_every_row_and_leaves_fewer_files(store, monkeypatch):
 
 def test_writers_at_once_lose_nothing(store, writers):
     for process in writers("put", 4):
-        process.wait(60)
+        process.wait(240)
     expected = {f"{me}-{number}" for me in range(4) for number in range(5)}
     assert held(store) == sorted((key, f"T{i}", 0.5) for key in expected for i in range(3))
 
 
 def test_claims_at_once_make_a_sequence_without_gap_or_repetition(store, writers):
     for process in writers("claim", 4):
-        assert process.wait(60) == 0
+        assert process.wait(240) == 0
     rows = tables.read(store, "backtests").sort_by("position").to_pylist()
     assert [row["position"] for row in rows] == list(range(100))
     for begin in range(0, 100, 5):  # each claim's five rows stand together
