@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
+_UNMOVED = 1e-12  # of a sum of previous weights from 1: rounding
 _EPSILON = 2.0**-52
 
 
@@ -70,6 +71,8 @@ def _shift(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolAr
     while True:
         excess, moving = _excess(theta, point, previous, penalty, mask)
         if abs(excess) <= _EPSILON * point.size * (1.0 + abs(theta) + penalty):
+            return theta
+        if moving == 0 and abs(excess) <= _UNMOVED:  # previous sums to 1 up to rounding, and nothing needs to move
             return theta
         if excess > 0.0:
             low = theta

@@ -142,3 +142,9 @@ def test_what_has_no_projection_is_refused():
     with pytest.raises(ValueError, match="3 assets, previous 2, mask 3"):
         turnover_prox(one, np.ones(2), 0.1, np.ones(3, bool))
     np.testing.assert_allclose(simplex(np.array([np.nan, 1]), np.array([False, True])), [0, 1], atol=1e-15)
+
+
+def test_previous_weights_that_sum_to_one_up_to_rounding_are_kept_at_once():
+    previous = np.array([0.9999999999999991, 0.0, 0.0])
+    weights = turnover_prox(np.array([0.96316329, 0.0, 0.0]), previous, 0.0049, np.array([True, False, False]))
+    np.testing.assert_allclose(weights, previous, atol=1e-12)
