@@ -4,6 +4,7 @@
 later `known_from`, and a reader takes, for each ticker and session, the newest row known at its moment.
 """
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
 
 import pandas as pd
@@ -15,11 +16,15 @@ from storage.store import Store
 
 VALUES = ["open", "high", "low", "close", "adj_close", "volume", "dividend", "split"]
 IDENTITY = ["ticker", "session"]
+EXACT: Mapping[str, float] = {}
 
 
-def latest(store: Store, dataset: str, known_at: datetime | None = None) -> pd.DataFrame:
+def latest(
+    store: Store, dataset: str, known_at: datetime | None = None, tickers: Collection[str] | None = None
+) -> pd.DataFrame:
     """The newest row of each ticker and session known at `known_at` (default: now), sorted by ticker and session."""
-    frame = tables.read(store, "bars", dataset=dataset).to_pandas()
+    some = {} if tickers is None else {"ticker": sorted(tickers)}
+    frame = tables.read(store, "bars", dataset=dataset, **some).to_pandas()
     frame["session"] = pd.to_datetime(frame["session"])
     if known_at is not None:
         frame = frame[frame["known_from"] <= known_at]
@@ -27,10 +32,17 @@ def latest(store: Store, dataset: str, known_at: datetime | None = None) -> pd.D
     return frame.reset_index(drop=True)
 
 
-def news(known: pd.DataFrame, delivered: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+def rates(store: Store, dataset: str) -> set[str]:
+    """Names whose bars are rates: risk-free rates and returns of factors, which nobody can hold."""
+    return set(tables.read(store, "bars", ["ticker"], dataset=dataset, basis=["rate", "yield"])["ticker"].to_pylist())
+
+
+def news(
+    known: pd.DataFrame, delivered: pd.DataFrame, tolerance: Mapping[str, float] = EXACT
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What a delivery adds to what is known: rows never seen, and rows whose values differ (revisions).
 
-    A delivery that lacks rows known before takes nothing away.
+    `tolerance` is relative, by column. A delivery that lacks rows known before takes nothing away.
     """
     compared = [*VALUES, "basis"]
     before = known[[*IDENTITY, *compared]].rename(columns={name: f"{name}_before" for name in compared})
@@ -39,8 +51,27 @@ def news(known: pd.DataFrame, delivered: pd.DataFrame) -> tuple[pd.DataFrame, pd
     same = pd.Series(True, index=joined.index)
     for name in compared:
         old, new = joined[f"{name}_before"], joined[name]
-        same &= (old == new) | (old.isna() & new.isna())
+        close = (old - new).abs() <= tolerance[name] * new.abs() if name in tolerance else old == new
+        same &= close | (old.isna() & new.isna())
     return joined.loc[~seen, delivered.columns], joined.loc[seen & ~same, delivered.columns]
+
+
+def changes(known: pd.DataFrame, revised: pd.DataFrame) -> pd.DataFrame:
+    """What revisions change, one row a ticker and field: how many rows, from when to when, and the newest of them.
+
+    `ratio` is the median of after / before: one number tells a split that was taken into account from a typing error.
+    """
+    both = revised.merge(known, on=IDENTITY, suffixes=("", "_before"))
+    parts = []
+    for name in VALUES:
+        old, new = both[f"{name}_before"], both[name]
+        moved = both[(old != new) & ~(old.isna() & new.isna())]
+        values = {"field": name, "before": moved[f"{name}_before"], "after": moved[name]}
+        parts.append(moved[IDENTITY].assign(**values, ratio=moved[name] / moved[f"{name}_before"]))
+    cells = pd.concat(parts, ignore_index=True).sort_values([*IDENTITY, "field"], kind="stable")
+    how = {"rows": ("session", "size"), "first_session": ("session", "first"), "last_session": ("session", "last")}
+    how |= {"before": ("before", "last"), "after": ("after", "last"), "ratio": ("ratio", "median")}
+    return cells.groupby(["ticker", "field"], as_index=False).agg(**how)
 
 
 def append(store: Store, dataset: str, rows: pd.DataFrame, known_from: datetime) -> None:

@@ -49,30 +49,44 @@ _BY_SCENARIO = {
         FROM raw.result b JOIN raw.metrics r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
-               reason, forecasts, weights, trades
+               reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
         FROM raw.decided""",
 }
-# Views of market data, by the scenario's dataset at newest knowledge.
-_BY_DATASET = {
-    "bars": """
+_BARS = """
         SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
                known_from
-        FROM raw.bars
-        QUALIFY row_number() OVER (PARTITION BY dataset, ticker, session ORDER BY known_from DESC) = 1""",
+        FROM raw.bars WHERE {known}
+        QUALIFY row_number() OVER (PARTITION BY dataset, ticker, session ORDER BY known_from DESC) = 1"""
+# Views of market data, by the scenario's dataset at newest knowledge.
+_BY_DATASET = {
+    "bars": _BARS.format(known="true"),
+    "actions": """
+        SELECT dataset, ticker, ex_date, kind, value, source, known_from
+        FROM (FROM raw.actions QUALIFY row_number() OVER (
+            PARTITION BY dataset, ticker, ex_date, kind ORDER BY known_from DESC) = 1) WHERE NOT retracted""",
+    "instruments": """
+        FROM raw.instruments QUALIFY row_number() OVER (PARTITION BY dataset, ticker ORDER BY known_from DESC) = 1""",
     "quality": """
         SELECT dataset, ticker, session, check_name, severity, value, action, detail FROM raw.quality""",
+    "restatements": """
+        SELECT dataset, ticker, verdict, field, rows, first_session, last_session, before, after, ratio, action,
+               known_from, run
+        FROM raw.restatements""",
 }
 _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
-    "ingests": "SELECT run, ticker, outcome, rows, detail, dataset, created_at FROM raw.ingests",
+    "ingests": "SELECT * FROM raw.ingests",
 }
 _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 VIEWS = tuple(sorted([*_BY_SCENARIO, *_BY_DATASET, *_WHOLE]))
 # Order of the rows that people see first.
 _ORDER = {
     "bars": "ticker, session",
+    "actions": "ticker, ex_date",
+    "instruments": "ticker",
+    "restatements": "known_from, ticker, field",
     "forecasts": "as_of, ticker",
     "weights": "as_of, strategy, ticker",
     "trades": "rebalance_date, strategy, ticker",
@@ -162,6 +176,11 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
             f"CREATE VIEW {name} AS SELECT * EXCLUDE (dataset) FROM all_{name} "
             f"WHERE dataset = ({_dataset(wanted)}) {_ordered(name)}"
         )
+    connection.execute(
+        f"CREATE MACRO bars_at(moment) AS TABLE SELECT * EXCLUDE (dataset) FROM "
+        f"({_BARS.format(known='known_from <= moment::TIMESTAMP')}) "
+        f"WHERE dataset = ({_dataset(wanted)}) {_ordered('bars')}"
+    )
 
 
 def _ordered(name: str) -> str:

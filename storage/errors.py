@@ -19,3 +19,7 @@ class StoreError(PrismError):
 
 class NoDataError(PrismError):
     """What was asked for is not in the store yet."""
+
+
+class SourceError(PrismError):
+    """A source of prices did not answer well enough to go on; what it gave is kept."""

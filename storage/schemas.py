@@ -44,17 +44,30 @@ TABLES = {
         | {"first_session": DAY, "last_session": DAY, "tickers": COUNT, "rows": COUNT},
         ("dataset", "known_at"),
     ),
+    "actions": Table(
+        {"dataset": TEXT, "ticker": TEXT, "ex_date": DAY, "kind": TEXT, "value": REAL, "retracted": pa.bool_()}
+        | {"source": TEXT, "known_from": TIME},
+        ("dataset", "ticker", "ex_date", "kind", "known_from"),
+    ),
+    "instruments": Table(
+        {"dataset": TEXT, "ticker": TEXT, "symbol": TEXT, "currency": TEXT, "exchange": TEXT, "timezone": TEXT}
+        | {"instrument_type": TEXT, "first_trade_date": DAY, "known_from": TIME},
+        ("dataset", "ticker", "known_from"),
+        ("first_trade_date",),
+    ),
+    "restatements": Table(
+        {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "verdict": TEXT, "field": TEXT, "rows": COUNT}
+        | {"first_session": DAY, "last_session": DAY, "before": REAL, "after": REAL, "ratio": REAL}
+        | {"action": TEXT, "known_from": TIME},
+        ("run", "dataset", "ticker", "field"),
+        ("before", "after", "ratio"),
+    ),
     "ingests": Table(
-        {
-            "run": TEXT,
-            "dataset": TEXT,
-            "ticker": TEXT,
-            "outcome": TEXT,
-            "rows": COUNT,
-            "detail": TEXT,
-            "created_at": TIME,
-        },
+        {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "outcome": TEXT, "rows": COUNT, "detail": TEXT}
+        | {"verdict": TEXT, "attempts": COUNT, "requests": COUNT, "first_session": DAY, "last_session": DAY}
+        | {"full": pa.bool_(), "payload": TEXT, "created_at": TIME},
         ("run", "dataset", "ticker"),
+        ("verdict", "attempts", "requests", "first_session", "last_session", "full", "payload"),
     ),
     "quality": Table(
         {"run": TEXT, "dataset": TEXT, "ticker": TEXT, "session": DAY, "check_name": TEXT, "severity": TEXT}

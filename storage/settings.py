@@ -4,6 +4,8 @@ PRISM_STORE     the store's folder (default ./store)
 PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's result records
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
+PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
+PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
 """
 
 import hashlib
@@ -11,7 +13,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Prefect's server in one process: wait for a slow start, write task runs in batches (else most are lost when
@@ -42,6 +44,8 @@ class Settings(BaseSettings):
     cache: Path = Path("~/.cache/prism")
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=2, ge=1, le=256)
+    proxy: SecretStr | None = None
+    ca_file: Path | None = None
 
 
 def prepare_environment(kernels: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from deltalake import DeltaTable, WriterProperties, write_deltalake
+from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
@@ -41,7 +41,18 @@ def open_table(store: Store, name: str) -> DeltaTable:
         if not commits:  # not even the first, which makes the table: its writer has not come so far, or was killed
             return _made(folder, name)
         _check_log(name, commits)
-        return DeltaTable(folder)
+        return _with_all_columns(DeltaTable(folder), name)
+
+
+def _with_all_columns(table: DeltaTable, name: str) -> DeltaTable:
+    """The table with the columns that came after it was made; its older rows have them empty."""
+    there = {field.name for field in table.schema().fields}
+    lacking = [field for field in Schema.from_arrow(TABLES[name].schema).fields if field.name not in there]
+    if lacking:
+        with suppress(CommitFailedError):  # another process adds them at this moment
+            table.alter.add_columns(lacking)
+        return DeltaTable(table.table_uri)
+    return table
 
 
 def _made(folder: Path, name: str) -> DeltaTable:
