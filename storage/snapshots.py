@@ -3,13 +3,15 @@
 A manifest lists, for each month, the partition's blob and, ticker by ticker, the hash of its rows. From
 these come the *prefix hashes*: what a decision at d may see is named by the hash of its tickers' rows up to
 d, so a later session, a later snapshot or another ticker leaves the name as it was, and a restated bar
-renames exactly the dates from its month on. Inside a month the partition is cut at d before it is hashed.
+renames exactly the dates from its month on. Inside a month the partition is cut at d before it is hashed; a
+ticker of another exchange is cut at that exchange's last session known at d. A snapshot may also say which
+tickers were delisted: such a day has its say in the prefixes from that day on.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -26,7 +28,7 @@ from storage.keys import digest, to_json
 from storage.schemas import TABLES
 from storage.store import Store
 
-BASES = ["traded", "split", "adjusted"]
+BASES = ["traded", "split", "adjusted", "rate", "yield"]  # a hash holds the place in this list: append only
 COLUMNS = ["ticker", "session", *VALUES, "basis"]
 
 
@@ -42,10 +44,18 @@ class Snapshot:
     last_session: date
 
 
-def take(store: Store, dataset: str, bars: pd.DataFrame, known_at: datetime, source_digest: str) -> Snapshot:
+def take(
+    store: Store,
+    dataset: str,
+    bars: pd.DataFrame,
+    known_at: datetime,
+    source_digest: str,
+    delisted: Mapping[str, date] | None = None,
+) -> Snapshot:
     """Keep `bars` (sorted by ticker and session) as the dataset's snapshot of `known_at`.
 
-    `source_digest` names the delivery it follows from, so that the same delivery need not be read again.
+    `source_digest` names the delivery it follows from, so that the same delivery need not be read again. `delisted`
+    gives the day from which a ticker is no longer traded.
     """
     hashes = _row_hashes(bars)
     partitions = dict(list(bars.groupby(bars["session"].dt.strftime("%Y-%m"), sort=True)))
@@ -58,8 +68,9 @@ def take(store: Store, dataset: str, bars: pd.DataFrame, known_at: datetime, sou
         }
         for blob, (month, rows) in zip(ids, partitions.items(), strict=True)
     }
-    identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}])
-    manifest = blobs.put(store, to_json({"dataset": dataset, "months": months}).encode())
+    gone = {"delisted": dict(delisted)} if delisted else {}
+    identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
+    manifest = blobs.put(store, to_json({"dataset": dataset, "months": months} | gone).encode())
     first, last = bars["session"].min().date(), bars["session"].max().date()
     row = {
         "snapshot": identity,
@@ -96,17 +107,30 @@ def _parquet(rows: pd.DataFrame) -> bytes:
 
 def newest(store: Store, dataset: str) -> Snapshot:
     """The dataset's newest snapshot; raises NoDataError when nothing was ingested."""
-    rows = tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")])
-    if not rows.num_rows:
+    rows = _newest_first(store, dataset)
+    if not rows:
         raise NoDataError(f"dataset {dataset} has no prices yet; run `prism ingest` or `prism run` first")
-    return _snapshot(rows.slice(0, 1).to_pylist()[0])
+    return _snapshot(rows[0])
+
+
+def at(store: Store, dataset: str, moment: datetime) -> Snapshot:
+    """The dataset's newest snapshot known at `moment`; raises NoDataError when nothing was known by then."""
+    rows = _newest_first(store, dataset)
+    known = [row for row in rows if row["known_at"] <= moment]
+    if not known:
+        first = f"first known at {rows[-1]['known_at']}" if rows else "never ingested"
+        raise NoDataError(f"dataset {dataset} was {first}; nothing of it was known at {moment}, give a later moment")
+    return _snapshot(known[0])
 
 
 def delivered(store: Store, dataset: str, source_digest: str) -> Snapshot | None:
     """The newest snapshot, if it follows from that very delivery."""
-    rows = tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")]).slice(0, 1)
-    found = rows.to_pylist()
-    return _snapshot(found[0]) if found and found[0]["digest"] == source_digest else None
+    rows = _newest_first(store, dataset)
+    return _snapshot(rows[0]) if rows and rows[0]["digest"] == source_digest else None
+
+
+def _newest_first(store: Store, dataset: str) -> list[dict]:
+    return tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")]).to_pylist()
 
 
 def load(store: Store, identity: str) -> Snapshot:
@@ -122,10 +146,19 @@ def _snapshot(row: dict) -> Snapshot:
 
 
 @lru_cache(maxsize=8)
+def _content(store: Store, manifest: str) -> dict[str, dict]:
+    return json.loads(blobs.get(store, manifest))
+
+
 def manifest(store: Store, snapshot: Snapshot) -> dict[str, dict]:
     """Months in order, each with its partition's `blob`, its `last` session, and the hash of each of its `tickers`."""
-    months = json.loads(blobs.get(store, snapshot.manifest))["months"]
-    return dict(sorted(months.items()))
+    return _content(store, snapshot.manifest)["months"]  # canonical JSON is sorted
+
+
+def delisted(store: Store, snapshot: Snapshot) -> dict[str, date]:
+    """By ticker the day from which it is no longer traded, as the snapshot says."""
+    days = _content(store, snapshot.manifest).get("delisted", {})
+    return {ticker: date.fromisoformat(day) for ticker, day in days.items()}
 
 
 def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFrame:
@@ -142,18 +175,33 @@ def _partition(store: Store, *ids: str) -> pd.DataFrame:
     return frame
 
 
-def prefixes(store: Store, snapshot: Snapshot, tickers: Sequence[str], label: str, dates: Sequence[date]) -> list[str]:
-    """For each of the ascending `dates` the hash of `label` and of all rows of `tickers` up to and on it."""
+def prefixes(
+    store: Store,
+    snapshot: Snapshot,
+    tickers: Sequence[str],
+    label: str,
+    dates: Sequence[date],
+    seen: Mapping[str, Sequence[date | None]] | None = None,
+) -> list[str]:
+    """For each of the ascending `dates` the hash of `label` and of all that a decision on it may see of `tickers`.
+
+    That is their rows up to and on the date, and the delistings of by then. `seen` gives, for tickers of other
+    exchanges, the last day that is known at each of the dates (None: no day yet); the months before that of the date
+    are known as a whole.
+    """
     names, running, result = sorted(tickers), hashlib.sha256(label.encode()), []
+    gone = sorted((name, day) for name, day in delisted(store, snapshot).items() if name in tickers)
     months = iter(manifest(store, snapshot).items())
     month, entry = next(months, (None, None))
-    for day in dates:
+    for place, day in enumerate(dates):
         while month is not None and month < f"{day:%Y-%m}":
             _extend(running, month, entry["tickers"], names)
             month, entry = next(months, (None, None))
         cut = running.copy()
         if month == f"{day:%Y-%m}":
-            _extend(cut, month, _cut(store, snapshot, month, entry, day), names)
+            last = {name: seen[name][place] if seen and name in seen else day for name in names}
+            _extend(cut, month, _cut(store, entry, last), names)
+        cut.update("".join(f"delisted {name} {since}\n" for name, since in gone if since <= day).encode())
         result.append(cut.hexdigest())
     return result
 
@@ -163,15 +211,17 @@ def _extend(running: "hashlib._Hash", month: str, hashes: dict[str, str], names:
     running.update("".join(rows).encode())
 
 
-def _cut(store: Store, snapshot: Snapshot, month: str, entry: dict, day: date) -> dict[str, str]:
-    """The month's row hashes of the rows up to `day`; those of the manifest where none is later."""
-    if entry["last"] <= day.isoformat():
-        return entry["tickers"]
+def _cut(store: Store, entry: dict, last: dict[str, date | None]) -> dict[str, str]:
+    """The month's row hashes of the rows up to the `last` day of each ticker; the manifest's where none is later."""
+    early = {name: day for name, day in last.items() if day is None or day.isoformat() < entry["last"]}
+    early = {name: pd.Timestamp(day) for name, day in early.items() if name in entry["tickers"]}
+    whole = {name: value for name, value in entry["tickers"].items() if name not in early}
+    if not early:
+        return whole
     rows = _partition(store, entry["blob"])
-    rows = rows[rows["session"] <= pd.Timestamp(day)].reset_index(drop=True)
-    if not len(rows):
-        return {}
-    return {ticker: value for (_, ticker), value in _row_hashes(rows).items()}
+    rows = rows[rows["ticker"].isin(early)]
+    rows = rows[rows["session"] <= rows["ticker"].map(early)].reset_index(drop=True)
+    return whole | ({ticker: value for (_, ticker), value in _row_hashes(rows).items()} if len(rows) else {})
 
 
 @lru_cache(maxsize=8)

@@ -1,10 +1,11 @@
 """The prices of a universe as arrays over the portfolio's sessions.
 
-Everything here is causal: a row of any array depends on bars up to its session only, so a stage may load the
-panel once and cut it at each of its dates.
+Everything here is causal: a row of any array depends on bars known at the close of its session only, so a stage may
+load the panel once and cut it at each of its dates. A bar is known when its own exchange closes: that of Tokyo
+counts for New York's session of the same date, that of New York for Tokyo's next session.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, lru_cache
@@ -17,20 +18,26 @@ from storage import snapshots, universe
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, digest
 from storage.store import Store
+from storage.universe import Universe
 from tasks import calendars
+from tasks.calendars import DayArray
 from tasks.numerics import dates, returns
+from tasks.numerics.configs import RISK_FREE, TRADING_DAYS
 
 # Shapes: S = sessions of the portfolio, A = assets, T = own sessions of one asset.
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Asset:
-    """One ticker on its own sessions."""
+    """One ticker on the sessions of its own exchange, in the universe's currency."""
 
-    session: NDArray[np.int64]  # (T,) index of the portfolio's session at which each bar is known
-    day: NDArray[np.datetime64]  # (T,)
+    exchange: str
+    own_day: DayArray  # (T,) its exchange's session
+    session: IntArray  # (T,) index of the portfolio's session at whose close each bar is known
+    day: DayArray  # (T,) that session: what may be seen at d is what has a day up to d
     simple_return: FloatArray  # (T,) the first is NaN
     high_ratio: FloatArray  # (T,) high / close, 1 where there is no high
     low_ratio: FloatArray  # (T,)
@@ -41,13 +48,17 @@ class Asset:
 class Panel:
     """All that the stages read of the market."""
 
-    universe: universe.Universe
-    sessions: NDArray[np.datetime64]  # (S,)
+    universe: Universe
+    sessions: DayArray  # (S,)
     series: dict[str, Asset]  # by ticker, assets and index
     returns: FloatArray  # (S, A) simple total returns; 0 on a session without a bar, NaN before the first bar
     traded: BoolArray  # (S, A) a bar on that very session
     eligible: BoolArray  # (S, A) may be held by a decision at that session
     index_returns: FloatArray | None  # (S,)
+    risk_free: FloatArray | None  # (S,) simple return of cash since the session before; None: a constant
+    factors: dict[str, FloatArray]  # (S,) simple returns by ticker; 0 on a session without a bar, NaN before the first
+    declared: dict[str, date]  # by ticker the day from which it is said to be no longer traded
+    delisted: IntArray  # (A,) session from which an asset counts as delisted, S where it never does
 
     def at(self, day: date) -> int:
         """Index of the last session up to `day`."""
@@ -66,62 +77,136 @@ class Panel:
 def load(store: Store, key: PanelKey) -> Panel:
     """The panel of a snapshot and a universe.
 
-    Raises InputError when no asset of the universe has a bar.
+    Raises InputError when no asset of the universe has a bar, and when an exchange rate that one needs has none.
     """
-    chosen = universe.load(store, key.universe)
-    bars = snapshots.read(store, snapshots.load(store, key.snapshot), chosen.tickers)
-    by_ticker = {member.ticker: _of_member(bars, member) for member in chosen.members}
-    if not any(len(by_ticker[ticker]) for ticker in chosen.assets):
+    chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
+    bars = snapshots.read(store, snapshot, chosen.tickers)
+    found = {ticker: _of_names(bars, names) for ticker, names in chosen.names.items()}
+    rows = {ticker: own for ticker, own in found.items() if len(own)}
+    _check_rates(chosen, rows)
+    sessions = _sessions(chosen, rows)
+    placed = {ticker: _asset(ticker, chosen, rows, sessions) for ticker in _held_of(chosen) if ticker in rows}
+    series = {ticker: asset for ticker, asset in placed.items() if asset is not None}
+    if not series.keys() & set(chosen.assets):
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
-    sessions = calendars.sessions(chosen.exchange, bars["session"].min(), bars["session"].max())
-    series = {ticker: _asset(rows, sessions) for ticker, rows in by_ticker.items() if len(rows)}
+    declared = _declared(chosen, bars, snapshots.delisted(store, snapshot), sessions)
     assets = [series.get(ticker) for ticker in chosen.assets]
     return Panel(
         universe=chosen,
         sessions=sessions,
         series=series,
         returns=np.column_stack([_returns(asset, sessions.size) for asset in assets]),
-        traded=np.column_stack([_traded(asset, sessions) for asset in assets]),
-        eligible=_eligible_assets(chosen, series, sessions),
+        traded=np.column_stack([_traded(asset, chosen.exchange, sessions) for asset in assets]),
+        eligible=_eligible_assets(chosen, series, declared, sessions),
         index_returns=_returns(series[chosen.index], sessions.size) if chosen.index in series else None,
+        risk_free=_cash(chosen, rows, sessions),
+        factors={ticker: _factor(ticker, chosen, rows, sessions) for ticker in chosen.factors if ticker in rows},
+        declared=declared,
+        delisted=np.array([_gone(series.get(t), declared.get(t), sessions) for t in chosen.assets], np.int64),
     )
 
 
-def _eligible_assets(
-    chosen: universe.Universe, series: dict[str, Asset], sessions: NDArray[np.datetime64]
-) -> BoolArray:
-    """Assets that have the bars and lie within their dates: (S, A)."""
-    exchanges = {member.ticker: member.exchange for member in chosen.members}
-    columns = [
-        _eligible(series.get(ticker), exchanges[ticker], sessions) & _held(chosen, ticker, sessions)
-        for ticker in chosen.assets
-    ]
-    return np.column_stack(columns)
+def _held_of(chosen: Universe) -> tuple[str, ...]:
+    """What an account may hold: assets and index."""
+    return (*chosen.assets, *chosen.of_role("index"))
 
 
-def _of_member(bars: pd.DataFrame, member: universe.Member) -> pd.DataFrame:
+def _of_names(bars: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     """Bars under the ticker, and under its aliases on the sessions where the ticker has none."""
-    names = (member.ticker, *member.aliases)
     rows = bars[bars["ticker"].isin(names)].assign(rank=lambda frame: frame["ticker"].map(names.index))
     rows = rows.sort_values(["session", "rank"], kind="stable").drop_duplicates("session")
     return rows.reset_index(drop=True)
 
 
-def _asset(rows: pd.DataFrame, sessions: NDArray[np.datetime64]) -> Asset:
-    day = rows["session"].to_numpy().astype("datetime64[D]")
+def _days(rows: pd.DataFrame) -> DayArray:
+    return rows["session"].to_numpy().astype("datetime64[D]")
+
+
+def _check_rates(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> None:
+    """Raise InputError for prices in a currency whose rate has no bars."""
+    needed = {ticker: chosen.rate_of(ticker) for ticker in _held_of(chosen) if ticker in rows}
+    lacking = sorted({pair for pair in needed.values() if pair and pair not in rows})
+    if lacking:
+        needing = ", ".join(ticker for ticker, pair in needed.items() if pair == lacking[0])
+        raise InputError(
+            f"universe {chosen.name} holds {needing}, but the data have no bars of {lacking[0]}, which turns prices "
+            f"into {chosen.currency}; bring bars of {lacking[0]}, or name a universe without them with --universe"
+        )
+
+
+def _sessions(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> DayArray:
+    """The portfolio's sessions that the bars of assets and index show to be over; none without any such bar."""
+    days = {ticker: _days(rows[ticker]) for ticker in _held_of(chosen) if ticker in rows}
+    if not days:
+        return np.array([], "datetime64[D]")
+    over = [calendars.last_closed(chosen.exchange, chosen.exchanges[t], own[-1:]) for t, own in days.items()]
+    return calendars.sessions(chosen.exchange, min(own[0] for own in days.values()), np.fmax.reduce(over)[0])
+
+
+def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sessions: DayArray) -> Asset | None:
+    """The ticker's bars from the first known exchange rate on and up to the last session; None where none is left."""
+    own, exchange = rows[ticker], chosen.exchanges[ticker]
+    session = calendars.known_at(exchange, _days(own), chosen.exchange, sessions)
+    rate = _rate(ticker, chosen, rows)
+    usable = np.isfinite(rate) & (session < sessions.size)
+    if not usable.any():
+        return None
+    own, session, rate = own[usable], session[usable], rate[usable]
     close, adjusted, dividend, split, volume, high, low = (
-        rows[name].to_numpy(np.float64) for name in ("close", "adj_close", "dividend", "split", "volume", "high", "low")
+        own[name].to_numpy(np.float64) for name in ("close", "adj_close", "dividend", "split", "volume", "high", "low")
     )
-    simple = returns.total_returns(close, adjusted, dividend, split, rows["basis"].iloc[0])
-    traded_splits = np.where(np.isnan(split) | (rows["basis"] != "traded"), 1.0, split)
+    simple = returns.total_returns(close, adjusted, dividend, split, own["basis"].iloc[0])
+    traded_splits = np.where(np.isnan(split) | (own["basis"] != "traded"), 1.0, split)
     return Asset(
-        session=np.searchsorted(sessions, day).astype(np.int64),
-        day=day,
-        simple_return=simple,
+        exchange=exchange,
+        own_day=_days(own),
+        session=session,
+        day=sessions[session],
+        simple_return=returns.in_currency(simple, rate) if chosen.rate_of(ticker) else simple,
         high_ratio=np.where(np.isnan(high), 1.0, high / close),
         low_ratio=np.where(np.isnan(low), 1.0, low / close),
         volume=volume / np.cumprod(traded_splits),  # in shares of the first session: no later split changes it
     )
+
+
+def _rate(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> FloatArray:
+    """Units of the universe's currency for one of the ticker's: the last known at each of its own closes, (T,)."""
+    pair, days = chosen.rate_of(ticker), _days(rows[ticker])
+    if pair is None:
+        return np.ones(days.size)
+    rates, known = _known(pair, chosen, rows, chosen.exchanges[ticker], days)
+    return returns.last_known(rates["close"].to_numpy(np.float64), known, days.size)
+
+
+def _known(
+    ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], exchange: str, days: DayArray
+) -> tuple[pd.DataFrame, IntArray]:
+    """Bars that have a value, and at which of the sessions `days` of `exchange` each is known."""
+    own = rows[ticker].dropna(subset="close")
+    return own, calendars.known_at(chosen.exchanges[ticker], _days(own), exchange, days)
+
+
+def _cash(chosen: Universe, rows: Mapping[str, pd.DataFrame], sessions: DayArray) -> FloatArray | None:
+    """The simple return of cash from the session before to each session, (S,); None without a risk-free rate.
+
+    Bars of the basis `rate` hold that return itself, and a session without a bar has that of the one before it.
+    Others are annual yields in percent: cash earns, over a year's 252 sessions, the last one known at the session
+    before. Until the first is known it is the constant that holds without a risk-free rate.
+    """
+    ticker = chosen.risk_free
+    if ticker is None or ticker not in rows:
+        return None
+    own, known = _known(ticker, chosen, rows, chosen.exchange, sessions)
+    cash = returns.last_known(own["close"].to_numpy(np.float64), known, sessions.size)
+    if rows[ticker]["basis"].iloc[0] != "rate":
+        cash = np.append(np.nan, cash[:-1]) / 100 / TRADING_DAYS
+    return np.where(np.isnan(cash), RISK_FREE / TRADING_DAYS, cash)
+
+
+def _factor(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sessions: DayArray) -> FloatArray:
+    own, known = _known(ticker, chosen, rows, chosen.exchange, sessions)
+    values = (own[name].to_numpy(np.float64) for name in ("close", "adj_close", "dividend", "split"))
+    return returns.on_sessions(returns.total_returns(*values, rows[ticker]["basis"].iloc[0]), known, sessions.size)
 
 
 def _returns(asset: Asset | None, count: int) -> FloatArray:
@@ -130,31 +215,84 @@ def _returns(asset: Asset | None, count: int) -> FloatArray:
     return returns.on_sessions(asset.simple_return, asset.session, count)
 
 
-def _traded(asset: Asset | None, sessions: NDArray[np.datetime64]) -> BoolArray:
-    return np.zeros(sessions.size, bool) if asset is None else np.isin(sessions, asset.day)
+def _traded(asset: Asset | None, exchange: str, sessions: DayArray) -> BoolArray:
+    """Sessions since whose predecessor the asset's own exchange has closed, on a day with a bar."""
+    if asset is None:
+        return np.zeros(sessions.size, bool)
+    seen = calendars.last_closed(asset.exchange, exchange, sessions)
+    return np.isin(seen, asset.own_day) & (seen != np.append(np.datetime64("NaT"), seen[:-1]))
 
 
-def _held(chosen: universe.Universe, ticker: str, sessions: NDArray[np.datetime64]) -> BoolArray:
+def _eligible_assets(
+    chosen: Universe, series: dict[str, Asset], declared: dict[str, date], sessions: DayArray
+) -> BoolArray:
+    """Assets that have the bars, lie within their dates and are not delisted: (S, A)."""
+    columns = [
+        _eligible(series.get(ticker), chosen.exchange, sessions)
+        & _held(chosen, ticker, sessions)
+        & (sessions < np.datetime64(declared.get(ticker, date.max)))
+        for ticker in chosen.assets
+    ]
+    return np.column_stack(columns)
+
+
+def _held(chosen: Universe, ticker: str, sessions: DayArray) -> BoolArray:
     """Sessions within the from and to dates of one of the ticker's rows."""
     spans = [(member.first, member.last) for member in chosen.members if member.ticker == ticker]
     inside = [(sessions >= np.datetime64(first)) & (sessions <= np.datetime64(last)) for first, last in spans]
     return np.any(inside, axis=0)
 
 
-def _eligible(asset: Asset | None, exchange: str, sessions: NDArray[np.datetime64]) -> BoolArray:
-    """Eligibility by the sessions of the asset's own exchange, carried to the portfolio's sessions."""
+def _eligible(asset: Asset | None, exchange: str, sessions: DayArray) -> BoolArray:
+    """Eligibility by the sessions of the asset's own exchange that are over at each of the portfolio's."""
     if asset is None:
         return np.zeros(sessions.size, bool)
-    own = calendars.sessions(exchange, sessions[0], sessions[-1])
-    may = dates.eligible(np.isin(own, asset.day))
-    place = np.searchsorted(own, sessions, side="right") - 1
+    seen = calendars.last_closed(asset.exchange, exchange, sessions)
+    own = calendars.sessions(asset.exchange, asset.own_day[0], seen[-1])
+    may = dates.eligible(np.isin(own, asset.own_day))
+    place = np.where(np.isnat(seen), 0, np.searchsorted(own, seen, side="right")) - 1
     return np.where(place >= 0, may[np.maximum(place, 0)], False)
+
+
+def _declared(chosen: Universe, bars: pd.DataFrame, said: Mapping[str, date], sessions: DayArray) -> dict[str, date]:
+    """By ticker the day from which it is no longer traded, by its rows or by the snapshot, whichever is first.
+
+    The snapshot speaks of names: a ticker is delisted when every name under which it has bars by then is.
+    """
+    known = {
+        name: calendars.known_at(chosen.exchanges[name], _days(rows)[:1], chosen.exchange, sessions)[0]
+        for name, rows in bars.groupby("ticker")
+    }
+    found = {}
+    for ticker in _held_of(chosen):
+        days = [member.delisted for member in chosen.members if member.ticker == ticker and member.delisted]
+        for day in sorted(said[name] for name in chosen.names[ticker] if name in said):
+            at = np.searchsorted(sessions, np.datetime64(day))
+            alive = [name for name in chosen.names[ticker] if name in known and known[name] <= at]
+            if all(name in said and said[name] <= day for name in alive):
+                days.append(day)
+        if days:
+            found[ticker] = min(days)
+    return found
+
+
+def _gone(asset: Asset | None, declared: date | None, sessions: DayArray) -> int:
+    """The first session from the declared day on at which no bar becomes known; their number where there is none.
+
+    Bars that go on after the declaration are believed, but no later bar undoes it.
+    """
+    if declared is None:
+        return sessions.size
+    quiet = sessions >= np.datetime64(declared)
+    if asset is not None:
+        quiet[asset.session[asset.session < sessions.size]] = False
+    return int(np.append(np.flatnonzero(quiet), sessions.size)[0])
 
 
 def market_on(panel: Panel, asset: Asset) -> FloatArray:
     """The market's log return over each of the asset's own intervals, (T,), the first NaN."""
     level = np.cumsum(np.log1p(panel.market))
-    return np.diff(level[np.minimum(asset.session, level.size - 1)], prepend=np.nan)
+    return np.diff(level[asset.session], prepend=np.nan)
 
 
 @lru_cache(maxsize=4)
@@ -177,7 +315,12 @@ def prefix(store: Store, key: PanelKey, day: date) -> str:
 
 def _prefixes(store: Store, key: PanelKey, days: Sequence[date]) -> list[str]:
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
-    return snapshots.prefixes(store, snapshot, chosen.tickers, digest(chosen.members), days)
+    own, at = chosen.exchange, np.array(days, "datetime64[D]")
+    others = sorted(set(chosen.exchanges.values()) - {own})
+    last = {exchange: calendars.last_closed(exchange, own, at).tolist() for exchange in others}
+    seen = {name: last[exchange] for name, exchange in chosen.exchanges.items() if exchange != own}
+    label = digest([chosen.members, own, chosen.currency])
+    return snapshots.prefixes(store, snapshot, chosen.tickers, label, days, seen)
 
 
 def left_out(panel: Panel, day: date) -> dict[str, str]:
@@ -188,6 +331,8 @@ def left_out(panel: Panel, day: date) -> dict[str, str]:
 
 def _reason(panel: Panel, ticker: str, at: int) -> str:
     asset, day = panel.series.get(ticker), panel.sessions[at]
+    if panel.declared.get(ticker, date.max) <= day.item():
+        return f"delisted on {panel.declared[ticker]}"
     if asset is None or asset.day[0] > day:
         return "no prices yet"
     if not _held(panel.universe, ticker, panel.sessions)[at]:
@@ -195,34 +340,48 @@ def _reason(panel: Panel, ticker: str, at: int) -> str:
     own = int((asset.day <= day).sum())
     if own < dates.REQUIRED:
         return f"{own} of the {dates.REQUIRED} sessions needed"
-    last = asset.day[own - 1]
-    return f"too many bars missing; the last one is of {last}"
+    return f"too many bars missing; the last one is of {asset.own_day[own - 1]}"
 
 
 @dataclass(frozen=True)
 class Prices:
     """What accounting reads, of every ticker of one or more universes."""
 
-    sessions: NDArray[np.datetime64]  # (S,)
+    sessions: DayArray  # (S,)
     tickers: tuple[str, ...]
     returns: FloatArray  # (S, n) simple total returns
     traded: BoolArray  # (S, n) whether there is a bar
+    delisted: IntArray  # (n,) session from which a ticker counts as delisted, S where it never does
+    risk_free: FloatArray | None  # (S,) simple return of cash since the session before; None: a constant
 
 
 def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
-    """Returns of all assets and indices of the universes, up to the last one's last session and on its exchange."""
+    """Returns of all assets and indices of the universes, up to the last one's last session and on its exchange.
+
+    Cash is the last one's too. Raises InputError for universes in several currencies.
+    """
     loaded = [load(store, PanelKey(snapshot, identity)) for identity in universes]
-    first = min(panel.sessions[0] for panel in loaded)
-    sessions = calendars.sessions(loaded[-1].universe.exchange, first, loaded[-1].sessions[-1])
+    last, currencies = loaded[-1], {panel.universe.currency for panel in loaded}
+    if len(currencies) > 1:
+        raise InputError(
+            f"one account cannot be kept in {' and '.join(sorted(currencies))}; decide the months in another currency "
+            "as a scenario of their own with --scenario NAME"
+        )
+    exchange, first = last.universe.exchange, min(panel.sessions[0] for panel in loaded)
+    sessions = calendars.sessions(exchange, first, last.sessions[-1])
     series = {
-        ticker: replace(asset, session=np.searchsorted(sessions, asset.day).astype(np.int64))
+        ticker: replace(asset, session=calendars.known_at(asset.exchange, asset.own_day, exchange, sessions))
         for panel in loaded
         for ticker, asset in panel.series.items()
     }
+    declared = {ticker: day for panel in loaded for ticker, day in panel.declared.items()}
     tickers = tuple(sorted(series))
+    before = np.full(sessions.size - last.sessions.size, RISK_FREE / TRADING_DAYS)
     return Prices(
         sessions,
         tickers,
         np.column_stack([_returns(series[ticker], sessions.size) for ticker in tickers]),
-        np.column_stack([_traded(series[ticker], sessions) for ticker in tickers]),
+        np.column_stack([_traded(series[ticker], exchange, sessions) for ticker in tickers]),
+        np.array([_gone(series[ticker], declared.get(ticker), sessions) for ticker in tickers], np.int64),
+        None if last.risk_free is None else np.concatenate([before, last.risk_free]),
     )

@@ -1,4 +1,4 @@
-"""Simple total returns of one asset, computed forward.
+"""Simple total returns of one asset, computed forward, and carried to the portfolio's currency and sessions.
 
 A return uses the session's close and the close before it, never a later one: a split or dividend that becomes
 known tomorrow changes tomorrow's return and no other. By the basis of the bars,
@@ -6,6 +6,7 @@ known tomorrow changes tomorrow's return and no other. By the basis of the bars,
     traded    R_t = s_t (C_t + D_t) / C_{t-1} - 1     as-traded closes C, cash dividend D, split ratio s
     split     R_t = (C_t + D_t) / C_{t-1} - 1         C and D already adjusted for splits
     adjusted  R_t = A_t / A_{t-1} - 1                 A, the vendor's total-return close
+    rate      R_t = C_t                               a series of returns, fractions a session, in place of closes
 
 A vendor's adjusted close takes each dividend off by the factor 1 - D_t / C_{t-1}, as if it were paid before the
 day's move; on ex-dates it therefore differs from the reinvested return above by a term of order D_t R_t / C_{t-1}.
@@ -21,13 +22,13 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
-BASES = ("traded", "split", "adjusted")
+BASES = ("traded", "split", "adjusted", "rate")
 
 
 def total_returns(
     close: FloatArray, adj_close: FloatArray, dividend: FloatArray, split: FloatArray, basis: str
 ) -> FloatArray:
-    """R_t by the formula of `basis` (see above): (T,) simple returns as fractions, the first NaN.
+    """R_t by the formula of `basis` (see above): (T,) simple returns as fractions, the first NaN but for a rate.
 
     All arrays are (T,), over the asset's own sessions. Prices and dividends are in the asset's currency; `split` is
     new shares per old one, effective on t. A dividend paid on the day of a split is per new share. The value per
@@ -39,6 +40,8 @@ def total_returns(
     """
     if basis not in BASES:
         raise ValueError(f"basis is {basis!r}; it must be one of {', '.join(BASES)}")
+    if basis == "rate":
+        return close
     if basis == "adjusted":
         price = close if np.isnan(adj_close).all() else adj_close
         return _relative(price, price)
@@ -48,6 +51,31 @@ def total_returns(
         _require_positive("split ratio", ratio)
         received = ratio * received
     return _relative(received, close)
+
+
+def in_currency(simple_return: FloatArray, rate: FloatArray) -> FloatArray:
+    """Returns in the base currency: 1 + R_t = (1 + R_local,t) rate_t / rate_{t-1}, (T,), the first NaN.
+
+    `rate` is (T,), units of the base currency per unit of the local one, the last known at the close of each own
+    session; NaN where none is known, which leaves that return and the next NaN.
+
+    Raises ValueError for a rate that is not positive, and where the two differ in length.
+    """
+    if rate.shape != simple_return.shape:
+        raise ValueError(f"rate has shape {rate.shape} and returns {simple_return.shape}; each return needs one rate")
+    _require_positive("rate", rate)
+    returns = np.full(rate.shape, np.nan)
+    returns[1:] = (1.0 + simple_return[1:]) * (rate[1:] / rate[:-1]) - 1.0
+    return returns
+
+
+def last_known(values: FloatArray, known: IntArray, count: int) -> FloatArray:
+    """The newest of `values` (T,) at each of `count` sessions, NaN before the first: (count,).
+
+    `known` (T,), non-decreasing, is the session at which each value becomes known.
+    """
+    newest = np.searchsorted(known, np.arange(count), side="right") - 1
+    return np.append(values, np.nan)[newest]  # -1, none so far, reads the appended one
 
 
 def on_sessions(returns: FloatArray, own: IntArray, count: int) -> FloatArray:

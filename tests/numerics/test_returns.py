@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.numerics.returns import BASES, on_sessions, total_returns
+from tasks.numerics.returns import BASES, in_currency, last_known, on_sessions, total_returns
 
 
 def prices(count=300, start=7):
@@ -147,3 +147,45 @@ def test_session_indices_that_do_not_fit_are_refused():
         on_sessions(np.zeros(3), np.array([0, 1]), 5)
     with pytest.raises(ValueError, match="in order of time"):
         on_sessions(np.zeros(2), np.array([1, 0]), 5)
+
+
+def test_a_series_of_rates_is_returned_as_it_is():
+    rates = np.array([0.001, -0.02, 0.0, np.nan])
+    got = total_returns(rates, missing(4), np.ones(4), np.full(4, 2.0), "rate")
+    np.testing.assert_array_equal(got, rates)
+
+
+def test_returns_in_another_currency_are_those_of_the_money_brought_home():
+    close = np.array([200.0, 210.0, 189.0, 189.0])
+    pound = np.array([1.25, 1.30, 1.30, 1.04])
+    got = in_currency(total_returns(close, missing(4), missing(4), missing(4), "split"), pound)
+    assert np.isnan(got[0])
+    # 200 pounds are 250 dollars, 210 are 273, 189 are 245.70 and then 196.56
+    np.testing.assert_allclose(got[1:], [273 / 250 - 1, 245.7 / 273 - 1, 196.56 / 245.7 - 1], rtol=0, atol=1e-15)
+
+
+def test_a_currency_that_does_not_move_leaves_the_returns_as_they_are_and_its_unit_does_not_matter():
+    close, dividend, split = prices()
+    local = total_returns(close, missing(), dividend, split, "traded")
+    np.testing.assert_allclose(in_currency(local, np.full(300, 0.0067))[1:], local[1:], rtol=0, atol=1e-15)
+    rate = np.exp(np.cumsum(np.random.default_rng(5).normal(0, 0.01, 300)))
+    np.testing.assert_allclose(in_currency(local, rate / 100), in_currency(local, rate), rtol=0, atol=1e-15)
+
+
+def test_an_unknown_rate_leaves_its_return_and_the_next_unknown_and_no_other():
+    local, rate = np.full(8, 0.01), np.ones(8)
+    rate[[0, 4]] = np.nan
+    assert np.flatnonzero(np.isnan(in_currency(local, rate))).tolist() == [0, 1, 4, 5]
+
+
+def test_rates_that_are_not_positive_or_too_few_are_refused():
+    with pytest.raises(ValueError, match=r"rate is -1.0 at own session 1"):
+        in_currency(np.zeros(2), np.array([1.0, -1.0]))
+    with pytest.raises(ValueError, match="each return needs one rate"):
+        in_currency(np.zeros(2), np.ones(3))
+
+
+def test_the_newest_known_value_stays_until_the_next_and_none_comes_before_the_first():
+    got = last_known(np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 3, 3, 6]), 6)
+    np.testing.assert_array_equal(got, [np.nan, 1.0, 1.0, 3.0, 3.0, 3.0])
+    assert np.isnan(last_known(np.array([]), np.array([], np.int64), 2)).all()

@@ -1,6 +1,6 @@
 """Snapshots: exact partitions, and prefix hashes that change with what a decision may see and with nothing else."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -32,8 +32,9 @@ def taken(store):
     """Keep bars as a snapshot of the dataset `sample`, each a minute after the one before."""
     minute = iter(range(60))
 
-    def take(frame, dataset="sample"):
-        return snapshots.take(store, dataset, frame, MOMENT.replace(minute=next(minute)), f"digest of {len(frame)}")
+    def take(frame, dataset="sample", delisted=None):
+        moment = MOMENT.replace(minute=next(minute))
+        return snapshots.take(store, dataset, frame, moment, f"digest of {len(frame)}", delisted)
 
     return take
 
@@ -42,8 +43,8 @@ def taken(store):
 def prefixes(store, taken):
     """The prefix hashes at every session of SESSIONS."""
 
-    def find(frame, tickers=TICKERS, days=DAYS):
-        return snapshots.prefixes(store, taken(frame), tickers, "label", days)
+    def find(frame, tickers=TICKERS, days=DAYS, seen=None, delisted=None):
+        return snapshots.prefixes(store, taken(frame, delisted=delisted), tickers, "label", days, seen)
 
     return find
 
@@ -91,6 +92,36 @@ def test_snapshots_are_found_by_dataset_id_and_delivery(store, taken):
     assert snapshots.delivered(store, "files:main", f"digest of {len(DAYS)}") == again
     with pytest.raises(NoDataError, match="snapshot ffffffffffff is not in"):
         snapshots.load(store, "f" * 64)
+
+
+def test_the_snapshot_of_a_moment_is_the_newest_known_then(store, taken):
+    with pytest.raises(NoDataError, match="dataset sample was never ingested; nothing of it was known at 2024-06-01"):
+        snapshots.at(store, "sample", MOMENT)
+    first, second = taken(bars_of(("A",))), taken(bars_of())
+    taken(bars_of(("B",)), "files:main")
+    assert snapshots.at(store, "sample", first.known_at) == first
+    assert snapshots.at(store, "sample", second.known_at - timedelta(seconds=1)) == first
+    assert snapshots.at(store, "sample", second.known_at) == second
+    assert snapshots.at(store, "sample", datetime(2030, 1, 1)) == second
+    with pytest.raises(
+        NoDataError, match="was first known at 2024-06-01 00:00:00; nothing of it was known at 2024-05-31"
+    ):
+        snapshots.at(store, "sample", datetime(2024, 5, 31))
+
+
+def test_a_snapshot_knows_which_tickers_were_delisted(store, taken):
+    plain, none = taken(bars_of()), taken(bars_of(), delisted={})
+    assert (plain.snapshot, plain.manifest) == (none.snapshot, none.manifest)
+    gone = {"B": date(2024, 3, 1), "A": date(2024, 2, 29)}
+    snapshot = taken(bars_of(), delisted=gone)
+    assert (
+        snapshots.delisted(store, snapshot)
+        == snapshots.delisted(store, snapshots.load(store, snapshot.snapshot))
+        == gone
+    )
+    assert snapshots.delisted(store, plain) == {}
+    assert snapshot.snapshot != plain.snapshot != taken(bars_of(), delisted={"B": date(2024, 3, 1)}).snapshot
+    assert snapshots.manifest(store, snapshot) == snapshots.manifest(store, plain)
 
 
 def test_a_later_session_leaves_every_earlier_prefix_as_it_was(prefixes):
@@ -159,6 +190,60 @@ def test_dates_asked_together_or_alone_have_the_same_prefix(store, taken):
     snapshot = taken(bars_of())
     alone = [snapshots.prefixes(store, snapshot, TICKERS, "label", [day])[0] for day in DAYS[::9]]
     assert snapshots.prefixes(store, snapshot, TICKERS, "label", DAYS[::9]) == alone
+
+
+def test_the_names_of_stored_results_stay_from_release_to_release(store):
+    days = pd.to_datetime(["2024-01-30", "2024-01-31", "2024-02-01"]).astype("datetime64[s]")
+    frame = pd.DataFrame({name: [1.5, 2.0, 2.5] for name in VALUES}).assign(session=days, ticker="A")
+    parts = [frame.assign(ticker=basis, basis=basis) for basis in ("adjusted", "split", "traded")]
+    taken = snapshots.take(store, "sample", pd.concat(parts, ignore_index=True)[snapshots.COLUMNS], MOMENT, "d")
+    assert taken.snapshot == "22b7024852286e940b2157b2e05ca4c508ebe924604bcef7d4e1b53fd42130ac"
+    assert snapshots.prefixes(store, taken, ["adjusted", "split", "traded"], "label", [day.date() for day in days]) == [
+        "fcfe5d29ed9d39a84091ded127b4204f406e51231d48047b780e1534cb452a68",
+        "258aa670884a4837405de8d07fdfc1adcd5352d9806ed89c717d4540179ef75a",
+        "1eb22f1481132d6501829b4b9211d7f3fc7e0717d743192e6fedeab036e57545",
+    ]
+
+
+def seen_until(days):
+    """The ticker C is seen up to the session before each day."""
+    return {"C": [DAYS[max(DAYS.index(day) - 1, 0)] for day in days]}
+
+
+def test_a_ticker_that_is_known_later_is_cut_where_it_is_known(prefixes):
+    days = [DAYS[3], DAYS[20], DAYS[34], DAYS[35], DAYS[36]]
+    whole = prefixes(bars_of(), days=days, seen=seen_until(days))
+    for place in (20, 34, 35):  # inside a month, its last session, the next one's first
+        frame = bars_of()
+        frame.loc[2 * len(DAYS) + place, "close"] = 9.0
+        changed = prefixes(frame, days=days, seen=seen_until(days))
+        assert [one != other for one, other in zip(whole, changed, strict=True)] == [day > DAYS[place] for day in days]
+        frame = bars_of()
+        frame.loc[place, "close"] = 9.0
+        changed = prefixes(frame, days=days, seen=seen_until(days))
+        assert [one != other for one, other in zip(whole, changed, strict=True)] == [day >= DAYS[place] for day in days]
+
+
+def test_a_cut_is_the_absence_of_what_it_leaves_out(prefixes):
+    for place in (3, 20, 35):
+        frame = bars_of()
+        early = frame[(frame["ticker"] != "C") | (frame["session"] < SESSIONS[place])].reset_index(drop=True)
+        day = DAYS[place]
+        assert prefixes(frame, days=[day], seen={"C": [DAYS[place - 1]]}) == prefixes(early, days=[day])
+    nothing = prefixes(bars_of(), days=DAYS[:1], seen={"C": [None]})
+    assert nothing == prefixes(bars_of(("A", "B")), days=DAYS[:1])
+    label = prefixes(bars_of(("Z",)), days=DAYS[:1])
+    assert prefixes(bars_of(), days=DAYS[:1], seen={name: [None] for name in TICKERS}) == label
+
+
+def test_a_delisting_has_its_say_from_its_day_on(prefixes):
+    days = [DAYS[12], DAYS[20], DAYS[21], DAYS[-1]]
+    plain = prefixes(bars_of(), days=days)
+    gone = prefixes(bars_of(), days=days, delisted={"B": DAYS[21], "Z": DAYS[0]})
+    assert [one != other for one, other in zip(plain, gone, strict=True)] == [False, False, True, True]
+    assert prefixes(bars_of(), ("A", "C"), days, delisted={"B": DAYS[0]}) == prefixes(bars_of(), ("A", "C"), days)
+    assert prefixes(bars_of(), days=days, delisted={"B": DAYS[20]})[2:] != gone[2:]
+    assert prefixes(bars_of(), days=days, delisted={"C": DAYS[21]})[2:] != gone[2:]
 
 
 def test_a_damaged_partition_is_never_read(store, taken):

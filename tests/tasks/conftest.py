@@ -44,24 +44,27 @@ class Market:
         columns |= {"low": close * (1 - low), "close": close, "adj_close": close, "volume": volume}
         return pd.DataFrame(columns | {"dividend": np.nan, "split": np.nan, "basis": "adjusted"})
 
-    def take(self, bars):
+    def take(self, bars, delisted=None):
         """A snapshot, one day after the last."""
         known_at = datetime(2020, 1, 1) + timedelta(len(self.taken))
         rows = bars.sort_values(["ticker", "session"], ignore_index=True)
-        self.taken.append(snapshots.take(self.store, "test", rows, known_at, str(len(self.taken))).snapshot)
+        taken = snapshots.take(self.store, "test", rows, known_at, str(len(self.taken)), delisted)
+        self.taken.append(taken.snapshot)
         return self.taken[-1]
 
-    def universe(self, members):
-        """Id of a universe of tickers or members."""
+    def universe(self, members, currency=None):
+        """Id of a universe of tickers or members, in the currency of the first asset where none is given."""
         rows = [member if isinstance(member, Member) else Member(member) for member in members]
+        first = next(member for member in rows if member.role == "asset")
         rows.sort(key=lambda member: (member.ticker, member.first))
-        return universe.keep(self.store, Universe("test", tuple(rows)))
+        made = universe.in_currency(Universe("test", tuple(rows), first.exchange), currency or first.currency)
+        return universe.keep(self.store, made)
 
-    def panel(self, bars=None, members="ABCDE"):
-        return PanelKey(self.take(self.bars() if bars is None else bars), self.universe(members))
+    def panel(self, bars=None, members="ABCDE", currency=None, delisted=None):
+        return PanelKey(self.take(self.bars() if bars is None else bars, delisted), self.universe(members, currency))
 
-    def load(self, bars=None, members="ABCDE"):
-        return panels.load(self.store, self.panel(bars, members))
+    def load(self, bars=None, members="ABCDE", currency=None, delisted=None):
+        return panels.load(self.store, self.panel(bars, members, currency, delisted))
 
     def decidable(self, panel) -> tuple[Moment, ...]:
         """Moments with an eligible asset."""
