@@ -20,17 +20,17 @@ from storage.store import Store, open_store
 from tasks import panels
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import covariance, online, return_drawdown
-from tasks.numerics.configs import CovarianceConfig, OGDConfig, ReturnDrawdownConfig
+from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, CovarianceConfig, OGDConfig, ReturnDrawdownConfig
 
 RETURN_DRAWDOWN = keyed_by(
     __name__,
     "tasks.numerics.return_drawdown",
     "tasks.numerics.covariance",
     "tasks.panels",
-    packages=("numpy", "scipy"),
+    packages=("numpy", "scipy", "exchange-calendars"),
 )
-ONLINE = keyed_by(__name__, "tasks.numerics.online", "tasks.panels", packages=("numpy", "numba"))
-FIXED = keyed_by(__name__, "tasks.panels", packages=("numpy",))
+ONLINE = keyed_by(__name__, "tasks.numerics.online", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
+FIXED = keyed_by(__name__, "tasks.panels", packages=("numpy", "exchange-calendars"))
 ZERO = 1e-12  # of wealth: smaller weights are rounding
 NO_FORECAST = "no forecast yet: too few sessions to train on"
 log = logging.getLogger("prism.allocate")
@@ -182,7 +182,11 @@ def _advance(
         return state, 0.0
     padded = np.vstack([np.zeros((config.window, panel.returns.shape[1])), np.nan_to_num(panel.returns[: end + 1])])
     window = padded[begin + 2 :]  # config.window - 1 sessions before the first step's, and those of the steps
-    state, _, binding = online.run(state, window, _masks(panel, begin, end), config)
+    cash = None
+    if panel.risk_free is not None:
+        before = np.full(config.window, RISK_FREE / TRADING_DAYS)
+        cash = np.concatenate([before, panel.risk_free[: end + 1]])[begin + 2 :]
+    state, _, binding = online.run(state, window, _masks(panel, begin, end), config, cash)
     return state, binding
 
 

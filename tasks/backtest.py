@@ -1,7 +1,8 @@
 """Stage *backtest*: what each strategy's account would have been worth, and its measures.
 
 Covers the newest stretch of decided months without a gap. Everything is out of sample: the weights were
-decided with data up to their as-of dates, and trade one session later.
+decided with data up to their as-of dates, and trade one session later. Executions are the trades of the rebalance
+dates; what a delisting sells between two of them is told in the log, and counts in turnover and costs.
 """
 
 import logging
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -23,10 +25,10 @@ from storage.store import Store, open_store
 from tasks import panels
 from tasks.caching import keyed_by
 from tasks.numerics import accounting, metrics
-from tasks.numerics.configs import AccountingConfig
+from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
 
 KEYED = keyed_by(
-    __name__, "tasks.numerics.accounting", "tasks.numerics.metrics", "tasks.panels", packages=("numpy", "numba")
+    __name__, "tasks.numerics.accounting", "tasks.numerics.metrics", "tasks.panels", packages=("numpy", "numba", "exchange-calendars")
 )
 log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
@@ -129,18 +131,20 @@ def _account(strategy: _Strategy, prices: panels.Prices) -> Rows:
     days = [np.datetime64(_trade_date(month)) for month in strategy.months]
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
+    configs = [_terms(month) for month in strategy.months]
     account = accounting.simulate(
-        prices.returns, prices.traded, when, targets, [_terms(month) for month in strategy.months]
+        prices.returns, prices.traded, when, targets, configs, prices.delisted, prices.risk_free
     )
     _say_untraded(strategy, prices.tickers, account, targets)
+    _say_delisted(strategy, prices, account, when)
     sessions = prices.sessions[when[0] :]
     measured = metrics.measures(
         account.daily_return,
         targets,
-        account.turnover,
-        account.costs.sum(axis=1),
+        np.append(account.turnover, np.abs(account.sold) / 2),
+        np.append(account.costs.sum(axis=1), account.sale_costs),
         sessions.astype("datetime64[M]").astype(np.int64),
-        _terms(strategy.months[-1]).cash_rate,
+        configs[-1].cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :],
     )
     first, last = prices.sessions[when[0] - 1].item(), sessions[-1].item()
     return {
@@ -160,6 +164,23 @@ def _say_untraded(strategy: _Strategy, tickers: tuple[str, ...], account: accoun
     for place, column in np.argwhere(account.untraded & ((targets != 0) | (before != 0))):
         month = strategy.months[place].rebalance_date
         log.warning("%s: %s had no bar on %s and kept its holding", strategy.name, tickers[column], month)
+
+
+def _say_delisted(
+    strategy: _Strategy, prices: panels.Prices, account: accounting.Account, when: NDArray[np.int64]
+) -> None:
+    """Name what was sold as its asset was delisted, and the weights that stayed in cash since it was."""
+    days = prices.sessions[np.minimum(prices.delisted, prices.sessions.size - 1)]
+    for column in np.flatnonzero(account.sold):
+        place = np.searchsorted(when, prices.delisted[column]) - 1
+        haircut = _terms(strategy.months[place]).delisting_haircut
+        how = f"sold at its last price{f' less {100 * haircut:g} %' if haircut else ''}"
+        done = how if account.sold[column] < 0 else "bought back at its last price"
+        log.warning("%s: %s was delisted on %s and %s", strategy.name, prices.tickers[column], days[column], done)
+    for place, column in np.argwhere(account.unmet):
+        month, ticker = strategy.months[place].rebalance_date, prices.tickers[column]
+        said = "%s: %s was delisted on %s; its weight of %s stayed in cash"
+        log.warning(said, strategy.name, ticker, days[column], month)
 
 
 def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account) -> list[dict[str, Any]]:

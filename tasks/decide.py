@@ -1,7 +1,9 @@
 """Stage *decide*: the trades of a month, and its record in the ledger.
 
 Planned trades go from the holdings, drifted to the as-of date, to the new weights. The holdings are those that
-the scenario's decision of the month before left; where there is none the month starts from cash.
+the scenario's decision of the month before left; where there is none the month starts from cash. A holding whose
+asset was delisted since then has become cash. One in an asset without a bar on the session of that month's trade
+counts as if it had been traded.
 """
 
 import logging
@@ -27,7 +29,7 @@ from tasks.caching import keyed_by
 from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig
 
-KEYED = keyed_by(__name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba"))
+KEYED = keyed_by(__name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
 
@@ -192,22 +194,18 @@ def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> 
     begin, end = (
         int(np.searchsorted(prices.sessions, np.datetime64(day), side="right")) for day in (traded, month.moment.as_of)
     )
+    cash = None if prices.risk_free is None else prices.risk_free[begin:end]
     after = {}
     for strategy, held in _weights(store, before.keys).items():
         start = np.array([held.get(ticker, 0.0) for ticker in prices.tickers])
-        drifted = accounting.drift(start, prices.returns[begin:end], month.accounting)
+        drifted = accounting.drift(start, prices.returns[begin:end], month.accounting, prices.delisted - begin, cash)
         after[strategy] = dict(zip(prices.tickers, drifted.tolist(), strict=True))
     return after
 
 
 def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, Any], after: dict[str, Any]) -> str:
     """Why a month comes out differently from its last record: data, code, libraries, or the month before it."""
-    causes = []
-    if before["prefix"] != after["prefix"]:
-        tickers = universe.load(store, panel.universe).tickers
-        bars = [day for day in snapshots.restated(store, before["snapshot"], panel.snapshot, tickers) if day <= as_of]
-        noun = "bar" if len(bars) == 1 else "bars"
-        causes += [f"data: {len(bars)} {noun} restated from {bars[0]:%Y-%m}"] if bars else []
+    causes = _restatements(store, panel, as_of, before["snapshot"]) if before["prefix"] != after["prefix"] else []
     causes += ["universe"] if before["universe"] != after["universe"] else []
     changed = [name for name, value in after["code"].items() if before["code"].get(name) != value]
     causes += [f"code: {', '.join(changed)}"] if changed else []
@@ -216,3 +214,14 @@ def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, An
     if bool(before["holdings"]) != bool(after["holdings"]):
         causes.append("the month before is decided now")
     return "; ".join(causes) or "the month before was decided differently"
+
+
+def _restatements(store: Store, panel: PanelKey, as_of: date, since: str) -> list[str]:
+    """What the data say otherwise than the snapshot `since` did, as far as it may be seen at `as_of`."""
+    tickers = universe.load(store, panel.universe).tickers
+    bars = [day for day in snapshots.restated(store, since, panel.snapshot, tickers) if day <= as_of]
+    noun = "bar" if len(bars) == 1 else "bars"
+    causes = [f"data: {len(bars)} {noun} restated from {bars[0]:%Y-%m}"] if bars else []
+    old, new = (snapshots.delisted(store, snapshots.load(store, identity)) for identity in (since, panel.snapshot))
+    changed = {name for name, day in old.items() ^ new.items() if name in tickers and day <= as_of}
+    return causes + ([f"data: delisting of {', '.join(sorted(changed))}"] if changed else [])

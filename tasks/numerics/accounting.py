@@ -8,7 +8,8 @@ and cash takes the rest. In each session between, from the values at the close b
 
     h <- h (1 + R),    cash <- cash (1 + rate / 252) - (short_rate / 252) sum max(-h, 0)
 
-with rate = cash_rate for positive cash and cash_rate + borrow_spread for negative cash.
+with rate = cash_rate for positive cash and cash_rate + borrow_spread for negative cash. Where a series of risk-free
+returns f is given, f takes the place of cash_rate / 252 on its session.
 
 An asset without a bar on the session of a trade keeps its holding. Where these frozen assets hold no more than the
 target gives them, the others get their target weights and the money meant for the frozen ones waits in cash: no
@@ -16,8 +17,12 @@ position is made larger than decided. Where they hold more, the others and cash 
 (1 - frozen) / (1 - intended), and sold when nothing is left. The frozen part's share of the cost is taken from
 cash, on credit where there is none.
 
-A delisting is a return of minus the haircut on a session on which the asset is tradable. An account whose wealth
-falls to zero or below is closed: it stays at zero and trades no more.
+A delisted asset leaves at the close of the session from which it counts as delisted, before any trade of that close:
+a holding h > 0 is sold for h (1 - haircut), a short one is bought back for its full value, since a haircut is the
+holder's loss and nobody's gain, and either costs c times what is paid. Cash takes it, and from then on the asset's
+target is 0, what it was meant to have stays in cash, and it is no longer counted as untraded.
+
+An account whose wealth falls to zero or below is closed: it stays at zero and trades no more.
 
 Source: Boyd et al., Multi-Period Trading via Convex Optimization, Foundations and Trends in Optimization 3(1), 2017,
 sections 2.1-2.5 (holdings, trades, costs of trading and holding, self-financing).
@@ -46,7 +51,10 @@ class Account(NamedTuple):
     trades: FloatArray  # (K, n) signed fractions of the wealth W just before the trade
     costs: FloatArray  # (K, n) fractions of the same W
     turnover: FloatArray  # (K,) half the sum of absolute trades
-    untraded: BoolArray  # (K, n) assets without a bar on the trade's session
+    untraded: BoolArray  # (K, n) assets without a bar on the trade's session, delisted ones aside
+    unmet: BoolArray  # (K, n) targets on assets that were delisted by then: they stay in cash
+    sold: FloatArray  # (n,) what an asset's delisting took off, at its last price: minus a fraction of the W before
+    sale_costs: FloatArray  # (n,) fractions of the same W
 
 
 def simulate(
@@ -55,46 +63,72 @@ def simulate(
     when: IntArray,
     targets: FloatArray,
     config: AccountingConfig | Sequence[AccountingConfig],
+    delisted: IntArray | None = None,
+    risk_free: FloatArray | None = None,
 ) -> Account:
     """The account that opens with wealth 1 in cash at the close of session when[0] and follows `targets`.
 
     `returns` (S, n) simple returns as fractions, NaN where an asset is not held; `tradable` (S, n) whether it has a
     bar; `when` (K,) increasing sessions of the trades' closes, lag already applied; `targets` (K, n) fractions of
-    wealth, cash the rest; `config` one for all, or one for each trade that holds until the next. Extending `returns`
-    leaves earlier entries as they were, to the last bit.
+    wealth, cash the rest; `config` one for all, or one for each trade that holds until the next, the delistings of
+    that close included; `delisted` (n,) session from which each asset counts as delisted, S or more where it never
+    does; `risk_free` (S,) simple return of cash from the session before, in place of the configs' cash_rate.
+    Extending `returns` leaves earlier entries as they were, to the last bit.
 
-    Raises ValueError for shapes that do not fit, sessions out of order, a target that is no number, and an asset
-    that is held on a session on which it has no return.
+    Raises ValueError for shapes that do not fit, sessions out of order, a target or a risk-free return that is no
+    number, and an asset that is held on a session on which it has no return.
     """
     _check(returns, tradable, when, targets)
     _check_sessions(when, len(returns))
     configs = [config] * when.size if isinstance(config, AccountingConfig) else config
     if len(configs) != when.size:
         raise ValueError(f"{len(configs)} configs were given for {when.size} trades; give one, or one for each trade")
-    wealth, trades, cost = _run(
+    ends = _ends(delisted, returns)
+    gone = when[:, None] >= ends
+    wealth, trades, costs, sold, sale_costs = _run(
         np.ascontiguousarray(returns, np.float64),
         np.ascontiguousarray(tradable, np.bool_),
         np.ascontiguousarray(when, np.int64),
-        np.ascontiguousarray(targets, np.float64),
-        np.array([(entry.cost, *_rates(entry)) for entry in configs]),
+        np.ascontiguousarray(np.where(gone, 0.0, targets)),
+        np.array([_rates(entry, risk_free) for entry in configs]),
+        ends,
+        _added(risk_free, len(returns), int(when[0]) + 1),
     )
     _require_returns(wealth, returns, int(when[0]))
     before = np.concatenate(([1.0], wealth[:-1]))
     # A closed account has 0 / 0 here; its return is 0.
     daily = np.divide(wealth - before, before, out=np.zeros_like(wealth), where=before > 0)
-    return Account(wealth, daily, trades, cost, _half_sums(trades), ~tradable[when])
+    skipped = ~tradable[when] & ~gone, gone & (targets != 0)
+    return Account(wealth, daily, trades, costs, _half_sums(trades), *skipped, sold, sale_costs)
 
 
-def drift(weights: FloatArray, returns: FloatArray, config: AccountingConfig) -> FloatArray:
+def drift(
+    weights: FloatArray,
+    returns: FloatArray,
+    config: AccountingConfig,
+    delisted: IntArray | None = None,
+    risk_free: FloatArray | None = None,
+) -> FloatArray:
     """The fractions of wealth that `weights` become after t sessions without a trade: (n,), cash the rest.
 
-    `weights` (n,) fractions of wealth; `returns` (t, n) simple returns of the sessions after the weights' close.
-    Interest and short fees accrue as in `simulate`. Raises ValueError where a held asset has no return.
+    `weights` (n,) fractions of wealth; `returns` (t, n) simple returns of the sessions after the weights' close;
+    `delisted` (n,) row of `returns` from which each asset counts as delisted, t or more where it does not, negative
+    where it did so by the weights' close: such a weight is cash; `risk_free` (t,) in place of the config's cash_rate.
+    Interest, short fees and delistings are as in `simulate`. Raises ValueError as that does.
     """
-    held = np.array(weights, np.float64)
-    wealth = _hold(held, 1.0 - held.sum(), np.ascontiguousarray(returns, np.float64), *_rates(config))
+    ends = _ends(delisted, returns)
+    held = np.where(ends < 0, 0.0, weights)
+    wealth = _hold(
+        held,
+        1.0 - held.sum(),
+        np.ascontiguousarray(returns, np.float64),
+        np.array(_rates(config, risk_free)),
+        ends,
+        _added(risk_free, len(returns), 0),
+    )
     if np.isnan(wealth):
-        gaps = np.argwhere(np.isnan(returns) & (np.asarray(weights) != 0))
+        there = (np.asarray(weights) != 0) & (np.arange(len(returns))[:, None] <= ends)
+        gaps = np.argwhere(np.isnan(returns) & there)
         raise ValueError(f"no return for a held asset at (session, asset) {gaps[0].tolist()}; use 0 where it is halted")
     return held / wealth if wealth > 0 else np.zeros_like(held)
 
@@ -130,10 +164,38 @@ def _require_returns(wealth: FloatArray, returns: FloatArray, first: int) -> Non
         )
 
 
-def _rates(config: AccountingConfig) -> tuple[float, float, float]:
-    """Rates a session: earned by positive cash, paid on negative cash, paid on short holdings."""
-    lent, borrowed = config.cash_rate, config.cash_rate + config.borrow_spread
-    return lent / TRADING_DAYS, borrowed / TRADING_DAYS, config.short_rate / TRADING_DAYS
+def _ends(delisted: IntArray | None, returns: FloatArray) -> IntArray:
+    """The session from which each asset counts as delisted, (n,); ValueError where there is not one for each."""
+    count, n = returns.shape
+    if delisted is None:
+        return np.full(n, count, np.int64)
+    if np.shape(delisted) != (n,):
+        raise ValueError(f"delisted has shape {np.shape(delisted)}; it must be ({n},), a session for each asset")
+    return np.ascontiguousarray(delisted, np.int64)
+
+
+def _added(risk_free: FloatArray | None, count: int, first: int) -> FloatArray:
+    """What each session adds to the rates of `_rates`, (count,); ValueError where one is missing from `first` on."""
+    if risk_free is None:
+        return np.zeros(count)
+    if np.shape(risk_free) != (count,):
+        raise ValueError(f"risk_free has shape {np.shape(risk_free)}; it must be ({count},), a return for each session")
+    unknown = np.flatnonzero(~np.isfinite(risk_free[first:]))
+    if unknown.size:
+        place = first + int(unknown[0])
+        raise ValueError(f"risk_free is {risk_free[place]} on session {place}; cash needs a return on each session")
+    return np.ascontiguousarray(risk_free, np.float64)
+
+
+# Columns of the rates.
+_COST, _HAIRCUT, _LENT, _BORROWED, _SHORT = range(5)
+
+
+def _rates(config: AccountingConfig, risk_free: FloatArray | None) -> tuple[float, ...]:
+    """Cost and haircut, and rates a session: earned by cash, paid on debt and on shorts; a series adds to the two."""
+    lent = config.cash_rate if risk_free is None else 0.0
+    annual = lent, lent + config.borrow_spread, config.short_rate
+    return config.cost, config.delisting_haircut, *(rate / TRADING_DAYS for rate in annual)
 
 
 @njit(cache=True)
@@ -147,17 +209,21 @@ def _half_sums(trades: FloatArray) -> FloatArray:
 
 
 @njit(cache=True)
-def _accrue(
-    held: FloatArray, cash: float, returns: FloatArray, lent: float, borrowed: float, short: float
-) -> tuple[float, float]:
+def _accrue(held: FloatArray, cash: float, returns: FloatArray, rates: FloatArray, added: float) -> tuple[float, float]:
     """One session without a trade: `held` (n,) moves in place; gives (cash, wealth), all zero once ruined."""
-    cash *= 1.0 + (lent if cash > 0 else borrowed)
+    cash *= 1.0 + (rates[_LENT if cash > 0 else _BORROWED] + added)
     for i in range(held.size):
         if held[i] < 0:
-            cash += short * held[i]
+            cash += rates[_SHORT] * held[i]
         # An asset not held may lack a return.
         if held[i] != 0:
             held[i] *= 1.0 + returns[i]
+    return _worth(held, cash)
+
+
+@njit(cache=True)
+def _worth(held: FloatArray, cash: float) -> tuple[float, float]:
+    """Cash and wealth; all zero, `held` too, where the wealth is not above zero."""
     # In the order of the assets: a sum in blocks would change bits with the array's layout.
     wealth = cash
     for i in range(held.size):
@@ -169,13 +235,38 @@ def _accrue(
 
 
 @njit(cache=True)
-def _hold(held: FloatArray, cash: float, returns: FloatArray, lent: float, borrowed: float, short: float) -> float:
+def _sell(
+    held: FloatArray,
+    cash: float,
+    wealth: float,
+    leaving: BoolArray,
+    rates: FloatArray,
+    sold: FloatArray,
+    costs: FloatArray,
+) -> tuple[float, float]:
+    """Holdings in assets that are `leaving` (n,) become cash; `sold` and `costs` say what; gives (cash, wealth)."""
+    for i in np.flatnonzero(leaving):
+        if held[i] != 0:
+            paid = held[i] * (1.0 - rates[_HAIRCUT]) if held[i] > 0 else held[i]
+            cost = rates[_COST] * abs(paid)
+            sold[i], costs[i] = -held[i] / wealth, cost / wealth
+            cash += paid - cost
+            held[i] = 0.0
+    return _worth(held, cash)
+
+
+@njit(cache=True)
+def _hold(
+    held: FloatArray, cash: float, returns: FloatArray, rates: FloatArray, ends: IntArray, added: FloatArray
+) -> float:
     """All sessions of `returns` (t, n) without a trade: `held` moves in place; gives the wealth."""
+    sold, costs = np.zeros(held.size), np.zeros(held.size)
     wealth = cash
     for i in range(held.size):
         wealth += held[i]
     for t in range(returns.shape[0]):
-        cash, wealth = _accrue(held, cash, returns[t], lent, borrowed, short)
+        cash, wealth = _accrue(held, cash, returns[t], rates, added[t])
+        cash, wealth = _sell(held, cash, wealth, ends == t, rates, sold, costs)
     return wealth
 
 
@@ -228,21 +319,25 @@ def _run(
     when: IntArray,
     targets: FloatArray,
     rates: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The loop of `simulate`: wealth (S - when[0],), trades (K, n) and costs (K, n).
+    ends: IntArray,
+    added: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """The loop of `simulate`: wealth (S - when[0],), trades and costs (K, n), sales and costs of delistings (n,).
 
-    `rates` (K, 4) of each trade and the sessions after it: cost, earned on cash, paid on debt, paid on shorts.
+    `rates` (K, 5) of each trade and the sessions after it; `added` (S,) to those of cash and debt.
     """
     count, n = returns.shape
     wealth = np.empty(count - when[0])
     trades, costs = np.zeros(targets.shape), np.zeros(targets.shape)
+    sold, sale_costs = np.zeros(n), np.zeros(n)
     held, cash, worth, k = np.zeros(n), 1.0, 1.0, 0
     for t in range(when[0], count):
         if t > when[0]:
-            cash, worth = _accrue(held, cash, returns[t], rates[k - 1, 1], rates[k - 1, 2], rates[k - 1, 3])
+            cash, worth = _accrue(held, cash, returns[t], rates[k - 1], added[t])
+            cash, worth = _sell(held, cash, worth, ends == t, rates[k - 1], sold, sale_costs)
         if k < when.size and when[k] == t:
             if worth > 0:
-                cash, worth = _trade(held, worth, targets[k], tradable[t], rates[k, 0], trades[k], costs[k])
+                cash, worth = _trade(held, worth, targets[k], tradable[t], rates[k, _COST], trades[k], costs[k])
             k += 1
         wealth[t - when[0]] = worth
-    return wealth, trades, costs
+    return wealth, trades, costs, sold, sale_costs

@@ -172,9 +172,14 @@ class AccountingConfig(Config):
 
     lag: Literal[0, 1] = option(1, "Sessions between decision and trade; 0 only to compare with the documents.")
     cost: float = option(0.0005, "Cost of a trade, each side, as a fraction of its value.", ge=0, le=0.1)
-    cash_rate: float = option(RISK_FREE, "Annual rate that positive cash earns.", ge=-0.1, le=0.5)
+    cash_rate: float = option(
+        RISK_FREE, "Annual rate that positive cash earns where the universe names no series of it.", ge=-0.1, le=0.5
+    )
     borrow_spread: float = option(0.01, "Annual rate above the cash rate that negative cash pays.", ge=0, le=0.5)
     short_rate: float = option(0.005, "Annual rate that short holdings pay.", ge=0, le=1)
+    delisting_haircut: float = option(
+        0.0, "Part of its last price that a holding loses when its asset is delisted.", ge=0, le=1
+    )
 
 
 OGD_LONG_WINDOW = OGDConfig()

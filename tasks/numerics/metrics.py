@@ -34,18 +34,24 @@ def measures(
     turnover: FloatArray,
     cost: FloatArray,
     month: IntArray,
-    risk_free: float | FloatArray = RISK_FREE,
+    risk_free: float | FloatArray = RISK_FREE / TRADING_DAYS,
 ) -> dict[str, float]:
     """All measures of one strategy by name; see the module for the formulas.
 
     `daily_return` (S,) fractions; `weights` (K, n) fractions of wealth at the rebalance dates; `turnover` and `cost`
     (K,) fractions of wealth, one a trade; `month` (S,) an integer that changes with the calendar month; `risk_free`
-    annual, one number or (S,). Raises ValueError for an empty record and a return that is no number.
+    the return of cash from the session before, one number or (S,). Raises ValueError for an empty record, a return
+    that is no number, and a risk-free return that is missing for a session.
     """
     wrong = np.flatnonzero(~np.isfinite(daily_return))
     if not daily_return.size or wrong.size:
         fault = f"not a number at entry {wrong[0]}" if wrong.size else "empty"
         raise ValueError(f"daily_return is {fault}; measures need a finite return for each session of the record")
+    if np.shape(risk_free) not in ((), daily_return.shape) or not np.isfinite(risk_free).all():
+        raise ValueError(
+            f"risk_free has shape {np.shape(risk_free)} and {np.sum(np.isfinite(risk_free))} finite values; "
+            f"it must be one number, or {daily_return.shape}, one for each session of the record"
+        )
     wealth = np.cumprod(1.0 + daily_return)
     with np.errstate(over="ignore"):
         found = {
@@ -78,7 +84,7 @@ def _deviation(values: FloatArray) -> float:
 
 def _growth(daily: FloatArray, wealth: FloatArray, risk_free: float | FloatArray) -> dict[str, float]:
     """Returns, volatility, and the two ratios of excess return to risk."""
-    excess = daily - risk_free / TRADING_DAYS
+    excess = daily - risk_free
     # The opening cost is one of the S returns, though no session passes with it.
     annual = np.sqrt(TRADING_DAYS)
     downside = np.sqrt(np.mean(np.minimum(excess, 0.0) ** 2))

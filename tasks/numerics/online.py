@@ -10,8 +10,11 @@ and where the step trades more than the turnover ceiling, it goes only the fract
 The penalty on turnover enters by its proximal step, since its subgradient vanishes at w = w_prev; the factor
 1 / (1 - momentum) is what heavy-ball momentum makes of a constant gradient in the long run.
 
-    Sortino = mean(e) / sqrt(mean(min(e, 0)^2) + eps^2),   e = X w - MAR,   MAR = risk-free rate
+    Sortino = mean(e) / sqrt(mean(min(e, 0)^2) + eps^2),   e = X w - rf, of each session its own risk-free return
     MDD     = max_k (1 - G_k / max_{j <= k} G_j),          G = cumulative product of 1 + X w, from G_0 = 1
+
+The risk-free return, the Sortino ratio's minimum acceptable one too, is a series (m,) where one is given, and else
+the constant of the configs' page.
 
 Results are the same to the last bit whether a path is run at once, in pieces or with later sessions appended.
 
@@ -46,7 +49,7 @@ class State(NamedTuple):
 
 
 class _Terms(NamedTuple):
-    """The numbers that the compiled code needs, of the config and its page."""
+    """The numbers of the config that the compiled code needs."""
 
     learning_rate: float
     momentum: float
@@ -56,7 +59,6 @@ class _Terms(NamedTuple):
     turnover: float
     ceiling: float
     floor: float
-    target: float  # MAR, a session
 
 
 def init(mask: BoolArray) -> State:
@@ -74,37 +76,45 @@ def with_reset(state: State) -> State:
     return state._replace(t=0)
 
 
-def objective(weights: FloatArray, window: FloatArray, config: OGDConfig) -> float:
+def objective(weights: FloatArray, window: FloatArray, config: OGDConfig, risk_free: FloatArray | None = None) -> float:
     """F(w) = a1 Sortino - a2 MDD of weights (n,) held through the simple returns `window` (m, n)."""
     terms = _terms(config)
     _, columns = _layouts(window, weights.size)
     returns = _portfolio_returns(columns, 0, window.shape[0], weights)
-    sortino, _ = _sortino(returns, terms.target, terms.floor)
+    sortino, _ = _sortino(returns, _of_cash(risk_free, window.shape[0]), terms.floor)
     drawdown, _ = _drawdown(returns)
     return terms.sortino * sortino - terms.drawdown * drawdown
 
 
-def gradient(weights: FloatArray, window: FloatArray, config: OGDConfig) -> FloatArray:
+def gradient(
+    weights: FloatArray, window: FloatArray, config: OGDConfig, risk_free: FloatArray | None = None
+) -> FloatArray:
     """dF/dw (n,), exact; of several equal drawdowns the first counts, and without one its gradient is 0."""
     rows, columns = _layouts(window, weights.size)
-    return _gradient(weights, rows, columns, 0, window.shape[0], _terms(config))
+    cash = _of_cash(risk_free, window.shape[0])
+    return _gradient(weights, rows, columns, cash, 0, window.shape[0], _terms(config))
 
 
-def step(state: State, window: FloatArray, mask: BoolArray, config: OGDConfig) -> State:
-    """One session: `run` with T = 1, on window (m, n) and mask (n,)."""
-    return run(state, window, mask[None, :], config)[0]
+def step(
+    state: State, window: FloatArray, mask: BoolArray, config: OGDConfig, risk_free: FloatArray | None = None
+) -> State:
+    """One session: `run` with T = 1, on window (m, n), mask (n,) and risk-free returns (m,)."""
+    return run(state, window, mask[None, :], config, risk_free)[0]
 
 
-def run(state: State, returns: FloatArray, mask: BoolArray, config: OGDConfig) -> tuple[State, FloatArray, float]:
+def run(
+    state: State, returns: FloatArray, mask: BoolArray, config: OGDConfig, risk_free: FloatArray | None = None
+) -> tuple[State, FloatArray, float]:
     """T sessions in a row; each sees the m returns that end with it.
 
     An asset that a session's mask leaves out has weight and velocity 0 from then on. Its weight is moved to
     the others by projection first, whatever the ceiling, which applies to the rest of the session's move.
 
     `returns` is (m - 1 + T, n), m = config.window: simple, 0 where there is none. `mask` is (T, n), True
-    where an asset may be held. Returned are the state after the last session, the weights (T, n) after each,
-    and the share of sessions on which the turnover ceiling bound. ValueError for shapes that do not match,
-    a return that is not finite, and a session whose mask allows no asset.
+    where an asset may be held. `risk_free` is (m - 1 + T,), the return of cash on the sessions of `returns`; None:
+    the constant. Returned are the state after the last session, the weights (T, n) after each, and the share of
+    sessions on which the turnover ceiling bound. ValueError for shapes that do not match, a return that is not
+    finite, and a session whose mask allows no asset.
     """
     sessions, n = mask.shape[0], state.weights.size
     expected = (config.window - 1 + sessions, n)
@@ -113,9 +123,9 @@ def run(state: State, returns: FloatArray, mask: BoolArray, config: OGDConfig) -
     if not mask.any(axis=1).all():
         raise ValueError(f"mask allows no asset in row {mask.any(axis=1).argmin()}; each session needs at least one")
     rows, columns = _layouts(returns, n)
-    weights, velocity, path, bound = _run(
-        np.array(state.weights), np.array(state.velocity), state.t, rows, columns, np.array(mask), _terms(config)
-    )
+    cash = _of_cash(risk_free, returns.shape[0])
+    begun = np.array(state.weights), np.array(state.velocity), state.t
+    weights, velocity, path, bound = _run(*begun, rows, columns, cash, np.array(mask), _terms(config))
     return State(weights, velocity, state.t + sessions), path, bound / sessions
 
 
@@ -130,8 +140,19 @@ def _terms(config: OGDConfig) -> _Terms:
         turnover=float(config.turnover_weight),
         ceiling=float(config.turnover_ceiling),
         floor=float(config.downside_floor),
-        target=RISK_FREE / TRADING_DAYS,
     )
+
+
+def _of_cash(risk_free: FloatArray | None, sessions: int) -> FloatArray:
+    """The risk-free return of each session, (sessions,), always a copy."""
+    if risk_free is None:
+        return np.full(sessions, RISK_FREE / TRADING_DAYS)
+    if np.shape(risk_free) != (sessions,) or not np.isfinite(risk_free).all():
+        raise ValueError(
+            f"risk_free has shape {np.shape(risk_free)} and {np.isfinite(risk_free).sum()} finite values; "
+            f"it must be ({sessions},), a number for each session of the returns"
+        )
+    return np.array(risk_free, np.float64)
 
 
 def _layouts(returns: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
@@ -160,6 +181,7 @@ def _run(
     t: int,
     rows: FloatArray,
     columns: FloatArray,
+    cash: FloatArray,
     mask: BoolArray,
     terms: _Terms,
 ) -> tuple[FloatArray, FloatArray, FloatArray, int]:
@@ -168,7 +190,7 @@ def _run(
     m = rows.shape[0] - mask.shape[0] + 1
     bound = 0
     for s in range(mask.shape[0]):
-        weights, velocity, at_ceiling = _step(weights, velocity, t + s, rows, columns, s, m, mask[s], terms)
+        weights, velocity, at_ceiling = _step(weights, velocity, t + s, rows, columns, cash, s, m, mask[s], terms)
         path[s] = weights
         bound += at_ceiling
     return weights, velocity, path, bound
@@ -181,6 +203,7 @@ def _step(
     t: int,
     rows: FloatArray,
     columns: FloatArray,
+    cash: FloatArray,
     first: int,
     m: int,
     mask: BoolArray,
@@ -191,7 +214,7 @@ def _step(
     if (weights[~mask] != 0.0).any():
         previous = simplex(weights, mask)
     rate = terms.learning_rate * terms.decay ** float(t)
-    slope = _gradient(previous, rows, columns, first, m, terms)
+    slope = _gradient(previous, rows, columns, cash, first, m, terms)
     velocity = np.where(mask, terms.momentum * velocity + rate * slope, 0.0)
     penalty = terms.turnover * rate / (1.0 - terms.momentum)
     target = turnover_prox(previous + velocity, previous, penalty, mask)
@@ -205,11 +228,11 @@ def _step(
 
 @njit(cache=True)
 def _gradient(
-    weights: FloatArray, rows: FloatArray, columns: FloatArray, first: int, m: int, terms: _Terms
+    weights: FloatArray, rows: FloatArray, columns: FloatArray, cash: FloatArray, first: int, m: int, terms: _Terms
 ) -> FloatArray:
     """dF/dw = X' dF/dr of the window whose first row is `first`."""
     returns = _portfolio_returns(columns, first, m, weights)
-    _, sortino = _sortino(returns, terms.target, terms.floor)
+    _, sortino = _sortino(returns, cash[first : first + m], terms.floor)
     _, drawdown = _drawdown(returns)
     slope = np.zeros(weights.size)
     for k in range(m):
@@ -232,9 +255,9 @@ def _portfolio_returns(columns: FloatArray, first: int, m: int, weights: FloatAr
 
 
 @njit(cache=True)
-def _sortino(returns: FloatArray, target: float, floor: float) -> tuple[float, FloatArray]:
-    """Sortino ratio over `target`, and its derivative by each return (m,)."""
-    excess = returns - target
+def _sortino(returns: FloatArray, cash: FloatArray, floor: float) -> tuple[float, FloatArray]:
+    """Sortino ratio over the returns of cash (m,), and its derivative by each return (m,)."""
+    excess = returns - cash
     losses = np.minimum(excess, 0.0)
     total, squares = 0.0, 0.0
     for k in range(excess.size):

@@ -1,6 +1,7 @@
 """Measures against closed forms, scipy, and skfolio where it defines them alike."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import skfolio.measures as reference
@@ -54,10 +55,15 @@ def test_the_sharpe_ratio_is_the_t_statistic_of_the_excess_return():
 
 
 def test_a_series_of_risk_free_rates_is_taken_session_by_session():
-    daily, rates = record(), np.linspace(0, 0.05, 1000)
-    got = measured(daily, risk_free=rates)
-    assert got["sharpe"] == pytest.approx(measured(daily - rates / 252, risk_free=0.0)["sharpe"], rel=1e-12)
-    assert measured(daily, risk_free=np.full(1000, 0.02)) == measured(daily)
+    frame = pd.DataFrame({"daily": record(), "cash": np.linspace(0, 2e-3, 1000)})
+    got = measured(frame["daily"], risk_free=frame["cash"].to_numpy())
+    excess = frame["daily"] - frame["cash"]
+    below = excess.where(excess < 0, 0.0).pow(2).mean() ** 0.5
+    assert got["sharpe"] == pytest.approx(excess.mean() / excess.std() * 252**0.5, rel=1e-12)
+    assert got["sortino"] == pytest.approx(excess.mean() / below * 252**0.5, rel=1e-12)
+    constant = measured(frame["daily"])
+    assert {name for name in got if got[name] != constant[name]} == {"sharpe", "sortino"}
+    assert measured(frame["daily"], risk_free=np.full(1000, 0.02 / 252)) == constant
 
 
 def test_returns_compound_over_years_of_252_sessions():
@@ -166,3 +172,7 @@ def test_an_empty_record_and_a_missing_return_are_refused():
         measured([])
     with pytest.raises(ValueError, match="not a number at entry 1"):
         measured([0.0, np.nan])
+    with pytest.raises(ValueError, match=r"shape \(1,\) and 1 finite values; it must be one number, or \(2,\)"):
+        measured([0.0, 0.1], risk_free=np.zeros(1))
+    with pytest.raises(ValueError, match=r"shape \(2,\) and 1 finite values"):
+        measured([0.0, 0.1], risk_free=np.array([np.nan, 0.0]))

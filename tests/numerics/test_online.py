@@ -22,24 +22,30 @@ def everything(sessions, n):
     return np.ones((sessions, n), bool)
 
 
-def torch_objective(w, x, config):
+def rates(seed, sessions):
+    return np.random.default_rng(seed).normal(1e-3, 2e-3, sessions)
+
+
+def torch_objective(w, x, config, cash=0.02 / 252):
     r = x @ w
-    excess = r - 0.02 / 252
+    excess = r - cash
     downside = torch.sqrt((torch.clamp(excess, max=0) ** 2).mean() + config.downside_floor**2)
     wealth = torch.cat([torch.ones(1, dtype=torch.float64), torch.cumprod(torch.clamp(1 + r, min=1e-6), 0)])
     drawdown = (1 - wealth / torch.cummax(wealth, 0).values).max()
     return config.sortino_weight * excess.mean() / downside - config.drawdown_weight * drawdown
 
 
-def plain_run(returns, mask, config):
+def plain_run(returns, mask, config, cash=None):
     """The strategy once more in plain numpy, its proximal step by bisection; from equal weights on."""
     n, m = returns.shape[1], config.window
     w, v, path, bound = np.full(n, 1 / n), np.zeros(n), [], 0
+    cash = np.full(len(returns), 0.02 / 252) if cash is None else cash
     for t, allowed in enumerate(mask):
+        seen = slice(t, t + m)
         if w[~allowed].any():
             w = plain_prox(w, w, 0.0, allowed)
         rate = config.learning_rate * config.decay**t
-        v = np.where(allowed, config.momentum * v + rate * plain_gradient(w, returns[t : t + m], config), 0)
+        v = np.where(allowed, config.momentum * v + rate * plain_gradient(w, returns[seen], config, cash[seen]), 0)
         target = plain_prox(w + v, w, rate * config.turnover_weight / (1 - config.momentum), allowed)
         traded = np.abs(target - w).sum()
         bound += traded > config.turnover_ceiling
@@ -48,8 +54,8 @@ def plain_run(returns, mask, config):
     return np.array(path), bound / len(mask)
 
 
-def plain_gradient(w, x, config):
-    e = x @ w - 0.02 / 252
+def plain_gradient(w, x, config, cash):
+    e = x @ w - cash
     d = np.sqrt(np.mean(np.minimum(e, 0) ** 2) + config.downside_floor**2)
     sortino = x.T @ (1 / d - e.mean() * np.minimum(e, 0) / d**3) / len(e)
     g = np.concatenate([[1], np.cumprod(1 + x @ w)])
@@ -84,10 +90,30 @@ def test_value_and_gradient_are_those_of_autograd(seed, config):
     assert np.abs(gradient(w, x, config) - expected).max() <= 1e-12 * np.abs(expected).max()
 
 
-def test_the_gradient_is_the_slope_of_the_objective():
+@pytest.mark.parametrize("seed", range(20))
+def test_with_a_series_of_risk_free_returns_they_are_those_of_autograd_too(seed):
+    x, cash = market(seed, 90, 12), rates(seed, 90)
+    w = np.random.default_rng(seed).dirichlet(np.ones(12))
+    variable = torch.tensor(w, requires_grad=True)
+    value = torch_objective(variable, torch.tensor(x), OGD_LONG_WINDOW, torch.tensor(cash))
+    value.backward()
+    expected = variable.grad.numpy()
+    assert objective(w, x, OGD_LONG_WINDOW, cash) == pytest.approx(value.item(), rel=1e-12, abs=1e-15)
+    assert np.abs(gradient(w, x, OGD_LONG_WINDOW, cash) - expected).max() <= 1e-12 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("cash", [None, rates(1, 90)])
+def test_the_gradient_is_the_slope_of_the_objective(cash):
     x, w = market(1, 90, 5), np.random.default_rng(1).dirichlet(np.ones(5))
-    slope = approx_fprime(w, objective, 1e-8, x, OGD_LONG_WINDOW)
-    np.testing.assert_allclose(gradient(w, x, OGD_LONG_WINDOW), slope, rtol=1e-5, atol=1e-6)
+    slope = approx_fprime(w, objective, 1e-8, x, OGD_LONG_WINDOW, cash)
+    np.testing.assert_allclose(gradient(w, x, OGD_LONG_WINDOW, cash), slope, rtol=1e-5, atol=1e-6)
+
+
+def test_only_what_is_earned_above_cash_counts():
+    x, cash, w = np.array([[0.02], [-0.01], [0.04]]), np.array([0.01, 0.01, 0.0]), np.ones(1)
+    config = OGDConfig(drawdown_weight=0)
+    downside = np.sqrt(0.02**2 / 3 + config.downside_floor**2)
+    assert objective(w, x, config, cash) == pytest.approx(0.03 / 3 / downside, rel=1e-14)
 
 
 def test_the_drawdown_by_hand_counts_the_start_as_a_peak():
@@ -187,14 +213,16 @@ def test_an_asset_that_enters_starts_at_nothing():
     np.testing.assert_array_equal(after.weights, start.weights)
 
 
+@pytest.mark.parametrize("series", [False, True])
 @pytest.mark.parametrize("config", [OGD_LONG_WINDOW, OGD_CONSERVATIVE, OGDConfig(window=20, turnover_ceiling=0.02)])
-def test_the_path_is_that_of_a_plain_implementation(config):
+def test_the_path_is_that_of_a_plain_implementation(config, series):
     sessions, n = 250, 9
     x = market(8, config.window - 1 + sessions, n)
     mask = everything(sessions, n)
     mask[60:120, 2] = mask[100:, 5] = False
-    state, path, share = run(init(np.ones(n, bool)), x, mask, config)
-    expected, expected_share = plain_run(x, mask, config)
+    cash = rates(8, len(x)) if series else None
+    state, path, share = run(init(np.ones(n, bool)), x, mask, config, cash)
+    expected, expected_share = plain_run(x, mask, config, cash)
     np.testing.assert_allclose(path, expected, atol=1e-10)
     assert share == expected_share
     np.testing.assert_array_equal(path[-1], state.weights)
@@ -214,10 +242,10 @@ def test_every_day_ends_on_the_simplex():
 @pytest.mark.parametrize("cut", [1, 37, 119])
 def test_resuming_is_replaying_bit_for_bit(cut):
     x, mask = market(10, 129, 15), np.random.default_rng(10).random((120, 15)) < 0.95
-    start = init(np.ones(15, bool))
-    state, path, share = run(start, x, mask, SHORT)
-    middle, first, first_share = run(start, x[: cut + 9], mask[:cut], SHORT)
-    resumed, second, second_share = run(middle, x[cut:], mask[cut:], SHORT)
+    start, cash = init(np.ones(15, bool)), rates(10, 129)
+    state, path, share = run(start, x, mask, SHORT, cash)
+    middle, first, first_share = run(start, x[: cut + 9], mask[:cut], SHORT, cash[: cut + 9])
+    resumed, second, second_share = run(middle, x[cut:], mask[cut:], SHORT, cash[cut:])
     np.testing.assert_array_equal(np.vstack([first, second]), path)
     np.testing.assert_array_equal(resumed.weights, state.weights)
     np.testing.assert_array_equal(resumed.velocity, state.velocity)
@@ -248,6 +276,23 @@ def test_later_returns_change_no_earlier_bit():
     assert (other[51] != path[51]).any()
 
 
+def test_a_series_of_the_constant_changes_no_bit():
+    x, mask = market(13, 109, 6), everything(100, 6)
+    constant = run(init(mask[0]), x, mask, SHORT)
+    series = run(init(mask[0]), x, mask, SHORT, np.full(109, 0.02 / 252))
+    assert (series[1] == constant[1]).all()
+    assert (series[0].velocity == constant[0].velocity).all()
+
+
+def test_single_steps_with_a_series_are_the_run_bit_for_bit():
+    x, mask, cash = market(14, 79, 7), everything(70, 7), rates(14, 79)
+    state = init(mask[0])
+    _, path, _ = run(state, x, mask, SHORT, cash)
+    for k in range(70):
+        state = step(state, x[k : k + 10], mask[k], SHORT, cash[k : k + 10])
+        np.testing.assert_array_equal(state.weights, path[k])
+
+
 def test_a_reset_restarts_the_learning_rate_only():
     x, free = market(14, 10, 3), np.ones(3, bool)
     late = State(np.array([0.2, 0.3, 0.5]), np.array([1e-3, 0.0, -1e-3]), 5000)
@@ -273,5 +318,9 @@ def test_what_cannot_be_stepped_is_refused():
         step(start, np.zeros((9, 3)), free, SHORT)
     with pytest.raises(ValueError, match="row 1"):
         run(start, np.zeros((11, 3)), np.array([[True] * 3, [False] * 3]), SHORT)
+    with pytest.raises(ValueError, match=r"shape \(9,\) and 9 finite values; it must be \(10,\)"):
+        step(start, np.zeros((10, 3)), free, SHORT, np.zeros(9))
+    with pytest.raises(ValueError, match=r"shape \(10,\) and 9 finite values"):
+        step(start, np.zeros((10, 3)), free, SHORT, np.append(np.zeros(9), np.nan))
     with pytest.raises(ValueError, match="none of 2"):
         init(np.zeros(2, bool))

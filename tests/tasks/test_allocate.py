@@ -55,8 +55,9 @@ def straight(panel, until, config):
     for start, stop in zip([begin, *cuts], [*cuts, end], strict=True):
         if start != begin and config.lr_reset == "block":
             found = online.with_reset(found)
-        window = returns[start + 2 - config.window : stop + 1]
-        found, _, _ = online.run(found, window, masks[start + 1 : stop + 1], config)
+        seen = slice(start + 2 - config.window, stop + 1)
+        cash = None if panel.risk_free is None else panel.risk_free[seen]
+        found, _, _ = online.run(found, returns[seen], masks[start + 1 : stop + 1], config, cash)
     return found
 
 
@@ -74,6 +75,37 @@ def test_states_are_those_of_one_pass_over_all_sessions(market, config):
         kept = np.where(expected.weights > allocate.ZERO, expected.weights, 0.0)
         np.testing.assert_array_equal([held.get(ticker, 0.0) for ticker in "ABCDE"], kept)
         assert sum(held.values()) == pytest.approx(1, abs=1e-12)
+
+
+def with_cash(market, rates, count=400):
+    """A panel whose universe names a series of rates for cash."""
+    bars = market.bars(count=count)
+    cash = market.bars("A", count=count).assign(ticker="RF", close=rates, basis="rate")
+    members = [*(Member(ticker) for ticker in "ABCDE"), Member("RF", role="risk_free")]
+    return market.panel(pd.concat([bars, cash]), members)
+
+
+def test_an_online_strategy_climbs_above_the_series_of_rates(market):
+    rates = np.random.default_rng(0).normal(2e-3, 1e-3, 500)
+    panel = with_cash(market, rates, 500)
+    keys, moments = fold(market, panel), panels.moments(market.store, panel)
+    loaded = panels.load(market.store, panel)
+    constant = replace(loaded, risk_free=None)
+    for place in (7, 9, 15, len(moments) - 1):
+        expected, found = straight(loaded, moments[place].as_of, FAST), state(market.store, keys[place])
+        assert (found["weights"], found["velocity"]) == (expected.weights.tolist(), expected.velocity.tolist())
+        assert (expected.weights != straight(constant, moments[place].as_of, FAST).weights).any()
+
+
+@pytest.mark.parametrize("window", [20, 200])
+def test_a_series_of_the_constant_changes_no_weight(market, window):
+    config = replace(FAST, window=window)
+    one = fold(market, with_cash(market, 0.02 / 252), config=config)
+    other = fold(market, market.panel(), config=config)
+    assert one != other
+    assert [state(market.store, key)["weights"] for key in one[7:]] == [
+        state(market.store, key)["weights"] for key in other[7:]
+    ]
 
 
 def test_steps_begin_anew_each_january(market):

@@ -12,6 +12,7 @@ import pytest
 from storage import tables
 from storage.keys import PanelKey
 from storage.schemas import CASH
+from storage.universe import Member
 from tasks import decide, panels
 from tasks.backtest import backtest, stretch
 from tasks.numerics.configs import AccountingConfig
@@ -44,24 +45,30 @@ def result(market, panel, scenario="main"):
     return wealth, read["executions"], read["metrics"].set_index(["strategy", "name"])["value"], key
 
 
-def ledger(bars, plans, config, last):
+def ledger(bars, plans, config, last, gone=None, earned=None):
     """An account in currency, asset by asset, straight from the closes."""
-    close = bars.pivot(index="session", columns="ticker", values="close").loc[:last]
+    gone = gone or {}
+    close = bars.pivot(index="session", columns="ticker", values="close").loc[:last].ffill()
     days, cash, shares, value, wealth = close.index, 1.0, {}, 1.0, {}
     for before, day in pairwise(days):
         if shares or cash != 1.0:
             short = sum(-n * close.loc[before, t] for t, n in shares.items() if n < 0)
-            rate = config.cash_rate if cash > 0 else config.cash_rate + config.borrow_spread
-            cash += cash * rate / 252 - short * config.short_rate / 252
+            rate = config.cash_rate / 252 if earned is None else earned[day]
+            cash += cash * (rate if cash > 0 else rate + config.borrow_spread / 252) - short * config.short_rate / 252
+        for t in [t for t in shares if gone.get(t) == day]:
+            amount = shares.pop(t) * close.loc[day, t]
+            amount *= 1 - config.delisting_haircut if amount > 0 else 1
+            cash += amount - config.cost * abs(amount)
         if day in plans:
             value = cash + sum(n * close.loc[day, t] for t, n in shares.items())
-            target = {t: w * value for t, w in plans[day].items()}
+            plan = {t: w for t, w in plans[day].items() if day < gone.get(t, last + pd.Timedelta(1, "D"))}
+            target = {t: w * value for t, w in plan.items()}
             names = target.keys() | shares.keys()
             traded = sum(abs(target.get(t, 0.0) - shares.get(t, 0.0) * close.loc[day, t]) for t in names)
             left = value - config.cost * traded
-            shares = {t: w * left / close.loc[day, t] for t, w in plans[day].items()}
-            cash = left * (1 - sum(plans[day].values()))
-        if shares:
+            shares = {t: w * left / close.loc[day, t] for t, w in plan.items()}
+            cash = left * (1 - sum(plan.values()))
+        if shares or wealth:
             wealth[day.date()] = cash + sum(n * close.loc[day, t] for t, n in shares.items())
     return pd.Series(wealth)
 
@@ -83,6 +90,72 @@ def test_wealth_is_that_of_an_independent_ledger(market, config):
     found = wealth["hand"].iloc[1:]
     assert list(found.index) == list(expected.index)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+GONE = {"C": "2016-01-20", "B": "2016-02-17", "E": "2016-04-20"}  # before it is bought, held long, held short
+SAID = [
+    "hand: B was delisted on 2016-02-17 and sold at its last price less 30 %",
+    "hand: E was delisted on 2016-04-20 and bought back at its last price",
+    "hand: C was delisted on 2016-01-20; its weight of 2016-02-01 stayed in cash",
+]
+
+
+@pytest.fixture
+def delisting(market):
+    """A panel with a series of rates, three of whose assets have no bars for a week and then are delisted."""
+    bars, days = market.bars(), market.days()
+    for ticker, day in GONE.items():
+        bars = bars[(bars["ticker"] != ticker) | (bars["session"] < pd.Timestamp(day) - pd.Timedelta(7, "D"))]
+    rates = np.random.default_rng(0).normal(3e-4, 2e-4, days.size)
+    cash = market.bars("A").assign(ticker="RF", close=rates, basis="rate")
+    members = [*(Member(ticker) for ticker in "ABCDE"), Member("RF", role="risk_free")]
+    said = {ticker: date.fromisoformat(day) for ticker, day in GONE.items()}
+    return bars, pd.Series(rates, pd.to_datetime(days)), market.panel(pd.concat([bars, cash]), members, delisted=said)
+
+
+def test_delistings_and_a_series_of_rates_are_those_of_the_ledger(market, delisting, caplog):
+    bars, rates, panel = delisting
+    config = replace(COSTS, delisting_haircut=0.3)
+    plans = {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}
+    put(market, panel, {MONTHS[0]: plans.pop(MONTHS[0])}, config=replace(config, delisting_haircut=0.9))
+    put(market, panel, plans, config=config)
+    with caplog.at_level("WARNING", "prism.backtest"):
+        wealth, executions, measures, _ = result(market, panel)
+    assert [record.message for record in caplog.records] == SAID
+    last = pd.Timestamp(panels.load(market.store, panel).sessions[-1])
+    gone = {ticker: pd.Timestamp(day) for ticker, day in GONE.items()}
+    expected = ledger(bars, rebalances(market, panel), config, last, gone, rates)
+    np.testing.assert_allclose(wealth["hand"].iloc[1:], expected, rtol=1e-10)
+    excess = wealth["hand"].pct_change().iloc[1:] - rates[pd.to_datetime(wealth.index[1:])].to_numpy()
+    assert measures["hand", "sharpe"] == pytest.approx(252**0.5 * excess.mean() / excess.std(), rel=1e-9)
+    below = excess.clip(upper=0).pow(2).mean() ** 0.5
+    assert measures["hand", "sortino"] == pytest.approx(252**0.5 * excess.mean() / below, rel=1e-9)
+    assert not set(executions["ticker"]) & {"C", CASH}
+    assert list(executions.loc[executions["ticker"] == "B", "rebalance_date"]) == [date(2016, 1, 4), date(2016, 2, 1)]
+
+
+def test_what_a_delisting_costs_counts_among_costs_and_turnover(market, delisting):
+    bars, _, panel = delisting
+    put(market, panel, {"2016-02": {"hand": {"B": 0.5}}})
+    wealth, executions, measures, _ = result(market, panel)
+    assert executions["ticker"].tolist() == ["B"]
+    close = bars[bars["ticker"] == "B"].set_index("session")["close"]
+    before = wealth["hand"][date(2016, 2, 16)]
+    held = 0.5 * wealth["hand"][date(2016, 2, 1)] * close.iloc[-1] / close[pd.Timestamp("2016-02-01")] / before
+    years = (len(wealth) - 1) / 252
+    # the sale is a fraction of the wealth at its close, which cash has raised since the day before
+    assert measures["hand", "turnover"] * years == pytest.approx((0.5 + held) / 2, rel=1e-3)
+    assert measures["hand", "costs"] * years == pytest.approx(0.002 * (0.5 + held), rel=1e-3)
+
+
+def test_an_asset_without_a_bar_on_the_day_of_its_trade_is_named(market, caplog):
+    bars = market.bars()
+    panel = market.panel(bars[(bars["ticker"] != "B") | (bars["session"] != "2016-01-04")])
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}, "2016-02": {"hand": PLANS[2]}})
+    with caplog.at_level("WARNING", "prism.backtest"):
+        _, executions, _, _ = result(market, panel)
+    assert [record.message for record in caplog.records] == ["hand: B had no bar on 2016-01-04 and kept its holding"]
+    assert "B" not in set(executions["ticker"])
 
 
 def test_wealth_is_1_on_the_session_before_the_first_trade(market):

@@ -10,6 +10,7 @@ import pytest
 from storage import ledger, tables
 from storage.keys import PanelKey
 from storage.schemas import CASH
+from storage.universe import Member
 from tasks import decide, panels
 from tasks.numerics.configs import AccountingConfig
 
@@ -86,6 +87,45 @@ def test_trades_go_from_the_drifted_holdings_to_the_target(book, rate):
     drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29), rate)
     expected = {"A": -drifted["A"], "B": 0.25 - drifted["B"], "C": 0.75}
     assert book.trades(book.records()[1]) == pytest.approx(expected, abs=1e-13)
+
+
+def delisted_in(market, days, cash=None):
+    """A panel in which assets are delisted on days, on which they have had no bars for a week, and cash earns rates."""
+    bars, members = market.bars(), [Member(ticker) for ticker in "ABCDE"]
+    for ticker, day in days.items():
+        bars = bars[(bars["ticker"] != ticker) | (bars["session"] < pd.Timestamp(day) - pd.Timedelta(7, "D"))]
+    if cash is not None:
+        bars = pd.concat([bars, market.bars("A").assign(ticker="RF", close=cash, basis="rate")])
+        members.append(Member("RF", role="risk_free"))
+    return market.panel(bars, members, delisted=days)
+
+
+def test_a_holding_whose_asset_was_delisted_has_become_cash(market):
+    # that of A comes after the as-of date
+    book = Book(market, delisted_in(market, {"B": date(2016, 1, 20), "A": date(2016, 2, 8)}))
+    costs = AccountingConfig(cost=0.01, cash_rate=0.0, delisting_haircut=0.4)
+    book.decide(book.month("2016-01", ONE, accounting=costs), book.month("2016-02", TWO, accounting=costs))
+    kept = panels.load(market.store, book.panel)
+    rows = slice(kept.at(date(2016, 1, 4)) + 1, kept.at(date(2016, 1, 29)) + 1)
+    growth = np.prod(1 + kept.returns[rows], axis=0)
+    a, b = 0.5 * growth[0], 0.3 * growth[1] * 0.6 * 0.99
+    assert book.trades(book.records()[1]) == pytest.approx({"A": -a / (a + b + 0.2), "B": 0.25, "C": 0.75}, abs=1e-13)
+
+
+def test_a_weight_of_an_asset_that_was_delisted_by_its_trade_is_cash(market):
+    book = Book(market, delisted_in(market, {"B": date(2016, 1, 4)}))
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", {CASH: 1.0}))
+    drifted = book.drifted({"A": 0.5, CASH: 0.5}, date(2016, 1, 4), date(2016, 1, 29))
+    assert book.trades(book.records()[1]) == pytest.approx({"A": -drifted["A"]}, abs=1e-13)
+
+
+def test_cash_earns_the_series_of_rates_between_two_months(market):
+    days = pd.to_datetime(market.days())
+    rates = np.where((days > "2016-01-04") & (days <= "2016-01-29"), 0.01, 0.5)
+    book = Book(market, delisted_in(market, {}, rates))
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29), 2.52)
+    assert book.trades(book.records()[1])["A"] == pytest.approx(-drifted["A"], abs=1e-13)
 
 
 def test_with_lag_0_holdings_drift_from_the_as_of_date_on(book):
@@ -195,6 +235,15 @@ def test_restated_data_change_the_trades_and_are_named(book, market):
     assert entry.reason.endswith("restated from 2016-01")
     drifted = later.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
     assert later.trades(entry)["A"] == pytest.approx(-drifted["A"], abs=1e-13)
+
+
+def test_a_delisting_that_is_learned_later_is_named(market):
+    bars = market.bars()
+    book = Book(market, market.panel(bars[(bars["ticker"] != "B") | (bars["session"] < "2016-01-14")]))
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    later = Book(market, delisted_in(market, {"B": date(2016, 1, 21), "A": date(2016, 2, 9)}))
+    assert later.decide(later.month("2016-01", ONE), later.month("2016-02", TWO)) == ["2016-02"]
+    assert later.records("2016-02")[-1].reason == "data: delisting of B"
 
 
 def test_after_a_change_of_universe_the_old_holdings_drift_by_their_own_prices(book, market):
