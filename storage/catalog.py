@@ -77,7 +77,8 @@ _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
-    "ingests": "SELECT * FROM raw.ingests",
+    "ingests": """
+        SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
 }
 _QUERIES = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN, duckdb.StatementType.MULTI}
 VIEWS = tuple(sorted([*_BY_SCENARIO, *_BY_DATASET, *_WHOLE]))

@@ -22,7 +22,7 @@ from tasks.numerics.configs import FeatureConfig
 
 log = logging.getLogger("prism.features")
 KEYED = keyed_by(
-    __name__, "tasks.numerics.features", "tasks.panels", "storage.features", packages=("numpy", "numba", "pandas")
+    __name__, "tasks.numerics.features", "tasks.panels", "storage.features", packages=("numpy", "numba", "pandas", "exchange-calendars")
 )
 
 

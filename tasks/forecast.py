@@ -37,7 +37,7 @@ KEYED = keyed_by(
     "tasks.panels",
     "storage.features",
     "storage.checkpoints",
-    packages=("numpy", "torch"),
+    packages=("numpy", "torch", "exchange-calendars"),
 )
 log = logging.getLogger("prism.forecast")
 

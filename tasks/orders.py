@@ -4,6 +4,7 @@ import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from storage.ledger import Decision
 from storage.schemas import CASH
 from storage.snapshots import Snapshot
 from storage.store import Store
+from storage.universe import Universe
+from tasks import calendars
 from tasks.numerics.orders import Orders, whole_shares
 
 
@@ -86,9 +89,25 @@ def in_shares(
 
 
 def _closes(store: Store, snapshot: Snapshot, decision: Decision, tickers: list[str]) -> pd.Series:
-    """Last close of each ticker up to the as-of date, under its own name or an alias."""
-    members = universe.load(store, decision.record["universe"]).members
-    names = {alias: member.ticker for member in members for alias in member.aliases}
-    bars = snapshots.read(store, snapshot, [*tickers, *names])
-    bars = bars[bars["session"] <= np.datetime64(decision.as_of)].sort_values("session", kind="stable")
-    return bars.groupby(bars["ticker"].replace(names))["close"].last()
+    """Last close of each ticker known at the as-of date, under its own name or an alias, in the universe's currency."""
+    chosen = universe.load(store, decision.record["universe"])
+    names = {alias: ticker for ticker, known in chosen.names.items() for alias in known[1:]}
+    bars = snapshots.read(store, snapshot, [*tickers, *names, *chosen.rates])
+    last = {name: _last_known(chosen, name, decision.as_of) for name in set(bars["ticker"])}
+    bars = bars[bars["session"] <= bars["ticker"].map(last)].sort_values("session", kind="stable")
+    closes = bars.groupby(bars["ticker"].replace(names))["close"].last()
+    return closes * [_in_base(chosen, ticker, closes) for ticker in closes.index]
+
+
+def _last_known(chosen: Universe, ticker: str, day: date) -> pd.Timestamp:
+    """The last session of the ticker's own exchange that is known at the portfolio's close of `day`."""
+    own = chosen.exchanges.get(ticker, chosen.exchange)
+    return pd.Timestamp(calendars.last_closed(own, chosen.exchange, np.array([day], "datetime64[D]"))[0])
+
+
+def _in_base(chosen: Universe, ticker: str, closes: pd.Series) -> float:
+    """What turns the ticker's close into the universe's currency: the unit of its quotes, and the exchange rate."""
+    if ticker not in chosen.currencies or ticker in chosen.rates:
+        return 1.0
+    rate = chosen.rate_of(ticker)
+    return universe.unit(chosen.currencies[ticker]) * (1.0 if rate is None else float(closes[rate]))

@@ -66,9 +66,9 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
     shown = {
         "c": found,
         "accounting": accounting,
-        "cash": formats.percent(accounting["cash_rate"], 1),
+        "cash": found.universe.risk_free or f"{formats.percent(accounting['cash_rate'], 1)} a year",
         "cost": format(1e4 * accounting["cost"], ".4g"),
-        "hindsight": _hindsight(found),
+        "hindsight": universe.hindsight(found.universe, found.first),
         "horizon": found.record["parameters"]["features"]["horizon"],
         "forecast": bool(len(found.forecasts)),
         "current": list(found.current.columns),
@@ -111,22 +111,3 @@ def _results(found: Contents) -> dict[str, Any]:
         "sharpe": found.measures_of(found.leading).get("sharpe", math.nan),
         "sharpe_error": measures.sharpe_error(found),
     }
-
-
-def _hindsight(found: Contents) -> str:
-    """How the universe was chosen, as far as that is known."""
-    count = len(found.universe.assets)
-    if found.record["parameters"]["source"] == "sample":
-        return (
-            f"The universe was chosen with hindsight: {count} stocks known today to have survived, "
-            "so past results flatter what an investor of that time could have earned."
-        )
-    if found.universe.name in universe.names():
-        return (
-            f"The universe, {count} assets named {found.universe.name}, was chosen with hindsight, "
-            "so past results flatter what an investor of that time could have earned."
-        )
-    return (
-        f"The universe, {count} assets, is the user's own; if it was chosen with hindsight, "
-        "past results flatter what an investor of that time could have earned."
-    )

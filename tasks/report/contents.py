@@ -97,6 +97,11 @@ class Contents:
         return sessions.iloc[0].date(), sessions.iloc[-1].date()
 
     @property
+    def first(self) -> date:
+        """The day from which there are results; the newest decision's where there are none."""
+        return self.span_of(self.leading)[0] if self.traded else self.newest.as_of
+
+    @property
     def comparable(self) -> bool:
         """Whether all strategies cover the same sessions."""
         return len({self.span_of(name) for name in self.measured}) == 1

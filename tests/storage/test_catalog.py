@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +20,9 @@ from storage.store import open_store
 # what people rely on; more columns may follow
 COLUMNS = {
     "bars": "ticker session open high low close adj_close volume dividend split basis source known_from",
+    "actions": "ticker ex_date kind value source known_from",
+    "instruments": "ticker symbol currency exchange timezone instrument_type first_trade_date known_from",
+    "restatements": "ticker verdict field rows first_session last_session before after ratio action known_from",
     "forecasts": "as_of ticker mean variance baseline_variance model",
     "weights": "as_of rebalance_date strategy ticker weight",
     "trades": "rebalance_date strategy ticker trade cost",
@@ -254,7 +257,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
                 connection.execute(sql.replace("{store}", str(store.root))).fetchall()
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
-    with pytest.raises(InputError, match=r"Permission Error.*; views are bars, decisions"):
+    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, bars, decisions"):
         catalog.query(store, "main", OUTSIDE[0])
 
 
@@ -291,7 +294,7 @@ def test_a_query_writes_nothing_into_the_store(store, sql):
     ],
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
-    with pytest.raises(InputError, match=r"Error: .*; views are bars, decisions, executions") as raised:
+    with pytest.raises(InputError, match=r"Error: .*; views are actions, bars, decisions, executions") as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
 
@@ -348,3 +351,10 @@ def test_a_missing_data_file_is_told_with_the_remedy(decided):
         file.unlink()
     with pytest.raises(StoreError, match=r"opening the catalog of .* restore the store from a backup$"):
         catalog.query(decided, "main", "SELECT * FROM weights")
+
+
+def test_bars_can_be_read_as_they_were_known_at_a_moment(decided):
+    know(decided, "files:main", 2.5, MOMENT + timedelta(days=1))
+    assert rows(decided, "SELECT close FROM bars") == [(2.5,)]
+    assert rows(decided, f"SELECT close FROM bars_at('{MOMENT}')") == [(2.0,)]
+    assert rows(decided, f"SELECT close FROM bars_at('{MOMENT - timedelta(seconds=1)}')") == []

@@ -3,8 +3,10 @@
 from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from storage import universe
 from storage.errors import InputError
 from storage.ledger import Decision
 from tasks import orders
@@ -111,3 +113,23 @@ def test_a_file_that_is_no_text_or_not_there_is_refused(read, tmp_path):
         orders.read_holdings(tmp_path / "none.csv")
     with pytest.raises(InputError, match="cannot be read"):
         orders.read_holdings(tmp_path)
+
+
+def test_prices_in_pence_and_yen_are_turned_into_the_account_s_currency(market):
+    """London's close of the date is known in New York, and so is Tokyo's; the rates are those of the day before."""
+    bars = market.bars(["AAA", "LON", "TOK", "GBPUSD=X", "JPYUSD=X"])
+    rows = "ticker,exchange,currency\nAAA,XNYS,USD\nLON,XLON,GBp\nTOK,XTKS,JPY"
+    chosen = universe.parse("test", rows)
+    record = {"snapshot": market.take(bars), "universe": universe.keep(market.store, chosen)}
+    made = Decision("main", date(2016, 1, 4), date(2015, 12, 30), "backfill", None, (), "", record)
+    sheet = orders.in_shares(market.store, made, {"AAA": 0.4, "LON": 0.3, "TOK": 0.3}, {}, 1e6, 0.0)
+    close = bars.set_index(["ticker", "session"])["close"]
+    day, before = pd.Timestamp("2015-12-30"), pd.Timestamp("2015-12-29")
+    assert sheet.price.tolist() == pytest.approx(
+        [
+            close["AAA", day],
+            close["LON", day] / 100 * close["GBPUSD=X", before],
+            close["TOK", day] * close["JPYUSD=X", before],
+        ],
+        rel=1e-15,
+    )

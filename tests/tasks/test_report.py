@@ -294,7 +294,7 @@ def test_the_facts_of_the_run_come_from_its_record(decided, found):
         assert fact in text
     assert "Not at the default training.epochs = 6" in text
     assert "paid 5 bp of each trade" in text
-    assert "3 stocks known today to have survived" in text
+    assert "If the 3 assets of" in text
     assert found.rows("parameters")["accounting.cost"][0]["text"] == "0.0005"
 
 
