@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import typer
 
-from flows import display
+from flows import display, prices
 from flows import parameters as forms
 from flows.parameters import Parameters
 from storage import catalog, scenarios
@@ -36,9 +36,11 @@ app = typer.Typer(
 
 StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store (default ./store).")]
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="Named line of results.")]
-Source = Annotated[str | None, typer.Option(help="sample, or files with --path.")]
+Source = Annotated[str | None, typer.Option(help="sample, yahoo, or files with --path.")]
 PathOption = Annotated[Path | None, typer.Option("--path", help="Parquet or CSV file of prices, or a folder of them.")]
-UniverseOption = Annotated[str | None, typer.Option("--universe", help="sample20, prism109, or a CSV file.")]
+UniverseOption = Annotated[
+    str | None, typer.Option("--universe", help="prism109, sample20, vlstm10, multi_asset ..., or a CSV file.")
+]
 Index = Annotated[str | None, typer.Option(help="Ticker of the index.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="TOML or JSON file of parameters.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter: return_drawdown.alpha=0.7 (repeatable).")]
@@ -218,19 +220,34 @@ def ingest(
     assignments: Set = None,
     scenario: ScenarioOption = "main",
     store: StoreOption = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Take this ticker in spite of what the gate found (repeatable).")
+    ] = None,
+    rates: Annotated[
+        Path | None, typer.Option(help="File of returns: a date column, one for each rate or factor.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Of --rates: percent or fraction, a session.")] = None,
     dry_run: Annotated[bool, typer.Option(help="Say what is understood and what is refused; store nothing.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Bring prices into the store, or look at what would be."""
+    """Bring prices, or rates, into the store, or look at what would be."""
     _place(store)
     given = _given(source, universe, index, params, assignments)
+    files = [str(name) if name else None for name in (path, rates)]
     if dry_run:
-        display.delivery(forms.make(given), path, as_json)
+        prices.delivery(forms.make(given), files[0], tuple(accept or ()), as_json)
         return
     log.info("starting Prefect")
     from flows.ingest import ingest_prices
 
-    display.say(ingest_prices(scenario, _parameters(scenario, given), str(path) if path else None), as_json)
+    result = ingest_prices(scenario, _parameters(scenario, given), files[0], tuple(accept or ()), files[1], unit)
+    prices.ingested(result, as_json)
+
+
+@app.command()
+def doctor(store: StoreOption = None, as_json: Json = False) -> None:
+    """What is stored, since when, what is missing, waiting or stale; and the settings, with their origin."""
+    prices.health(_existing(store), as_json)
 
 
 @app.command()

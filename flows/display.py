@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows import parameters as forms
-from flows.parameters import STRATEGIES, Parameters
+from flows.parameters import STRATEGIES
 from storage import catalog, ledger, scenarios, universe
 from storage.errors import NoDataError
 from storage.store import Store
@@ -225,14 +225,19 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
         return
     span = {"start": min(row["start_date"] for row in rows), "end": max(row["end_date"] for row in rows)}
     values: dict[str, dict[str, float]] = {}
-    first = published(store, scenario, newest(store, scenario, None)["rebalance_date"])
+    newest_day = newest(store, scenario, None)["rebalance_date"]
+    first = published(store, scenario, newest_day)
     for row in sorted(rows, key=lambda row: _rank(row["strategy"], first)):
         values.setdefault(row["strategy"], {})[row["name"]] = row["value"]
+    chosen = universe.load(store, ledger.current(store, scenario)[newest_day].record["universe"])
+    said = universe.hindsight(chosen, span["start"])
     if as_json:
-        document({"scenario": scenario, **span, "strategies": values})
+        document({"scenario": scenario, **span, "hindsight": said, "strategies": values})
         return
     body = [[name, *(_measure(found.get(name), unit) for found in values.values())] for name, unit in _MEASURES.items()]
     table(body, ["", *values], f"Backtest, out of sample and after costs, {span['start']} to {span['end']}")
+    if said:
+        say_line(said)
 
 
 def _measure(value: float | None, unit: str) -> str | None:
@@ -311,31 +316,6 @@ def params(as_json: bool) -> None:
         [[row["name"], str(row["default"]), row["range"], row["help"]] for row in rows],
         ["name", "default", "range", "help"],
     )
-
-
-def delivery(parameters: Parameters, path: Path | None, as_json: bool) -> None:
-    """What a source would bring: tickers, ranges, gaps, and the rows refused with the reason."""
-    from tasks.fetch import preview
-
-    members = universe.read(parameters.universe).members if parameters.universe else ()
-    exchanges = {member.ticker: member.exchange for member in members}
-    found = preview(parameters.source, str(path) if path else None, exchanges)
-    if as_json:
-        document(found)
-        return
-    for note in found["notes"]:
-        say_line(note)
-    columns = ["ticker", "bars", "first", "last", "gaps"]
-    table(
-        [[row[name] for name in columns] for row in found["tickers"]],
-        columns,
-        f"{found['layout']}, basis {found['basis']}",
-    )
-    if found["refused"]:
-        columns = ["ticker", "session", "check_name", "value", "reason"]
-        shown = [[row[name] for name in columns] for row in found["refused"][:20]]
-        table(shown, columns, f"{len(found['refused'])} rows refused, the first of them")
-    say_line("nothing was stored")
 
 
 def say(result: dict[str, Any], as_json: bool) -> None:

@@ -7,15 +7,33 @@ from prefect import flow
 from flows import lines
 from flows.lines import MAIN
 from flows.parameters import Parameters
-from storage import catalog
+from storage import catalog, scenarios
 from storage.store import open_store
+from tasks import fetch
 
 
 @flow(name="ingest_prices", flow_run_name="ingest {scenario}")
 def ingest_prices(
-    scenario: str = MAIN, parameters: Parameters | None = None, path: str | None = None
+    scenario: str = MAIN,
+    parameters: Parameters | None = None,
+    path: str | None = None,
+    accept: tuple[str, ...] = (),
+    rates: str | None = None,
+    unit: str | None = None,
 ) -> dict[str, Any]:
-    """Fetch, compare with what is known, and take a snapshot; its id."""
-    line = lines.open_line(scenario, parameters, path)
-    catalog.rebuild(open_store())
-    return {"scenario": scenario, "snapshot": line.newest.panel.snapshot}
+    """Fetch, compare with what is known, and take a snapshot; its id.
+
+    `accept` names tickers whose odd prices a person has looked at; `rates` is a file of returns in `unit` (percent or
+    fraction): risk-free rates or factors, taken before the prices.
+    """
+    store = open_store()
+    if rates is not None:
+        own = parameters or lines.own_parameters(store, scenario)
+        decided = scenarios.read(store, scenario)
+        dataset = decided[0].dataset if decided else lines.dataset_of(own.source, scenario)
+        snapshot = fetch.ingest_rates(dataset, rates, unit or "")
+    else:
+        line = lines.open_line(scenario, parameters, path, accept=accept)
+        dataset, snapshot = line.newest.terms.dataset, line.newest.panel.snapshot
+    catalog.rebuild(store)
+    return {"scenario": scenario, "dataset": dataset, "snapshot": snapshot, **fetch.counted(store, dataset)}

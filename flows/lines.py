@@ -11,7 +11,7 @@ from pathlib import Path
 
 from flows import parameters as forms
 from flows.parameters import Parameters
-from storage import blobs, ledger, scenarios, snapshots, universe
+from storage import bars, blobs, ledger, scenarios, snapshots, universe
 from storage.errors import InputError
 from storage.keys import PanelKey, digest
 from storage.scenarios import FROM_THE_START, Terms
@@ -20,7 +20,7 @@ from storage.universe import Universe
 from tasks.fetch import ingest
 
 MAIN = "main"
-_OWN_DEFAULT = {"sample": "sample20"}
+_OWN_DEFAULT = {"sample": "sample20", "yahoo": "prism109"}
 
 
 @dataclass(frozen=True)
@@ -63,11 +63,12 @@ def open_line(
     amend: str | None = None,
     dataset: str | None = None,
     fetch: bool = True,
+    accept: tuple[str, ...] = (),
 ) -> Line:
     """Resolve the scenario, bring in the newest prices, and check that what was given agrees with it.
 
-    `dataset`: that of a new scenario; by default the sample's, or files of its own. Without `fetch` the prices
-    that are stored are taken as they are.
+    `dataset`: that of a new scenario; by default the source's, or files of its own. Without `fetch` the prices that
+    are stored are taken as they are; `accept` names tickers whose odd prices a person has looked at.
 
     Raises InputError, with nothing changed, where a decided scenario has other parameters.
     """
@@ -78,8 +79,12 @@ def open_line(
     _check_amendment(scenario, own, wanted, amend)
     if terms:
         dataset = terms[0].dataset
-    dataset = dataset or ("sample" if wanted.source == "sample" else f"files:{scenario}")
-    snapshot = _snapshot(store, wanted.source, dataset, path, base, fetch)
+    dataset = dataset or dataset_of(wanted.source, scenario)
+    if fetch:
+        beside = universe.keep(store, _composed(wanted, base)) if base else None
+        snapshot = ingest(wanted.source, dataset, path, beside, accept)
+    else:
+        snapshot = snapshots.newest(store, dataset).snapshot
     if wanted == own:
         return _line(scenario, terms, snapshot)
     first = _first_after(store, scenario) if terms else FROM_THE_START
@@ -88,26 +93,34 @@ def open_line(
     return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
 
 
+def dataset_of(source: str, scenario: str) -> str:
+    """The dataset of a source; a person's files belong to the scenario that first brought them."""
+    return f"files:{scenario}" if source == "files" else source
+
+
 def _chosen(store: Store, snapshot: str, wanted: Parameters, base: Universe | None) -> tuple[str, forms.Values]:
-    """Id of the universe with its index, and the parameters that name it."""
+    """Id of the universe with all that is read beside its assets, and the parameters that name it."""
     tickers = _tickers(store, snapshot)
-    if wanted.index and wanted.index not in tickers:
-        raise InputError(f"index {wanted.index!r} has no prices; give a ticker that has, or leave --index out")
-    base = base or universe.of_tickers("all", tickers, wanted.index or None)
-    identity = universe.keep(store, universe.with_index(base, wanted.index or None))
-    return identity, _labelled(store, wanted, base).values()
+    beside = {"index": wanted.index, "risk_free": wanted.risk_free} | {
+        f"factor {name}": name for name in wanted.factors
+    }
+    lacking = [f"{name} {ticker!r}" for name, ticker in beside.items() if ticker and ticker not in tickers]
+    if lacking:
+        raise InputError(f"{lacking[0]} has no prices; give a ticker that has, or leave it out")
+    base = base or universe.of_tickers("all", _assets(store, snapshot, tickers, wanted), wanted.index or None)
+    return universe.keep(store, _composed(wanted, base)), _labelled(store, wanted, base).values()
+
+
+def _composed(wanted: Parameters, base: Universe) -> Universe:
+    """The universe with its index, risk-free rate, factors and exchange rates."""
+    chosen = universe.with_index(base, wanted.index or None)
+    chosen = universe.with_factors(universe.with_risk_free(chosen, wanted.risk_free or None), wanted.factors)
+    return universe.in_currency(chosen, wanted.currency or chosen.currency)
 
 
 def _line(scenario: str, terms: list[Terms], snapshot: str, pending: Terms | None = None) -> Line:
     segments = (Segment(entry, forms.make(entry.parameters), PanelKey(snapshot, entry.universe)) for entry in terms)
     return Line(scenario, tuple(segments), pending)
-
-
-def _snapshot(store: Store, source: str, dataset: str, path: str | None, base: Universe | None, fetch: bool) -> str:
-    """The dataset's newest snapshot, after the source's newest prices were brought in where they are wanted."""
-    if not fetch:
-        return snapshots.newest(store, dataset).snapshot
-    return ingest(source, dataset, path, {m.ticker: m.exchange for m in base.members} if base else {})
 
 
 def _resolved(store: Store, wanted: Parameters, terms: list[Terms]) -> tuple[Parameters, Universe | None]:
@@ -140,6 +153,12 @@ def _tickers(store: Store, snapshot: str) -> list[str]:
     return sorted({ticker for month in months for ticker in month["tickers"]})
 
 
+def _assets(store: Store, snapshot: str, tickers: list[str], wanted: Parameters) -> list[str]:
+    """Tickers of files that may be held: those with prices that nothing else is made of."""
+    beside = {wanted.risk_free, *wanted.factors, *bars.rates(store, snapshots.load(store, snapshot).dataset)}
+    return [ticker for ticker in tickers if ticker not in beside]
+
+
 def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, amend: str | None) -> None:
     """Refuse an amendment that changes nothing, and other parameters than the scenario's own without one."""
     if own is None or wanted == own:
@@ -148,11 +167,11 @@ def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, 
                 f"--amend changes nothing: scenario {scenario} has no other parameters; give them with --set"
             )
         return
-    if amend is None or wanted.source != own.source:
+    if amend is None or (wanted.source, wanted.currency) != (own.source, own.currency):
         raise InputError(
             f"scenario {scenario} was decided with other parameters "
             f"({forms.difference(own.values(), wanted.values())}); give --scenario NAME for a line of its own, another "
-            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source stays)'
+            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source and currency stay)'
         )
 
 

@@ -39,14 +39,21 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    source: Literal["sample", "files"] = Field(
+    source: Literal["sample", "yahoo", "files"] = Field(
         "sample",
-        description="Where prices come from: the embedded sample (20 US stocks, 1990-2022), or your own files.",
+        description="Where prices come from: the embedded sample (20 US stocks, 1990-2022), Yahoo, or your own files.",
     )
     universe: str = Field(
-        "", description="A universe that comes with PRISM or a CSV file; empty: sample20, or all tickers of your files."
+        "",
+        description="A universe that comes with PRISM or a CSV file; empty: sample20, prism109 for Yahoo, or all "
+        "tickers of your files.",
     )
     index: str = Field("", description="Ticker of the index; empty: the universe's own, if it has one.")
+    currency: str = Field("", description="Currency of the results, like USD; empty: the first asset's.")
+    risk_free: str = Field(
+        "", description="Ticker of a risk-free rate, like ^IRX or a column of --rates; empty: 2 % a year, constant."
+    )
+    factors: tuple[str, ...] = Field((), description="Tickers of factors, funds or columns of --rates.")
     publish: Strategy = Field("return_drawdown", description="The strategy whose weights are the weights.")
     strategies: tuple[Strategy, ...] = Field(STRATEGIES, description="Strategies and baselines to run.")
     features: FeatureConfig = Field(FeatureConfig(), description="What the forecaster sees.")

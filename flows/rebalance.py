@@ -216,7 +216,7 @@ def rebalance(
     with recorded("rebalance", name) as diary:
         own = scenarios.read(store, MAIN)[-1]
         shared = own.dataset if own.parameters["source"] == wanted.source else None
-        line = lines.open_line(name, wanted, path, dataset=shared)
+        line = lines.open_line(name, wanted, path, dataset=shared, fetch=shared is None or path is not None)
         months = [moment for moment in planning.possible(line) if moment.rebalance_date in decided]
         new = decide_months(line, months, diary)
         return account(line, diary) | {"decided": new}

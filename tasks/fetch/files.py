@@ -1,10 +1,11 @@
-"""A person's own prices, from Parquet or CSV, as bars with a reason for every row left out.
+"""A person's own prices, from Parquet or CSV, as rows with a reason for every one left out.
 
 Three layouts are understood: long (one row a date and ticker), wide (date x ticker, closes), and a folder with one
 file per ticker, named by it; a single file without a ticker column is a folder of one. Dates are ISO 8601, year
 first, because 03/04 has two meanings; a time of day or zone is dropped, so that the date as written is the session.
 Text that stands for nothing (empty, `nan`, `null`, `-` ...) is absent; any other text among numbers is refused.
-Nothing is written, filled or repaired.
+Nothing is written, filled or repaired, and only what cannot be read or placed is left out: whether the prices can be
+right is judged by the quality gate.
 
 The basis of the closes (formulas, section 1) follows from the columns,
 
@@ -18,7 +19,6 @@ for Yahoo's exports hold splits beside closes already adjusted for them: dividin
 
 import re
 import warnings
-from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -38,7 +38,6 @@ FIELDS = {
 }
 SYNONYMS = {name: field for field, names in FIELDS.items() for name in names}
 NUMBERS = ["open", "high", "low", "close", "adj_close", "volume", "dividend", "split"]
-PRICES = NUMBERS[:5]
 KEY = ["ticker", "session"]
 ABSENT = {"", "-", "na", "n/a", "nan", "nat", "null", "none", "<na>"}
 TOLERANCE = 1e-6  # relative; vendors round each price by itself, and scrapes of one bar differ by float noise
@@ -52,6 +51,7 @@ class Parsed(NamedTuple):
     layout: str  # long | wide | folder
     basis: str  # traded | split | adjusted
     notes: tuple[str, ...]  # sentences on how columns were read
+    conflicts: pd.DataFrame = pd.DataFrame({"ticker": [], "session": []})  # days whose rows disagree, left out
 
 
 class _Table(NamedTuple):
@@ -65,10 +65,9 @@ class _Table(NamedTuple):
 def read_prices(path: Path) -> Parsed:
     """Read the prices at `path`, a .csv or .parquet file or a folder of them; see the module for the rules.
 
-    Refused with its reason is a row without ticker, date or close, with text among its numbers, with a price that
-    is not positive, high below low or a close outside of both (by more than 1e-6 of the price), with a negative
-    volume, dividend or split ratio, and every row of a day whose rows disagree; rows that agree count once. A split
-    ratio of 0 means no split.
+    Refused with its reason is a row without ticker or date, with text among its numbers, without a close where
+    another row of its day has one, and every row of a day whose rows disagree by more than 1e-6 of a number; rows that
+    agree count once. A split ratio of 0 means no split.
 
     Raises InputError when there is no such file, it cannot be read, a date or close column is missing, two layouts
     are mixed, or no row can be used.
@@ -76,15 +75,17 @@ def read_prices(path: Path) -> Parsed:
     table = _folder(path) if path.is_dir() else _long(path)
     rows, unread, notes = _typed(table.rows)
     basis, reason = _basis(rows, table.layout)
-    faults = _faults(rows, unread, basis)
-    bars, conflicts, collapsed = _once(rows.drop(index=faults.index))
+    faults = _faults(rows, unread)
+    bars, left, conflicts = _once(rows.drop(index=faults.index))
+    collapsed = len(rows) - len(faults) - len(left) - len(bars)
     if collapsed:
         notes.append(f"{collapsed} rows repeat another one and count once.")
-    refused = pd.concat([faults, conflicts]).sort_index()
+    refused = pd.concat([faults, left]).sort_index()
     if bars.empty:
         why = "the table is empty" if refused.empty else f"the first reason: {refused['reason'].iloc[0]}"
         raise InputError(f"{path} has no usable row among {len(rows)}; {why}. Correct the file and read it again.")
-    return Parsed(bars, refused.reset_index(drop=True), table.layout, basis, (*table.notes, *notes, reason))
+    said = (*table.notes, *notes, reason)
+    return Parsed(bars, refused.reset_index(drop=True), table.layout, basis, said, conflicts)
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -282,52 +283,44 @@ def _split_basis(rows: pd.DataFrame) -> tuple[str, str]:
     return basis, reason
 
 
-def _checks(rows: pd.DataFrame, basis: str) -> Iterator[tuple[str, pd.Series, pd.Series, str]]:
-    """Each rule as (name, rows that break it, the value that does, the reason with a place for the value)."""
-    none = pd.Series(np.nan, index=rows.index)
-    close, low, high = rows["close"], rows["low"], rows["high"]
-    lowest, slack = rows[PRICES].min(axis=1), TOLERANCE * close.abs()
-    yield "no_ticker", rows["ticker"].eq(""), none, "the ticker is empty"
-    yield "no_date", rows["session"].isna(), none, "the date is empty or not written as YYYY-MM-DD"
-    yield "no_close", close.isna(), none, "the close is empty"
-    if basis == "adjusted":
-        partly = rows["adj_close"].notna().groupby(rows["ticker"]).transform("any")
-        yield "no_adj_close", partly & rows["adj_close"].isna(), none, "adj_close is empty, but not on other days"
-    yield "non_positive_price", lowest <= 0, lowest, "a price is {:g}; prices must be positive"
-    yield "high_below_low", high < low - slack, high, "high is {:g}, below low"
-    outside = (close < low - slack) | (close > high + slack)
-    yield "close_outside_range", outside, close, "close is {:g}, outside of low to high"
-    for column in ("volume", "dividend", "split"):
-        value = rows[column]
-        yield f"negative_{column}", value < 0, value, column + " is {:g}; it must not be negative"
-
-
-def _faults(rows: pd.DataFrame, unread: pd.Series, basis: str) -> pd.DataFrame:
-    """The rows that break a rule, each with the first it breaks, under their own index."""
-    found = [rows.loc[unread.index, KEY].assign(check_name="not_a_number", value=np.nan, reason=unread)]
-    for name, broken, value, reason in _checks(rows, basis):
-        found.append(_refusal(rows[broken], name, value[broken], reason))
+def _faults(rows: pd.DataFrame, unread: pd.Series) -> pd.DataFrame:
+    """The rows that cannot be read or placed, each with the first reason, under their own index."""
+    found = [
+        rows.loc[unread.index, KEY].assign(check_name="not_a_number", value=np.nan, reason=unread),
+        _refusal(rows[rows["ticker"].eq("")], "no_ticker", "the ticker is empty"),
+        _refusal(rows[rows["session"].isna()], "no_date", "the date is empty or not written as YYYY-MM-DD"),
+    ]
     every = pd.concat(found)
     return every[~every.index.duplicated()]
 
 
-def _refusal(rows: pd.DataFrame, name: str, value: pd.Series, reason: str) -> pd.DataFrame:
-    """Rows of the table of refusals."""
-    return rows[KEY].assign(check_name=name, value=value, reason=[reason.format(number) for number in value])
+def _refusal(rows: pd.DataFrame, name: str, reason: str) -> pd.DataFrame:
+    """Rows of the table of refusals; the close is the value, and its place in the reason is {:g}."""
+    return rows[KEY].assign(check_name=name, value=rows["close"], reason=[reason.format(at) for at in rows["close"]])
 
 
-def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, int]:
-    """One row a ticker and session: (bars, refusals of days whose rows disagree, number of rows that repeat)."""
+def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """One row a ticker and session: (bars, refusals, days whose rows disagree)."""
     repeated = rows[rows.duplicated(KEY, keep=False)]
+    priced = repeated["close"].notna()
+    empty = repeated[~priced & priced.groupby([repeated[name] for name in KEY]).transform("any")]
+    repeated = repeated.drop(index=empty.index)
+    conflict = repeated[_disagree(repeated)]
+    refused = pd.concat(
+        [
+            _refusal(empty, "no_close", "the close is empty, and another row of the day has one"),
+            _refusal(conflict, "conflicting_duplicate", "close is {:g}, and another row of the day disagrees"),
+        ]
+    )
+    kept = rows.drop(index=refused.index)
+    bars = kept.drop_duplicates(KEY).sort_values(KEY).reset_index(drop=True)
+    return bars, refused, conflict[KEY].drop_duplicates().sort_values(KEY).reset_index(drop=True)
+
+
+def _disagree(repeated: pd.DataFrame) -> pd.Series:
+    """Which rows belong to a day whose rows differ in a number; a number and its absence differ."""
     days = repeated.groupby(KEY)[NUMBERS]
     least, most, count = days.transform("min"), days.transform("max"), days.transform("count")
     size = days.transform("size")
-    # transform("count") leaves missing numbers out, so it also tells a number from its absence.
     same = (most - least <= TOLERANCE * most.abs()) & count.eq(size, axis=0) | count.eq(0)
-    conflict = repeated[~same.all(axis=1)]
-    refused = _refusal(
-        conflict, "conflicting_duplicate", conflict["close"], "close is {:g}, and another row of the day disagrees"
-    )
-    kept = rows.drop(index=conflict.index)
-    bars = kept.drop_duplicates(KEY).sort_values(KEY).reset_index(drop=True)
-    return bars, refused, len(kept) - len(bars)
+    return ~same.all(axis=1)

@@ -10,6 +10,7 @@ import sys
 import time
 
 import duckdb
+import numpy as np
 import pytest
 
 from flows import cli
@@ -73,7 +74,8 @@ def test_metrics_as_json_hold_the_measures_of_every_strategy(prism, decided):
     code, out, _ = prism("metrics", "--json", "--store", decided)
     document = json.loads(out)
     assert code == 0
-    assert set(document) == {"scenario", "start", "end", "strategies"}
+    assert set(document) == {"scenario", "start", "end", "hindsight", "strategies"}
+    assert document["hindsight"].startswith("If the 5 assets of all were chosen with hindsight")
     assert all(set(values) >= NUMBERS for values in document["strategies"].values())
 
 
@@ -154,7 +156,7 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
         (["--as-of", "yesterday"], "--as-of 'yesterday' is no date; write it as 2019-12-31"),
         (["--source", "files"], "dataset files:main has no prices yet; name the file or folder with --path"),
         (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
-        (["--universe", "sp501"], "'sp501' is neither a file nor one of prism109, sample20"),
+        (["--universe", "sp501"], "'sp501' is neither a file nor one of magnificent7, multi_asset, prism109, sample20, vlstm10"),
         (["--scenario", "../up"], "scenario name '../up' must be lower-case letters"),
         (["--set", "training.clip_norm=Infinity"], "clip_norm is inf; it must be a finite number"),
         (["--index", "NOSUCH"], "index 'NOSUCH' has no prices"),
@@ -207,9 +209,65 @@ def test_a_dry_run_says_what_is_understood_and_stores_nothing(prism, tmp_path, p
     found = json.loads(out)
     assert code == 0
     assert found["layout"] == "wide"
-    assert {row["ticker"]: row["gaps"] for row in found["tickers"]}["IDX"] == 1
-    assert [row["value"] for row in found["refused"]] == [-1.0]
+    assert {row["ticker"]: row["outcome"] for row in found["tickers"]}["IDX"] == "quarantined"
+    [fatal] = [row for row in found["findings"] if row["severity"] == "fatal"]
+    assert (fatal["ticker"], fatal["check_name"], fatal["action"]) == ("IDX", "non_positive_price", "quarantined")
+    code, out, _ = prism(*arguments, "--accept", "IDX", "--json")
+    assert {row["ticker"]: row["outcome"] for row in json.loads(out)["tickers"]}["IDX"] == "taken"
     assert not place.exists()
+
+
+def test_ingest_says_what_came_and_doctor_what_is_there(prism, tmp_path, prices, monkeypatch):
+    flawed, place = prices.copy(), tmp_path / "new"
+    flawed.iloc[-3, 1] = -1.0
+    flawed.to_csv(tmp_path / "flawed.csv")
+    monkeypatch.setenv("PRISM_PROXY", "http://me:secret@proxy:3128")
+    code, out, _ = prism("ingest", "--source", "files", "--path", tmp_path / "flawed.csv", "--store", place)
+    assert code == 0
+    assert "prices of files:main: 5 ok, 1 rejected; 0 requests" in out
+    assert "AAA: non_positive_price: " in out
+    code, out, _ = prism("doctor", "--json", "--store", place)
+    found = json.loads(out)
+    assert code == 0
+    [dataset] = found["datasets"]
+    states = {row["ticker"]: row["state"] for row in dataset["tickers"]}
+    assert states == dict.fromkeys(["BBB", "CCC", "DDD", "EEE", "IDX"], "fine") | {"AAA": "quarantined"}
+    assert (dataset["bars"], dataset["last"]) == (5 * len(prices), "2017-12-29")
+    proxy = next(row for row in found["settings"] if row["name"] == "PRISM_PROXY")
+    assert (proxy["origin"], proxy["value"]) == ("environment", "(set, not shown)")
+    code, out, _ = prism("doctor", "--store", place)
+    assert "secret" not in out
+    assert "6 tickers: 5 fine, 1 quarantined" in out
+
+
+def test_rates_from_a_file_become_the_cash_of_the_backtest(prism, tmp_path, prices):
+    prices.to_csv(tmp_path / "prices.csv")
+    days = prices.index.strftime("%Y-%m-%d")
+    (tmp_path / "rates.csv").write_text("date,BILL\n" + "\n".join(f"{day},0.02" for day in days))
+    place = ["--store", tmp_path / "store"]
+    code, _, err = prism("ingest", "--source", "files", "--rates", tmp_path / "rates.csv", *place)
+    assert code == 2
+    assert "give --unit percent or --unit fraction" in err
+    code, _, _ = prism("ingest", "--source", "files", "--rates", tmp_path / "rates.csv", "--unit", "percent", *place)
+    assert code == 0
+    arguments = ["backfill", *LIGHT, "--set", "risk_free=BILL", "--path", tmp_path / "prices.csv"]
+    code, _, err = prism(*arguments, "--start", "2016-11", "--end", "2016-12", *place)
+    assert code == 0, err
+    sharpe = json.loads(prism("metrics", "--json", *place)[1])["strategies"]["equal_weight"]["sharpe"]
+    sql = "SELECT daily_return FROM wealth WHERE strategy = 'equal_weight' ORDER BY session OFFSET 1"
+    daily = np.array([row["daily_return"] for row in json.loads(prism("query", sql, "--json", *place)[1])])
+    excess = daily - 0.0002
+    assert sharpe == pytest.approx(np.sqrt(252) * excess.mean() / excess.std(ddof=1), rel=1e-12)
+
+
+def test_a_source_that_cannot_be_reached_is_one_sentence(prism, tmp_path, monkeypatch):
+    monkeypatch.setenv("PRISM_PROXY", "http://me:secret@127.0.0.1:9")
+    code, _, err = prism("ingest", "--source", "yahoo", "--universe", "magnificent7", "--store", tmp_path / "new")
+    assert code == 1
+    said = err.strip().splitlines()[-1]
+    assert said.startswith("prism: only 0 of 8 tickers were answered (8 config; ")
+    assert "PRISM_PROXY" in said
+    assert "secret" not in err
 
 
 def test_a_killed_backfill_goes_on_and_ends_as_one_never_killed(tmp_path, prices, content, decided):

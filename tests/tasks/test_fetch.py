@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from storage import bars, clock, snapshots, tables
+from storage import bars, clock, snapshots, tables, universe
 from storage.errors import InputError
 from tasks import calendars
 from tasks import fetch as stage
+from tasks.fetch import own
 
 
 @pytest.fixture
@@ -29,12 +30,18 @@ def ticking(monkeypatch):
 def deliver(store, tmp_path, ticking):
     """Ingests a frame as a CSV file; the snapshot's id."""
 
-    def ingest(frame, exchanges=None, name="prices.csv"):
+    def ingest(frame, exchanges=None, name="prices.csv", accepted=()):
         path = tmp_path / name
         frame.to_csv(path, index=False)
-        return stage.ingest.fn("files", "files:main", str(path), exchanges or {})
+        return stage.ingest.fn("files", "files:main", str(path), exchanges and elsewhere(store, exchanges), accepted)
 
     return ingest
+
+
+def elsewhere(store, exchanges):
+    """Id of a universe whose tickers trade on these exchanges."""
+    rows = "\n".join(f"{ticker},{exchange}" for ticker, exchange in exchanges.items())
+    return universe.keep(store, universe.parse("test", f"ticker,exchange\n{rows}"))
 
 
 def prices(tickers="AB", first=date(2024, 1, 2), last=date(2024, 3, 28), column="close"):
@@ -49,7 +56,7 @@ def history(store):
 
 
 def test_the_sample_holds_twenty_stocks_and_the_index_on_every_session(store):
-    snapshot = stage.ingest.fn("sample", "sample", None, {})
+    snapshot = stage.ingest.fn("sample", "sample")
     known = bars.latest(store, "sample")
     assert known["ticker"].nunique() == 21
     assert set(known["ticker"].value_counts()) == {8313}
@@ -58,13 +65,13 @@ def test_the_sample_holds_twenty_stocks_and_the_index_on_every_session(store):
     one = known.loc[known["ticker"] == "AAPL", "session"].to_numpy().astype("datetime64[D]")
     np.testing.assert_array_equal(one, days)
     assert snapshots.newest(store, "sample").snapshot == snapshot
-    assert tables.read(store, "quality").num_rows == 0
+    assert set(tables.read(store, "quality")["severity"].to_pylist()) == {"warn"}
 
 
 def test_the_same_delivery_is_read_once(store, deliver, monkeypatch):
     first = deliver(prices())
     written = history(store)
-    monkeypatch.setattr(stage, "read", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(own, "read", lambda *_: pytest.fail("read again"))
     assert deliver(prices()) == first
     assert len(history(store)) == len(written)
     assert tables.read(store, "snapshots").num_rows == 1
@@ -74,7 +81,8 @@ def test_the_same_bytes_for_another_exchange_are_another_delivery(store, deliver
     frame = prices(last=date(2024, 5, 31))
     deliver(frame)
     deliver(frame, {"A": "XLON"})
-    refused = tables.read(store, "quality").sort_by("session").to_pylist()  # London's holidays
+    found = tables.read(store, "quality").sort_by("session").to_pylist()
+    refused = [row for row in found if row["check_name"] == "session"]  # London's holidays
     assert [(row["ticker"], str(row["session"])) for row in refused] == [("A", "2024-04-01"), ("A", "2024-05-06")]
 
 
@@ -113,14 +121,14 @@ def test_a_delivery_that_lacks_known_bars_takes_none_away(store, deliver):
 
 def test_without_a_path_the_known_files_are_taken_as_they_are(deliver):
     snapshot = deliver(prices())
-    assert stage.ingest.fn("files", "files:main", None, {}) == snapshot
+    assert stage.ingest.fn("files", "files:main") == snapshot
 
 
 def test_without_a_path_and_known_files_the_next_step_is_named(store):
     with pytest.raises(InputError, match="dataset files:main has no prices yet; name the file or folder with --path"):
-        stage.ingest.fn("files", "files:main", None, {})
+        stage.ingest.fn("files", "files:main")
     with pytest.raises(InputError, match="/none does not exist; give --path"):
-        stage.ingest.fn("files", "files:main", "/none", {})
+        stage.ingest.fn("files", "files:main", "/none")
 
 
 def test_bars_of_other_days_are_refused_and_written_down(store, deliver):
@@ -137,16 +145,50 @@ def test_bars_of_other_days_are_refused_and_written_down(store, deliver):
 
 def test_a_row_that_breaks_a_rule_is_written_down_with_its_reason(store, deliver):
     frame = prices()
-    frame.loc[3, "close"] = -1.0
+    frame["close"] = frame["close"].astype(str)
+    frame.loc[3, "close"] = "much"
     deliver(frame)
-    [row] = tables.read(store, "quality").to_pylist()
-    assert (row["ticker"], row["check_name"], row["value"]) == ("A", "non_positive_price", -1.0)
+    found = {row["check_name"]: row for row in tables.read(store, "quality").to_pylist()}
+    assert (found["not_a_number"]["ticker"], found["not_a_number"]["action"]) == ("A", "refused")
+    assert found["not_a_number"]["detail"] == "close is much; it must be a number"
+
+
+def test_a_ticker_that_breaks_a_fatal_rule_is_quarantined_and_keeps_its_old_bars(store, deliver):
+    deliver(prices())
+    later = prices(last=date(2024, 4, 30))
+    later.loc[(later["ticker"] == "A") & (later["date"] == "2024-04-02"), "close"] = -1.0
+    deliver(later)
+    newest = bars.latest(store, "files:main").groupby("ticker")["session"].max()
+    assert [str(day.date()) for day in newest[["A", "B"]]] == ["2024-03-28", "2024-04-30"]
+    outcomes = {row["ticker"]: row for row in tables.read(store, "ingests").sort_by("created_at").to_pylist()}
+    assert outcomes["A"]["outcome"] == "rejected"
+    assert outcomes["A"]["detail"].startswith("non_positive_price: ")
+    [row] = [row for row in tables.read(store, "quality").to_pylist() if row["severity"] == "fatal"]
+    assert (row["ticker"], row["check_name"], row["action"]) == ("A", "non_positive_price", "quarantined")
+
+
+def test_a_person_may_take_the_good_rows_of_a_quarantined_ticker(store, deliver):
+    frame = prices()
+    frame.loc[3, "close"] = -1.0
+    deliver(frame, accepted=("A",))
+    assert bars.latest(store, "files:main")["ticker"].value_counts().to_dict() == {"A": 60, "B": 61}
+    assert [row["action"] for row in tables.read(store, "quality").to_pylist() if row["severity"] == "fatal"] == [
+        "refused"
+    ]
+
+
+def test_where_nothing_passes_the_gate_the_way_on_is_named(store, deliver):
+    frame = prices("A")
+    frame.loc[3, "close"] = 0.0
+    with pytest.raises(InputError, match=r"no ticker of .* passed .* A: non_positive_price.* --accept A"):
+        deliver(frame)
+    assert tables.read(store, "snapshots").num_rows == 0
 
 
 def test_a_tickers_own_exchange_decides_its_sessions(store, deliver):
-    day = pd.DataFrame({"date": ["2024-01-15"], "ticker": "A", "close": 9.0})  # a holiday in New York, not in London
-    deliver(pd.concat([prices("A", last=date(2024, 3, 1)), day]), {"A": "XLON"})
-    assert 9.0 in set(history(store)["close"])
+    day = pd.DataFrame({"date": ["2024-01-15"], "ticker": "A", "close": 62.5})  # a holiday in New York, not in London
+    deliver(pd.concat([prices("A", last=date(2024, 2, 16)), day]), {"A": "XLON"})
+    assert 62.5 in set(history(store)["close"])
     assert tables.read(store, "quality").num_rows == 0
 
 
@@ -161,7 +203,7 @@ def test_a_delivery_without_any_session_is_refused_and_stores_nothing(store, del
     with pytest.raises(InputError, match=r"prices\.csv has no bar on a session of its exchange"):
         deliver(frame)
     with pytest.raises(InputError, match="has no bar on a session"):
-        stage.preview("files", str(tmp_path / "prices.csv"), {})
+        stage.preview("files", str(tmp_path / "prices.csv"))
     assert tables.read(store, "snapshots").num_rows == 0
 
 
@@ -200,9 +242,24 @@ def test_a_month_without_dividends_continues_files_with_adjusted_closes(store, d
 
 def test_a_file_of_corrections_restates_just_these(store, deliver):
     deliver(prices())
-    deliver(pd.DataFrame({"date": ["2024-02-15", "2024-02-16"], "ticker": "A", "close": [1.0, 2.0]}), name="more.csv")
-    latest = bars.latest(store, "files:main").query("ticker == 'A'")["close"]
-    assert sorted(latest)[:3] == [1.0, 2.0, 50.0]
+    deliver(pd.DataFrame({"date": ["2024-02-15", "2024-02-16"], "ticker": "A", "close": [93.0, 96.5]}), name="more.csv")
+    [row] = tables.read(store, "restatements").to_pylist()
+    assert (row["ticker"], row["field"], row["rows"], str(row["first_session"])) == ("A", "close", 2, "2024-02-15")
+    assert (row["before"], row["after"]) == (95.0, 96.5)
+    before = history(store)["known_from"].min()
+    changed = bars.latest(store, "files:main").merge(bars.latest(store, "files:main", before), on=bars.IDENTITY)
+    changed = changed[changed["close_x"] != changed["close_y"]]
+    assert list(changed["close_x"]) == [93.0, 96.5]
+    assert list(changed["close_y"]) == [94.0, 95.0]
+
+
+def test_a_month_in_another_unit_is_seen_at_its_seam(store, deliver):
+    deliver(prices())
+    pence = prices("A", first=date(2024, 4, 1), last=date(2024, 4, 30))
+    pence["close"] *= 100
+    deliver(pd.concat([pence, prices("B", first=date(2024, 4, 1), last=date(2024, 4, 30))]), name="april.csv")
+    newest = bars.latest(store, "files:main").groupby("ticker")["session"].max()
+    assert [str(day.date()) for day in newest[["A", "B"]]] == ["2024-03-28", "2024-04-30"]
 
 
 def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
@@ -210,18 +267,21 @@ def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
     pd.concat([frame, pd.DataFrame({"date": ["2024-01-06"], "ticker": ["B"], "close": [9.0]})]).to_csv(
         tmp_path / "prices.csv", index=False
     )
-    said = stage.preview("files", str(tmp_path / "prices.csv"), {})
+    said = stage.preview("files", str(tmp_path / "prices.csv"))
     assert (said["layout"], said["basis"]) == ("long", "split")
     first, last = date(2024, 1, 2), date(2024, 3, 28)
     assert said["tickers"] == [
-        {"ticker": "A", "bars": 59, "first": first, "last": last, "gaps": 2},
-        {"ticker": "B", "bars": 61, "first": first, "last": last, "gaps": 0},
+        {"ticker": "A", "bars": 59, "first": first, "last": last, "gaps": 2, "outcome": "taken"},
+        {"ticker": "B", "bars": 61, "first": first, "last": last, "gaps": 0, "outcome": "taken"},
     ]
-    assert [(row["session"], row["value"]) for row in said["refused"]] == [(date(2024, 1, 6), None)]
+    assert [(row["ticker"], row["session"], row["check_name"]) for row in said["findings"]] == [
+        ("B", date(2024, 1, 6), "session"),
+        ("A", date(2024, 1, 9), "missing_sessions"),
+    ]
     assert not list(store.tables.iterdir())
     assert not list(store.blobs.iterdir())
 
 
 def test_a_preview_of_files_needs_a_path():
     with pytest.raises(InputError, match="--source files needs --path"):
-        stage.preview("files", None, {})
+        stage.preview("files", None)

@@ -1,0 +1,210 @@
+"""Prices that come whole, without a network: the embedded sample, and a person's own files."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from storage import bars, clock, snapshots
+from storage.errors import InputError
+from storage.keys import digest
+from storage.snapshots import Snapshot
+from tasks import calendars
+from tasks.caching import fingerprint
+from tasks.fetch import diary, intake, sample
+from tasks.fetch.delivery import Delivery, Run, Taken, bars_of
+from tasks.fetch.files import KEY, read_prices
+
+RESCALED = 1e-5  # relative: more than vendors' rounding
+log = logging.getLogger("prism.fetch")
+
+
+@dataclass(frozen=True)
+class Read:
+    """What was understood of a source."""
+
+    deliveries: tuple[Delivery, ...]
+    refused: pd.DataFrame  # ticker, session, check_name, value, reason
+    notes: tuple[str, ...]
+    layout: str
+    basis: str
+
+    @property
+    def bars(self) -> pd.DataFrame:
+        """The bars of all tickers in long form."""
+        return pd.concat([each.bars.assign(ticker=each.ticker) for each in self.deliveries], ignore_index=True)
+
+
+def deliver(run: Run, path: str | None) -> Snapshot:
+    """Take in the sample, or the files at `path`, unless that very delivery is the dataset's newest."""
+    delivered = _digest(run, path)
+    same = snapshots.delivered(run.store, run.dataset, delivered)
+    if same is not None:
+        log.info("prices of %s: nothing new", run.dataset)
+        return same
+    given = read(run, path)
+    _check_seams(bars.latest(run.store, run.dataset), given.bars)
+    taken = intake.take_in(run, given.deliveries)
+    diary.findings(run, _refusals(given.refused))
+    _say(run, given, taken)
+    known = bars.latest(run.store, run.dataset)
+    if known.empty:
+        raise InputError(_nothing(path, taken))
+    return snapshots.take(run.store, run.dataset, known, clock.now(), delivered)
+
+
+def _digest(run: Run, path: str | None) -> str:
+    """Names a delivery: the files' bytes or the sample's version, and the code that reads and judges them."""
+    code = fingerprint(__name__, ("tasks.fetch.files", "tasks.fetch.gate", "tasks.fetch.intake"))
+    if run.source == "sample":
+        return digest([code, "skfolio", sample.version()])
+    named = _existing(path)
+    files = sorted(file for file in named.rglob("*") if file.is_file()) if named.is_dir() else [named]
+    content = [(str(file.relative_to(named)), hashlib.sha256(file.read_bytes()).hexdigest()) for file in files]
+    return digest([code, dict(run.exchanges), sorted(run.accepted), content])
+
+
+def _existing(path: str | None) -> Path:
+    named = Path(path or "").expanduser()
+    if not path or not named.exists():
+        raise InputError(f"{path or '--path'} does not exist; give --path a Parquet or CSV file, or a folder of them")
+    return named
+
+
+def read(run: Run, path: str | None) -> Read:
+    """Read a source without storing anything."""
+    if run.source == "sample":
+        rows = sample.read()
+        return Read(_deliveries(rows, "adjusted", {}), _no_refusals(), (), "wide", "adjusted")
+    parsed = read_prices(_existing(path))
+    rows, off = _on_sessions(parsed.bars, run)
+    if rows.empty:
+        raise InputError(
+            f"{path} has no bar on a session of its exchange; correct the dates or the universe's exchange"
+        )
+    refused = pd.concat([part for part in (parsed.refused, off) if len(part)] or [parsed.refused], ignore_index=True)
+    conflicts = {name: tuple(days.dt.date) for name, days in parsed.conflicts.groupby("ticker")["session"]}
+    return Read(_deliveries(rows, parsed.basis, conflicts), refused, parsed.notes, parsed.layout, parsed.basis)
+
+
+def _no_refusals() -> pd.DataFrame:
+    return pd.DataFrame(columns=["ticker", "session", "check_name", "value", "reason"])
+
+
+def _deliveries(rows: pd.DataFrame, basis: str, conflicts: Mapping[str, tuple]) -> tuple[Delivery, ...]:
+    return tuple(
+        Delivery(str(ticker), bars_of(frame, basis), conflicts=conflicts.get(ticker, ()))
+        for ticker, frame in rows.groupby("ticker", sort=True)
+    )
+
+
+def _on_sessions(frame: pd.DataFrame, run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The bars of sessions of each ticker's exchange, and as refused those of other days."""
+    places = frame["ticker"].map(run.exchange)
+    good = pd.Series(False, index=frame.index)
+    for exchange in sorted(places.unique()):
+        here = places == exchange
+        days = frame.loc[here, "session"]
+        there = calendars.sessions(exchange, days.min(), days.max())
+        good[here] = np.isin(days.to_numpy().astype("datetime64[D]"), there)
+    off = frame.loc[~good, KEY].assign(check_name="session", value=np.nan)
+    off["reason"] = "the exchange " + places[~good] + " did not trade on that day"
+    return frame[good].reset_index(drop=True), off
+
+
+def _refusals(refused: pd.DataFrame) -> pd.DataFrame:
+    """Rows that could not be read or placed, as findings."""
+    return refused.rename(columns={"reason": "detail"}).assign(severity="warn", action="refused")
+
+
+def _say(run: Run, given: Read, taken: list[Taken]) -> None:
+    """What was taken, and what was not and why."""
+    log.info(
+        "prices of %s: %d bars of %d tickers, %d new, %d restated, %d refused",
+        run.dataset, len(given.bars), len(taken), sum(t.new for t in taken), sum(t.restated for t in taken),
+        len(given.refused),
+    )  # fmt: skip
+    for note in given.notes:
+        log.info("  %s", note)
+    for each in taken:
+        if diary.sentence(each):
+            log.warning("  %s %s: %s", each.ticker, _fate(each), diary.sentence(each))
+
+
+def _fate(taken: Taken) -> str:
+    if taken.verdict.outcome == "rejected":
+        return "quarantined"
+    return f"waits from {taken.verdict.held_from} on" if taken.verdict.held_from else "taken"
+
+
+def _nothing(path: str | None, taken: list[Taken]) -> str:
+    return (
+        f"no ticker of {path} passed the quality gate; the first, {taken[0].ticker}: "
+        f"{diary.sentence(taken[0])}. Correct the files, or take its good rows with --accept {taken[0].ticker}"
+    )
+
+
+def preview(run: Run, path: str | None) -> dict[str, Any]:
+    """What a source would bring, for a person to look at before anything is stored."""
+    given = read(run, path)
+    nothing_known = intake.Known({}, intake.NO_ACTIONS.assign(ticker=""), {})
+    tickers, findings = [], [_refusals(given.refused)]
+    for each in given.deliveries:
+        taken = intake.judged(run, each, nothing_known)
+        days = each.bars["session"]
+        first, last = days.min().date(), days.max().date()
+        gaps = len(calendars.sessions(run.exchange(each.ticker), first, last)) - len(days)
+        row = {"ticker": each.ticker, "bars": len(days), "first": first, "last": last, "gaps": gaps}
+        tickers.append(row | {"outcome": _fate(taken)})
+        findings.append(taken.verdict.findings)
+    found = pd.concat([part for part in findings if len(part)] or findings[:1], ignore_index=True)
+    rows = found.astype(object).where(found.notna(), None).to_dict("records")
+    for row in rows:
+        row["session"] = row["session"].date() if row["session"] is not None else None
+    return {
+        "layout": given.layout,
+        "basis": given.basis,
+        "notes": list(given.notes),
+        "tickers": tickers,
+        "findings": rows,
+    }
+
+
+def _check_seams(known: pd.DataFrame, delivered: pd.DataFrame) -> None:
+    """Refuse a delivery that adjusts a ticker otherwise than the older bars that it leaves as they are.
+
+    Its first bar would follow one on another scale, and a split or dividend would be counted as a loss.
+    """
+    begin = delivered.groupby("ticker")["session"].min()
+    older = known[known["session"] < known["ticker"].map(begin)]
+    wrong = sorted((_other_basis(older, delivered) | _rescaled(known, delivered)) & set(older["ticker"]))
+    if wrong:
+        raise InputError(
+            f"{wrong[0]} is adjusted otherwise from {begin[wrong[0]].date()} on than in its older bars, which this "
+            "delivery does not hold; give --path files with all sessions of that ticker"
+        )
+
+
+def _other_basis(older: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
+    """Tickers whose bars are of another basis than the older ones, and cannot be read by that one.
+
+    Files with adjusted closes are `traded` or `adjusted` according to the dividends in them: they are read alike.
+    """
+    tickers = older["ticker"]
+    now = tickers.map(delivered.groupby("ticker")["basis"].first())
+    complete = tickers.map(delivered["adj_close"].notna().groupby(delivered["ticker"]).all()).astype(bool)
+    alike = older["basis"].ne("split") & now.ne("split") & complete
+    return set(tickers[older["basis"].ne(now) & ~alike])
+
+
+def _rescaled(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
+    """Tickers whose adjusted prices differ from those known on most sessions of the overlap, not just on some."""
+    both = known.merge(delivered[delivered["basis"] != "traded"], on=bars.IDENTITY, suffixes=("_before", ""))
+    price, before = (both[f"adj_close{end}"].fillna(both[f"close{end}"]) for end in ("", "_before"))
+    overlap = (price / before).groupby(both["ticker"]).agg(["size", "median"])
+    return set(overlap.index[(overlap["size"] >= 3) & ((overlap["median"] - 1).abs() > RESCALED)])

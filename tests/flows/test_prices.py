@@ -1,0 +1,55 @@
+"""Prices through Prefect: the artifact of an ingest, and the limit that lets one run at a time ask the source."""
+
+import os
+import threading
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.ingest import ingest_prices
+from tasks.fetch import live
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server that has an address, as in production."""
+    with prefect_test_harness(server_startup_timeout=180):
+        yield
+
+
+def slots():
+    with get_client(sync_client=True) as client:
+        return client.read_global_concurrency_limit_by_name("yahoo").active_slots
+
+
+def test_one_run_at_a_time_asks_the_source(server):
+    order, second = [], threading.Thread(target=lambda: _enter(order))
+    with live._alone():
+        assert slots() == 1
+        second.start()
+        second.join(0.5)
+        assert order == []
+        order.append("first")
+    second.join(60)
+    assert order == ["first", "second"]
+    assert slots() == 0
+
+
+def _enter(order):
+    with live._alone():
+        order.append("second")
+
+
+def test_an_ingest_leaves_an_artifact_that_says_what_was_not_taken(server, store, light, prices, tmp_path, written):
+    flawed = prices.copy()
+    flawed.iloc[-3, 1] = -1.0
+    ingest_prices(parameters=light, path=written(flawed, tmp_path / "prices.csv"))
+    with get_client(sync_client=True) as client:
+        found = [each for each in client.read_artifacts() if each.key == "ingest-files-main"]
+    text = found[-1].data
+    assert "6 tickers: 5 ok, 1 rejected; 0 requests." in text
+    assert "| AAA | rejected |  | non_positive_price: " in text
+    assert os.environ["PRISM_STORE"] not in text
