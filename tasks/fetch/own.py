@@ -18,8 +18,13 @@ from tasks import calendars
 from tasks.caching import fingerprint
 from tasks.fetch import diary, intake, sample
 from tasks.fetch.delivery import Delivery, Run, Taken, bars_of
-from tasks.fetch.files import KEY, read_prices
+from tasks.fetch.files import read_prices
+from tasks.fetch.settings import QualitySettings
 
+_JUDGING = tuple(
+    f"tasks.fetch.{name}"
+    for name in ("files", "intake", "distributions", "gate", "checks", "rules", "series", "thresholds")
+)
 RESCALED = 1e-5  # relative: more than vendors' rounding
 log = logging.getLogger("prism.fetch")
 
@@ -60,7 +65,7 @@ def deliver(run: Run, path: str | None) -> Snapshot:
 
 def _digest(run: Run, path: str | None) -> str:
     """Names a delivery: the files' bytes or the sample's version, and the code that reads and judges them."""
-    code = fingerprint(__name__, ("tasks.fetch.files", "tasks.fetch.gate", "tasks.fetch.intake"))
+    code = [fingerprint(__name__, _JUDGING), QualitySettings().model_dump()]
     if run.source == "sample":
         return digest([code, "skfolio", sample.version()])
     named = _existing(path)
@@ -82,14 +87,13 @@ def read(run: Run, path: str | None) -> Read:
         rows = sample.read()
         return Read(_deliveries(rows, "adjusted", {}), _no_refusals(), (), "wide", "adjusted")
     parsed = read_prices(_existing(path))
-    rows, off = _on_sessions(parsed.bars, run)
-    if rows.empty:
+    if not _on_sessions(parsed.bars, run).any():
         raise InputError(
             f"{path} has no bar on a session of its exchange; correct the dates or the universe's exchange"
         )
-    refused = pd.concat([part for part in (parsed.refused, off) if len(part)] or [parsed.refused], ignore_index=True)
     conflicts = {name: tuple(days.dt.date) for name, days in parsed.conflicts.groupby("ticker")["session"]}
-    return Read(_deliveries(rows, parsed.basis, conflicts), refused, parsed.notes, parsed.layout, parsed.basis)
+    given = _deliveries(parsed.bars, parsed.basis, conflicts)
+    return Read(given, parsed.refused, parsed.notes, parsed.layout, parsed.basis)
 
 
 def _no_refusals() -> pd.DataFrame:
@@ -103,8 +107,8 @@ def _deliveries(rows: pd.DataFrame, basis: str, conflicts: Mapping[str, tuple]) 
     )
 
 
-def _on_sessions(frame: pd.DataFrame, run: Run) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The bars of sessions of each ticker's exchange, and as refused those of other days."""
+def _on_sessions(frame: pd.DataFrame, run: Run) -> pd.Series:
+    """Which rows lie on a session of their ticker's exchange."""
     places = frame["ticker"].map(run.exchange)
     good = pd.Series(False, index=frame.index)
     for exchange in sorted(places.unique()):
@@ -112,9 +116,7 @@ def _on_sessions(frame: pd.DataFrame, run: Run) -> tuple[pd.DataFrame, pd.DataFr
         days = frame.loc[here, "session"]
         there = calendars.sessions(exchange, days.min(), days.max())
         good[here] = np.isin(days.to_numpy().astype("datetime64[D]"), there)
-    off = frame.loc[~good, KEY].assign(check_name="session", value=np.nan)
-    off["reason"] = "the exchange " + places[~good] + " did not trade on that day"
-    return frame[good].reset_index(drop=True), off
+    return good
 
 
 def _refusals(refused: pd.DataFrame) -> pd.DataFrame:
@@ -158,7 +160,8 @@ def preview(run: Run, path: str | None) -> dict[str, Any]:
         taken = intake.judged(run, each, nothing_known)
         days = each.bars["session"]
         first, last = days.min().date(), days.max().date()
-        gaps = len(calendars.sessions(run.exchange(each.ticker), first, last)) - len(days)
+        there = calendars.sessions(run.exchange(each.ticker), first, last)
+        gaps = int(np.isin(there, days.to_numpy().astype("datetime64[D]"), invert=True).sum())
         row = {"ticker": each.ticker, "bars": len(days), "first": first, "last": last, "gaps": gaps}
         tickers.append(row | {"outcome": _fate(taken)})
         findings.append(taken.verdict.findings)

@@ -116,8 +116,7 @@ def open_session(proxy: str | None, ca_file: Path | None, cache: Path) -> Sessio
     """The process's session; a new one where the settings are other ones. InputError where one cannot be used."""
     key = (proxy, ca_file, cache)
     if key not in _opened:
-        if ca_file is not None and not ca_file.is_file():
-            raise InputError(f"PRISM_CA_FILE is {ca_file}, which is no file; name a file with certificates in PEM form")
+        _check_readable(ca_file)
         _set_up(_private_folder(cache))
         session = Session(proxy, ca_file)
         data = YfData(session=session)
@@ -126,6 +125,16 @@ def open_session(proxy: str | None, ca_file: Path | None, cache: Path) -> Sessio
         _opened.clear()
         _opened[key] = session
     return _opened[key]
+
+
+def _check_readable(ca_file: Path | None) -> None:
+    """InputError where there should be a file and is none; curl would say only that a certificate is bad."""
+    try:
+        if ca_file is not None:
+            ca_file.read_bytes()
+    except OSError as error:
+        reason = f"PRISM_CA_FILE is {ca_file}, which cannot be read ({error.strerror})"
+        raise InputError(f"{reason}; name a file with certificates in PEM form") from error
 
 
 def _private_folder(cache: Path) -> Path:
