@@ -29,8 +29,12 @@ def write(run: Run, taken: Sequence[Taken], changes: pd.DataFrame, moment: datet
 
 
 def findings(run: Run, found: pd.DataFrame) -> None:
-    """Rows of `quality`."""
-    _append(run, "quality", found)
+    """Rows of `quality`; what was found before in the same words is not repeated."""
+    same = ["ticker", "session", "check_name", "action", "detail"]
+    said = tables.read(run.store, "quality", same, dataset=run.dataset).to_pandas()
+    said["session"] = pd.to_datetime(said["session"]).astype("datetime64[s]")
+    joined = found.merge(said.drop_duplicates(), on=same, how="left", indicator=True)
+    _append(run, "quality", found[(joined["_merge"] == "left_only").to_numpy()])
 
 
 def outcomes(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:

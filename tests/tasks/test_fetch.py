@@ -291,3 +291,10 @@ def test_a_preview_says_what_would_come_and_stores_nothing(store, tmp_path):
 def test_a_preview_of_files_needs_a_path():
     with pytest.raises(InputError, match="--source files needs --path"):
         stage.preview("files", None)
+
+
+def test_what_was_found_before_is_not_repeated(store, deliver):
+    frame = prices().drop(index=[5, 6])
+    deliver(frame)
+    deliver(frame.assign(close=frame["close"] + 0.001))
+    assert [row["check_name"] for row in tables.read(store, "quality").to_pylist()] == ["missing_sessions"]
