@@ -28,7 +28,11 @@ from tasks.numerics import accounting, metrics
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
 
 KEYED = keyed_by(
-    __name__, "tasks.numerics.accounting", "tasks.numerics.metrics", "tasks.panels", packages=("numpy", "numba", "exchange-calendars")
+    __name__,
+    "tasks.numerics.accounting",
+    "tasks.numerics.metrics",
+    "tasks.panels",
+    packages=("numpy", "numba", "exchange-calendars"),
 )
 log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]

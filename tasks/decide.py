@@ -29,7 +29,9 @@ from tasks.caching import keyed_by
 from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig
 
-KEYED = keyed_by(__name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
+KEYED = keyed_by(
+    __name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba", "exchange-calendars")
+)
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
 

@@ -22,7 +22,11 @@ from tasks.numerics.configs import FeatureConfig
 
 log = logging.getLogger("prism.features")
 KEYED = keyed_by(
-    __name__, "tasks.numerics.features", "tasks.panels", "storage.features", packages=("numpy", "numba", "pandas", "exchange-calendars")
+    __name__,
+    "tasks.numerics.features",
+    "tasks.panels",
+    "storage.features",
+    packages=("numpy", "numba", "pandas", "exchange-calendars"),
 )
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from storage import bars, clock, snapshots
 from storage.errors import InputError
-from storage.keys import digest
 from storage.snapshots import Snapshot
 from tasks.fetch import diary
 from tasks.fetch.delivery import Run, bars_of

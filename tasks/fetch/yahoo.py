@@ -18,7 +18,7 @@ import sqlite3
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from datetime import date
@@ -109,12 +109,11 @@ def fetch(
     ca_file: Path | None,
     cache: Path,
     on_answer: Callable[[Answer], None],
-) -> list[Answer]:
-    """Ask for every ticker; one answer each, in the order of `wanted`.
+) -> None:
+    """Ask for every ticker; `on_answer` gets one answer each as it comes, in the calling thread.
 
-    `on_answer` gets each answer as it comes, in the calling thread. `proxy` and `ca_file` win over the environment;
-    `cache` is a folder that can be written to. An exception is a defect, or came from `on_answer`; it is raised when
-    the requests under way have ended.
+    `proxy` and `ca_file` win over the environment; `cache` is a folder that can be written to. An exception is a
+    defect, or came from `on_answer`; it is raised when the requests under way have ended.
     """
     # yfinance's own use of pandas
     warnings.filterwarnings("ignore", category=pd.errors.Pandas4Warning, module=r"yfinance\b")
@@ -123,32 +122,28 @@ def fetch(
         try:
             session = wire.open_session(proxy, ca_file, cache)
         except InputError as error:
-            answers = [Answer(each.ticker, "config", None, 0, 0, str(error)) for each in wanted]
-            for answer in answers:
-                on_answer(answer)
-            return answers
+            for each in wanted:
+                on_answer(Answer(each.ticker, "config", None, 0, 0, str(error)))
+            return
         session.begin(Pace(limits.rate, limits.timeout, run.breaker, run.stopped))
         with ThreadPoolExecutor(limits.workers, thread_name_prefix="yahoo") as pool:
-            places = {pool.submit(_answer, session, run, each): place for place, each in enumerate(wanted)}
             try:
-                return _collected(places, on_answer)
+                asked = as_completed([pool.submit(_answer, session, run, each) for each in wanted])
+                _hand_on(asked, len(wanted), on_answer)
             except BaseException:
                 run.finish("network", "deferred: the fetch was interrupted")  # or the pool would go on to its end
                 raise
 
 
-def _collected(places: dict[Future[Answer], int], on_answer: Callable[[Answer], None]) -> list[Answer]:
-    """The answers by place, each handed on as it comes; says now and then how far it is."""
-    answers: dict[int, Answer] = {}
+def _hand_on(asked: Iterator[Future[Answer]], count: int, on_answer: Callable[[Answer], None]) -> None:
+    """Hand each answer on as it comes, and keep none: a quote takes a megabyte. Says now and then how far it is."""
     began = told = time.monotonic()
-    for future in as_completed(places):
-        answers[places[future]] = answer = future.result()
-        on_answer(answer)
-        done, left, now = len(answers), len(places) - len(answers), time.monotonic()
+    for done, future in enumerate(asked, start=1):
+        on_answer(future.result())
+        left, now = count - done, time.monotonic()
         if left and (done % 25 == 0 or now - told >= 10):
             told = now
-            log.info("prices: %d of %d tickers, about %.0f s left", done, len(places), (now - began) / done * left)
-    return [answers[place] for place in sorted(answers)]
+            log.info("prices: %d of %d tickers, about %.0f s left", done, count, (now - began) / done * left)
 
 
 class _Run:

@@ -156,7 +156,10 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
         (["--as-of", "yesterday"], "--as-of 'yesterday' is no date; write it as 2019-12-31"),
         (["--source", "files"], "dataset files:main has no prices yet; name the file or folder with --path"),
         (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
-        (["--universe", "sp501"], "'sp501' is neither a file nor one of magnificent7, multi_asset, prism109, sample20, vlstm10"),
+        (
+            ["--universe", "sp501"],
+            "'sp501' is neither a file nor one of magnificent7, multi_asset, prism109, sample20, vlstm10",
+        ),
         (["--scenario", "../up"], "scenario name '../up' must be lower-case letters"),
         (["--set", "training.clip_norm=Infinity"], "clip_norm is inf; it must be a finite number"),
         (["--index", "NOSUCH"], "index 'NOSUCH' has no prices"),

@@ -14,7 +14,14 @@ def note(store):
     """Write a row: ticker, outcome, day, hour."""
 
     def write(ticker, outcome, day, hour=12, full=None):
-        row = {"run": f"{day}-{hour}", "dataset": "yahoo", "ticker": ticker, "outcome": outcome, "rows": 0, "detail": ""}
+        row = {
+            "run": f"{day}-{hour}",
+            "dataset": "yahoo",
+            "ticker": ticker,
+            "outcome": outcome,
+            "rows": 0,
+            "detail": "",
+        }
         row |= {"created_at": datetime(2024, 5, day, hour), "full": full}
         row |= dict.fromkeys(("verdict", "attempts", "requests", "first_session", "last_session", "payload"))
         tables.append(store, "ingests", pa.Table.from_pylist([row], TABLES["ingests"].schema))

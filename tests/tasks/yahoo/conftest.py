@@ -54,16 +54,20 @@ def fetch(yahoo, market, last, tmp_path):
     """Fetch tickers from the stand-in; one answer, or a list of them where several are asked for."""
 
     def ask(*tickers, since=date(2026, 1, 2), last_completed=None, limits=None, **how):
-        settings = {"proxy": yahoo.proxy, "ca_file": yahoo.ca_file, "cache": tmp_path / "cache", "on_answer": len_of}
+        settings = {"proxy": yahoo.proxy, "ca_file": yahoo.ca_file, "cache": tmp_path / "cache"}
         place = {ticker: market.listings.get(ticker.strip().upper()) for ticker in tickers}
         zones = {ticker: listing.timezone if listing else "America/New_York" for ticker, listing in place.items()}
         wanted = [client.Wanted(ticker, zones[ticker], since, last_completed or last) for ticker in tickers]
         limited = {name: how.pop(name) for name in list(how) if hasattr(client.Limits, name)}
-        answers = client.fetch(wanted, replace(limits or QUICK, **limited), **settings | how)
+        given, told = [], how.pop("on_answer", lambda _: None)
+
+        def note(answer):
+            given.append(answer)
+            told(answer)
+
+        client.fetch(wanted, replace(limits or QUICK, **limited), **settings | how, on_answer=note)
+        order = [each.ticker for each in wanted]
+        answers = sorted(given, key=lambda answer: order.index(answer.ticker))
         return answers[0] if len(answers) == 1 else answers
 
     return ask
-
-
-def len_of(_):
-    """Nothing to do with an answer."""

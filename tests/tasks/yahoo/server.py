@@ -90,8 +90,10 @@ class Yahoo:
             self._errors.append(error)
 
     def fail(self, place, kind, times=1, with_=None) -> None:
-        """Let the next `times` answers at `place` fail; see _Handler for the kinds."""
-        self._faults.setdefault(place, []).append(Fault(kind, times, with_))
+        """Let the next `times` answers at `place`, or at one of several, fail; see _Handler for the kinds."""
+        fault = Fault(kind, times, with_)
+        for one in [place] if isinstance(place, str) else place:
+            self._faults.setdefault(one, []).append(fault)
 
     def mend(self) -> None:
         """Answer rightly from now on."""
