@@ -171,8 +171,8 @@ def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, 
         raise InputError(
             f"scenario {scenario} was decided with other parameters "
             f"({forms.difference(own.values(), wanted.values())}); give --scenario NAME for a line of its own, another "
-            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source and currency '
-            "stay)"
+            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source and '
+            "currency stay)"
         )
 
 
