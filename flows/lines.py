@@ -20,6 +20,7 @@ from storage.universe import Universe
 from tasks.fetch import ingest
 
 MAIN = "main"
+_MONTHS_TO_SELL = 2  # the month that drops an asset, and the one before it
 _OWN_DEFAULT = {"sample": "sample20", "yahoo": "prism109"}
 
 
@@ -80,9 +81,13 @@ def open_line(
     if terms:
         dataset = terms[0].dataset
     dataset = dataset or dataset_of(wanted.source, scenario)
+    if path and wanted.source != "files":
+        raise InputError(
+            f"--path is for --source files, and the source is {wanted.source}; name it, or leave --path out"
+        )
     if fetch:
-        beside = universe.keep(store, _composed(wanted, base)) if base else None
-        snapshot = ingest(wanted.source, dataset, path, beside, accept)
+        asked = universe.joined(_composed(wanted, base), _left_behind(store, scenario)) if base else None
+        snapshot = ingest(wanted.source, dataset, path, universe.keep(store, asked) if asked else None, accept)
     else:
         snapshot = snapshots.newest(store, dataset).snapshot
     if wanted == own:
@@ -91,6 +96,13 @@ def open_line(
     universe_id, values = _chosen(store, snapshot, wanted, base)
     pending = Terms(dataset, universe_id, values, first, amend)
     return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
+
+
+def _left_behind(store: Store, scenario: str) -> list[Universe]:
+    """Universes of the newest decided months: what an amendment drops is still held until the next trade is done."""
+    decided = ledger.current(store, scenario)
+    used = {decided[day].record["universe"] for day in sorted(decided)[-_MONTHS_TO_SELL:]}
+    return [universe.load(store, identity) for identity in sorted(used)]
 
 
 def dataset_of(source: str, scenario: str) -> str:

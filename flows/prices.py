@@ -69,7 +69,7 @@ def _dataset(found: dict[str, Any]) -> None:
     span = f"{found['bars']} bars, {found['first']} to {found['last']}" if found["bars"] else "no bars"
     say_line(f"\n{found['dataset']}: {span}, {known}")
     words = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
-    gaps = sum(row["gaps"] > 0 for row in found["tickers"])
+    gaps = sum(bool(row["gaps"]) for row in found["tickers"])
     say_line(f"{len(found['tickers'])} tickers: {words}; {gaps} with gaps; {found['restatements']} restatements")
     columns = ["ticker", "state", "first", "last", "bars", "gaps", "behind", "detail"]
     _list([row for row in found["tickers"] if row["state"] != "fine" or row["gaps"]], columns, "")

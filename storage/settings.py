@@ -13,8 +13,10 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from storage.errors import InputError
 
 # Prefect's server in one process: wait for a slow start, write task runs in batches (else most are lost when
 # the process ends), send nothing home.
@@ -35,7 +37,21 @@ _PREFECT = {
 _ARITHMETIC = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
-class Settings(BaseSettings):
+class Environment(BaseSettings):
+    """Settings from the environment; a wrong value is a sentence that names its variable."""
+
+    def __init__(self) -> None:
+        try:
+            super().__init__()
+        except ValidationError as error:
+            prefix = type(self).model_config.get("env_prefix", "")
+            said = [
+                f"{prefix}{entry['loc'][0]}".upper() + f"={entry['input']}: {entry['msg']}" for entry in error.errors()
+            ]
+            raise InputError(f"{'; '.join(said)}; correct the environment") from error
+
+
+class Settings(Environment):
     """The environment, read and checked."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_")

@@ -184,6 +184,13 @@ def _with_role(universe: Universe, role: str, tickers: tuple[str, ...]) -> Unive
     return in_currency(_checked(replace(universe, members=_sorted([*others, *cast]))), universe.currency)
 
 
+def joined(universe: Universe, others: Sequence[Universe]) -> Universe:
+    """The universe with the rows of tickers that only the others have: for reading prices, not for choosing assets."""
+    known = set(universe.exchanges)
+    extra = {member for other in others for member in other.members if member.ticker not in known}
+    return replace(universe, members=_sorted([*universe.members, *extra]))
+
+
 def in_currency(universe: Universe, currency: str) -> Universe:
     """The universe with `currency` as its base, and just the exchange rates which that needs.
 

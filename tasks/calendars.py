@@ -17,12 +17,12 @@ from storage.errors import InputError
 DayArray = NDArray[np.datetime64]
 TimeArray = NDArray[np.datetime64]
 IntArray = NDArray[np.int64]
-_START = "1980-01-01"  # the library's own default begins only 20 years back
+_START = "1950-01-03"  # the library's own default begins only 20 years back
 
 
 @lru_cache(maxsize=64)
 def _calendar(exchange: str) -> ExchangeCalendar:
-    """The calendar from 1980 on, or from the first year of which it knows."""
+    """The calendar from 1950 on, or from the first year of which it knows."""
     try:
         return exchange_calendars.get_calendar(exchange, start=_START)
     except exchange_calendars.errors.InvalidCalendarName as error:

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from storage import bars, clock, ingests, snapshots, tables, universe
+from storage import bars, clock, ingests, instruments, snapshots, tables, universe
 from storage.errors import NoDataError
 from storage.settings import Settings
 from storage.store import Store
@@ -18,6 +19,7 @@ from tasks import calendars
 from tasks.fetch.delivery import DEFAULT_EXCHANGE
 from tasks.fetch.settings import QualitySettings, YahooSettings
 
+_NEW_YORK = "America/New_York"
 STALE = 5  # sessions of its exchange behind the last completed one: from then on an asset may not be held
 
 
@@ -29,8 +31,8 @@ class Series:
     first: date | None
     last: date | None
     bars: int
-    gaps: int  # sessions of its exchange between first and last without a bar
-    behind: int  # sessions of its exchange since the last bar
+    gaps: int | None  # sessions of its exchange between first and last without a bar; None: exchange unknown
+    behind: int | None  # sessions of its exchange since the last bar
     state: str  # fine | stale | quarantined | waiting | retired | unanswered
     detail: str
 
@@ -66,6 +68,10 @@ def examine(store: Store, dataset: str) -> dict[str, Any]:
     asked = ingests.newest(store, dataset)
     gone = ingests.retired(store, dataset, YahooSettings().retire_days)
     places = _exchanges(store, dataset)
+    said = instruments.latest(store, dataset)
+    for ticker in held.keys() - places.keys():  # no universe names it: New York's, unless the source says otherwise
+        if said.get(ticker, {}).get("timezone", _NEW_YORK) == _NEW_YORK:
+            places[ticker] = DEFAULT_EXCHANGE
     live = dataset == "yahoo"
     series = [
         _series(ticker, held.get(ticker), asked.get(ticker, ingests.NEVER), gone, places, live)
@@ -96,15 +102,19 @@ def _series(
 ) -> Series:
     if sessions is None:
         return Series(ticker, None, None, 0, 0, 0, _state(asked, 0, ticker in gone), asked.detail)
-    exchange = places.get(ticker, DEFAULT_EXCHANGE)
     days = sessions.to_numpy().astype("datetime64[D]")
+    gaps, behind = _attendance(places[ticker], days, live) if ticker in places else (None, None)
+    state = _state(asked, behind or 0, ticker in gone)
+    return Series(ticker, days[0].item(), days[-1].item(), days.size, gaps, behind, state, asked.detail)
+
+
+def _attendance(exchange: str, days: NDArray[np.datetime64], live: bool) -> tuple[int, int]:
+    """Sessions without a bar between the first and the last one, and since."""
     settle = timedelta(minutes=YahooSettings().settle)
     until = calendars.last_completed(exchange, clock.now(), settle) if live else days[-1]
     between = calendars.sessions(exchange, days[0], days[-1])
     behind = calendars.sessions(exchange, days[-1] + 1, until).size
-    gaps = int(np.isin(between, days, invert=True).sum())
-    state = _state(asked, behind, ticker in gone)
-    return Series(ticker, days[0].item(), days[-1].item(), days.size, gaps, behind, state, asked.detail)
+    return int(np.isin(between, days, invert=True).sum()), behind
 
 
 def _state(asked: ingests.Asked, behind: int, gone: bool) -> str:

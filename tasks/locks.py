@@ -53,6 +53,15 @@ class FlockManager(LockManager):
             descriptor, _ = self._held.pop(key)
         os.close(descriptor)
 
+    def is_free(self, key: str) -> bool:
+        """Whether nobody holds the lock at this moment."""
+        with self._path(key).open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+        return True
+
     def is_locked(self, key: str) -> bool:
         """Whether this process holds the lock."""
         return key in self._held

@@ -25,6 +25,7 @@ from tasks.numerics import dates, returns
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS
 
 # Shapes: S = sessions of the portfolio, A = assets, T = own sessions of one asset.
+RATES = ("rate", "yield")  # bases of bars that are no prices
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]
@@ -83,6 +84,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     bars = snapshots.read(store, snapshot, chosen.tickers)
     found = {ticker: _of_names(bars, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
+    _check_kinds(chosen, rows)
     _check_rates(chosen, rows)
     sessions = _sessions(chosen, rows)
     placed = {ticker: _asset(ticker, chosen, rows, sessions) for ticker in _held_of(chosen) if ticker in rows}
@@ -104,6 +106,13 @@ def load(store: Store, key: PanelKey) -> Panel:
         declared=declared,
         delisted=np.array([_gone(series.get(t), declared.get(t), sessions) for t in chosen.assets], np.int64),
     )
+
+
+def _check_kinds(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> None:
+    """Refuse to hold what is stored as a rate: nobody can buy a return or a yield."""
+    wrong = [ticker for ticker in _held_of(chosen) if ticker in rows and rows[ticker]["basis"].isin(RATES).any()]
+    if wrong:
+        raise InputError(f"{wrong[0]} of universe {chosen.name} is stored as a rate and cannot be held; take it out")
 
 
 def _held_of(chosen: Universe) -> tuple[str, ...]:

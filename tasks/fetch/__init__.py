@@ -5,6 +5,7 @@ go the same way into the store (`intake`): compared with what is known, judged b
 """
 
 import logging
+import re
 import uuid
 from typing import Any
 
@@ -44,6 +45,11 @@ def ingest(
 
 def _taken(run: Run, chosen: Universe | None, path: str | None) -> Snapshot:
     """The snapshot after the source's newest prices were taken in."""
+    unknown = sorted(run.accepted - set(chosen.tickers)) if chosen else []
+    if unknown:
+        some = ", ".join(chosen.tickers[:20])
+        some = ", ".join(chosen.tickers[:20])
+        raise InputError(f"--accept {unknown[0]}: the universe has no such ticker; it has {some}")
     if run.source == "yahoo" and chosen is not None:
         return live.update(run, chosen)
     if run.source == "files" and path is None:
@@ -76,9 +82,8 @@ def _show(store: Store, dataset: str) -> None:
     """The artifact in Prefect, where the task runs there."""
     found = summary.newest(store, dataset)
     if found is not None and TaskRunContext.get() is not None:
-        create_markdown_artifact(
-            summary.markdown(found), key=f"ingest-{dataset.replace(':', '-')}", description=f"Prices of {dataset}"
-        )
+        key = re.sub("[^a-z0-9]", "-", f"ingest-{dataset}")
+        create_markdown_artifact(summary.markdown(found), key=key, description=f"Prices of {dataset}")
 
 
 def counted(store: Store, dataset: str) -> dict[str, Any]:

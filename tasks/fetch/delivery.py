@@ -1,6 +1,6 @@
 """What a source gives for one ticker, the run that asked for it, and what becomes of it."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
@@ -51,7 +51,7 @@ class Run:
     name: str
     exchanges: Mapping[str, str] = field(default_factory=dict)  # of tickers that trade elsewhere than in New York
     aliases: Mapping[str, Sequence[str]] = field(default_factory=dict)  # older names
-    accepted: Collection[str] = ()  # tickers whose oddities a person accepts
+    accepted: frozenset[str] = frozenset()  # tickers whose oddities a person accepts
 
     def exchange(self, ticker: str) -> str:
         """Market identifier code of the ticker's exchange."""

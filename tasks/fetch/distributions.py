@@ -18,9 +18,12 @@ KIND = "distribution"
 
 
 def booked(delivery: Delivery, known: pd.DataFrame) -> Delivery:
-    """The delivery with the distributions that are known of its ticker, as part of its dividends and actions."""
+    """The delivery with the distributions that are known of its ticker, as part of its dividends."""
     mine = known[(known["ticker"] == delivery.ticker) & (known["kind"] == KIND)]
-    return _with(delivery, mine[mine["ex_date"].isin(delivery.bars["session"])].drop(columns="ticker"))
+    sessions = delivery.bars["session"].to_numpy()
+    place = np.searchsorted(sessions, mine["ex_date"].to_numpy())  # a day without a bar belongs to the next one
+    inside = (place < sessions.size) & (mine["ex_date"].to_numpy() >= sessions[0])
+    return _paid(delivery, pd.Series(mine["value"].to_numpy()[inside], sessions[place[inside]]))
 
 
 def accepted(delivery: Delivery, least: float) -> Delivery:
@@ -34,13 +37,15 @@ def accepted(delivery: Delivery, least: float) -> Delivery:
     odd = series.compared & (np.abs(gap) > least)
     value = (series.implied - series.paid) * quality.before(series.close) / series.split
     found = pd.DataFrame({"ex_date": rows["session"], "kind": KIND, "value": value})
-    return _with(delivery, found[odd])
+    new = found[odd].reset_index(drop=True)
+    actions = pd.concat([delivery.actions, new], ignore_index=True) if len(new) else delivery.actions
+    return replace(_paid(delivery, new.set_index("ex_date")["value"]), actions=actions)
 
 
-def _with(delivery: Delivery, found: pd.DataFrame) -> Delivery:
-    if found.empty:
+def _paid(delivery: Delivery, values: pd.Series) -> Delivery:
+    """The delivery with `values`, by session, on top of its dividends."""
+    if values.empty:
         return delivery
-    extra = delivery.bars["session"].map(found.set_index("ex_date")["value"])
+    extra = delivery.bars["session"].map(values.groupby(level=0).sum())
     dividend = delivery.bars["dividend"].fillna(0.0).add(extra).where(extra.notna(), delivery.bars["dividend"])
-    actions = pd.concat([delivery.actions, found], ignore_index=True)
-    return replace(delivery, bars=delivery.bars.assign(dividend=dividend), actions=actions)
+    return replace(delivery, bars=delivery.bars.assign(dividend=dividend))

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
-from datetime import date, timedelta
+from datetime import timedelta
 
 import pandas as pd
 from prefect.client.orchestration import get_client
@@ -28,7 +28,7 @@ from storage.universe import Universe
 from tasks import calendars
 from tasks.fetch import diary, yahoo
 from tasks.fetch.chart import Quote
-from tasks.fetch.delivery import Delivery, Run, bars_of
+from tasks.fetch.delivery import Delivery, Run, Taken, bars_of
 from tasks.fetch.intake import take_in
 from tasks.fetch.settings import YahooSettings
 from tasks.locks import FlockManager
@@ -36,6 +36,7 @@ from tasks.locks import FlockManager
 BATCH = 50  # tickers that are stored together
 LOST = ("rate_limited", "network", "bad_payload", "no_data", "not_found", "config")
 _LIMIT = "yahoo"  # the source counts by address, so two runs never ask at once
+_SOLD = timedelta(days=7)  # after its last day an asset is sold at the next rebalance date at hand
 _ASK_AGAIN = timedelta(days=30)  # a retired ticker, which may come back
 log = logging.getLogger("prism.fetch")
 
@@ -66,6 +67,8 @@ def update(run: Run, chosen: Universe) -> Snapshot:
 def _alone() -> Iterator[None]:
     """One run at a time: on this machine by a lock that dies with its holder, on all by a limit of Prefect's server."""
     lock, holder = FlockManager(), uuid.uuid4().hex
+    if not lock.is_free(_LIMIT):
+        log.info("prices: another run asks the source; waiting for it")
     lock.acquire_lock(_LIMIT, holder)
     try:
         # without a server there are no other machines, and the slot of a run that was killed would stay taken
@@ -94,7 +97,8 @@ class _Planner:
         made = _Plan()
         for ticker in sorted({member.ticker for member in self.chosen.members}):
             before = self.asked.get(ticker, ingests.NEVER)
-            if ticker not in self.retired or self.now - before.at >= _ASK_AGAIN:
+            again = ticker in self.run.accepted or self.now - before.at >= _ASK_AGAIN
+            if ticker not in self.retired or again:
                 self.add(made, ticker)
             if before.outcome == "not_found":
                 self.add_aliases(made, ticker)
@@ -112,15 +116,24 @@ class _Planner:
         exchange, before = self.chosen.exchanges[ticker], self.asked.get(ticker, ingests.NEVER)
         last = calendars.last_completed(exchange, self.now, timedelta(minutes=self.settings.settle))
         newest = self.stored[ticker].date() if ticker in self.stored else None
-        if newest is not None and (newest >= last or _left(self.chosen, ticker) < before.at.date()):
+        accepted = ticker in self.run.accepted
+        done = newest is not None and (newest >= last or self._is_over(ticker, before))
+        if done and not accepted:
             made.up_to_date.append(ticker)
             return
         since = self.settings.since
-        if newest is not None and before.full_month == f"{self.now:%Y-%m}" and ticker not in self.run.accepted:
-            since = calendars.sessions(exchange, since, newest)[-self.settings.overlap :][0].item()
+        if newest is not None and before.full_month == f"{self.now:%Y-%m}" and not accepted:
+            earliest = newest - timedelta(days=2 * self.settings.overlap)
+            since = calendars.sessions(exchange, earliest, newest)[-self.settings.overlap :][0].item()
         else:
             made.full.add(ticker)
         made.wanted[ticker] = yahoo.Wanted(ticker, calendars.timezone(exchange), since, last)
+
+    def _is_over(self, ticker: str, before: ingests.Asked) -> bool:
+        """Whether its last day in the universe has passed, and bars were taken well after the sale that follows."""
+        members = [member for member in self.chosen.members if ticker in (member.ticker, *member.aliases)]
+        left = max(member.delisted or member.last for member in members)
+        return before.ok_at is not None and before.ok_at.date() - _SOLD > left
 
 
 class _Book:
@@ -179,9 +192,20 @@ class _Book:
         deliveries = [self._delivery(answer, payload) for answer, payload in zip(given, payloads, strict=True)]
         taken = take_in(self.run, deliveries)
         self.unfit += [each.ticker for each in taken if each.verdict.outcome == "refetch"]
+        for each in taken:
+            self._say(each)
         without = [answer for answer in answers if answer.quote is None]
         self.lost |= {answer.ticker: answer for answer in without if answer.outcome in LOST}
         diary.outcomes(self.run, [_row(answer) for answer in without])
+
+    def _say(self, taken: Taken) -> None:
+        """Name what was not taken, or not whole; a quarantined ticker counts as not answered."""
+        said = diary.sentence(taken)
+        if taken.verdict.outcome == "rejected":
+            log.warning("prices: %s is quarantined: %s (--accept %s takes it)", taken.ticker, said, taken.ticker)
+            self.lost[taken.ticker] = yahoo.Answer(taken.ticker, "rejected", None, 0, 0, said)
+        elif said and taken.verdict.outcome == "ok":
+            log.warning("prices: %s waits: %s", taken.ticker, said)
 
     def _delivery(self, answer: yahoo.Answer, payload: str) -> Delivery:
         quote = answer.quote
@@ -213,14 +237,22 @@ class _Book:
         kinds = Counter(answer.outcome for answer in self.lost.values())
         words = ", ".join(f"{number} {outcome}" for outcome, number in sorted(kinds.items()))
         if share < settings.least_share:
-            wrong = "correct the names in the universe, or " if kinds["not_found"] else ""
             raise SourceError(
-                f"only {count - len(self.lost)} of {count} tickers were answered ({words}; {first.ticker}: "
-                f"{first.detail}); what came is kept: {wrong}run the same command again later"
+                f"only {count - len(self.lost)} of {count} tickers were taken ({words}; {first.ticker}: "
+                f"{first.detail}); what came is kept: {_next_step(kinds)}"
             )
-        log.warning("prices: no answer for %s (%s)", ", ".join(sorted(self.lost)), words)
+        log.warning("prices: nothing new of %s (%s)", ", ".join(sorted(self.lost)), words)
         if share < settings.complete_share:
-            log.warning("prices: %d of %d tickers were answered; the rest is stale", count - len(self.lost), count)
+            log.warning("prices: %d of %d tickers were taken; the others are stale", count - len(self.lost), count)
+
+
+def _next_step(kinds: Counter[str]) -> str:
+    if kinds["config"]:
+        return "correct the settings, and run the same command again"
+    if kinds["rejected"]:
+        return "look at `prism doctor`, and take what is right with --accept"
+    wrong = "correct the names in the universe, or " if kinds["not_found"] else ""
+    return f"{wrong}run the same command again later"
 
 
 def _limits() -> yahoo.Limits:
@@ -236,13 +268,6 @@ def _row(answer: yahoo.Answer) -> dict:
     }
 
 
-def _left(chosen: Universe, ticker: str) -> date:
-    """The last day on which the ticker belongs to the universe, and trades."""
-    return max(
-        member.delisted or member.last for member in chosen.members if ticker in (member.ticker, *member.aliases)
-    )
-
-
 def _snapshot(run: Run) -> Snapshot:
     """The snapshot of what is known now; the newest one where nothing changed since."""
     gone = ingests.retired(run.store, run.dataset, YahooSettings().retire_days)
@@ -250,6 +275,8 @@ def _snapshot(run: Run) -> Snapshot:
     if known.empty:
         raise SourceError(f"no ticker of dataset {run.dataset} has prices; `prism doctor` says what was answered")
     retired = {ticker: day for ticker, day in gone.items() if (known["ticker"] == ticker).any()}
+    for ticker, day in retired.items():
+        log.warning("prices: %s is unknown to the source since %s and counts as delisted", ticker, day)
     try:
         newest = snapshots.newest(run.store, run.dataset)
         if newest.known_at >= known["known_from"].max() and snapshots.delisted(run.store, newest) == retired:

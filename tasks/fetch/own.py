@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,15 @@ from storage.keys import digest
 from storage.snapshots import Snapshot
 from tasks import calendars
 from tasks.caching import fingerprint
-from tasks.fetch import diary, intake, sample
-from tasks.fetch.delivery import Delivery, Run, Taken, bars_of
+from tasks.fetch import diary, intake, judgement, sample
+from tasks.fetch.delivery import NO_ACTIONS, Delivery, Run, Taken, bars_of
 from tasks.fetch.files import read_prices
 from tasks.fetch.settings import QualitySettings
+from tasks.numerics.overlap import FEWEST
 
 _JUDGING = tuple(
     f"tasks.fetch.{name}"
-    for name in ("files", "intake", "distributions", "gate", "checks", "rules", "series", "thresholds")
+    for name in ("files", "intake", "judgement", "distributions", "gate", "checks", "rules", "series", "thresholds")
 )
 RESCALED = 1e-5  # relative: more than vendors' rounding
 log = logging.getLogger("prism.fetch")
@@ -53,7 +54,8 @@ def deliver(run: Run, path: str | None) -> Snapshot:
         log.info("prices of %s: nothing new", run.dataset)
         return same
     given = read(run, path)
-    _check_seams(bars.latest(run.store, run.dataset), given.bars)
+    _check_names(run, given)
+    _check_seams(run, bars.latest(run.store, run.dataset), given.bars)
     taken = intake.take_in(run, given.deliveries)
     diary.findings(run, _refusals(given.refused))
     _say(run, given, taken)
@@ -135,7 +137,8 @@ def _say(run: Run, given: Read, taken: list[Taken]) -> None:
         log.info("  %s", note)
     for each in taken:
         if diary.sentence(each):
-            log.warning("  %s %s: %s", each.ticker, _fate(each), diary.sentence(each))
+            hint = f" (--accept {each.ticker} takes its good rows)" if each.verdict.outcome == "rejected" else ""
+            log.warning("  %s %s: %s%s", each.ticker, _fate(each), diary.sentence(each), hint)
 
 
 def _fate(taken: Taken) -> str:
@@ -154,10 +157,10 @@ def _nothing(path: str | None, taken: list[Taken]) -> str:
 def preview(run: Run, path: str | None) -> dict[str, Any]:
     """What a source would bring, for a person to look at before anything is stored."""
     given = read(run, path)
-    nothing_known = intake.Known({}, intake.NO_ACTIONS.assign(ticker=""), {})
+    nothing_known = judgement.Known({}, NO_ACTIONS.assign(ticker=""), {})
     tickers, findings = [], [_refusals(given.refused)]
     for each in given.deliveries:
-        taken = intake.judged(run, each, nothing_known)
+        taken = judgement.judged(run, each, nothing_known)
         days = each.bars["session"]
         first, last = days.min().date(), days.max().date()
         there = calendars.sessions(run.exchange(each.ticker), first, last)
@@ -178,13 +181,36 @@ def preview(run: Run, path: str | None) -> dict[str, Any]:
     }
 
 
-def _check_seams(known: pd.DataFrame, delivered: pd.DataFrame) -> None:
+def _check_names(run: Run, given: Read) -> None:
+    """Refuse prices of a name that holds rates, and an accepted ticker that the delivery lacks."""
+    names = {each.ticker for each in given.deliveries}
+    shared = sorted(names & bars.rates(run.store, run.dataset))
+    if shared:
+        raise InputError(f"{shared[0]} holds rates already; rename it in the file of prices")
+    lacking = sorted(run.accepted - names)
+    if lacking:
+        raise InputError(f"--accept {lacking[0]}: the delivery holds no such ticker; it holds {_first(names)}")
+
+
+def _first(names: Collection[str]) -> str:
+    """The first names, for a message."""
+    return ", ".join(sorted(names)[:20])
+
+
+def _check_seams(run: Run, known: pd.DataFrame, delivered: pd.DataFrame) -> None:
     """Refuse a delivery that adjusts a ticker otherwise than the older bars that it leaves as they are.
 
     Its first bar would follow one on another scale, and a split or dividend would be counted as a loss.
     """
     begin = delivered.groupby("ticker")["session"].min()
     older = known[known["session"] < known["ticker"].map(begin)]
+    apart = sorted((_apart(known, delivered) & set(older["ticker"])) - run.accepted)
+    if apart:
+        raise InputError(
+            f"the adjusted closes of {apart[0]} from {begin[apart[0]].date()} on share fewer than {FEWEST} sessions "
+            "with its older bars, so a dividend between them would be counted as a loss; give files that overlap, or "
+            f"--accept {apart[0]}"
+        )
     wrong = sorted((_other_basis(older, delivered) | _rescaled(known, delivered)) & set(older["ticker"]))
     if wrong:
         raise InputError(
@@ -205,9 +231,17 @@ def _other_basis(older: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
     return set(tickers[older["basis"].ne(now) & ~alike])
 
 
+def _apart(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
+    """Tickers with adjusted closes that share too few sessions with the known ones to compare them."""
+    adjusted = delivered[delivered["basis"] == "adjusted"]
+    shared = adjusted.merge(known[bars.IDENTITY], on=bars.IDENTITY)["ticker"].value_counts()
+    return set(adjusted["ticker"]) - set(shared.index[shared >= FEWEST])
+
+
 def _rescaled(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
     """Tickers whose adjusted prices differ from those known on most sessions of the overlap, not just on some."""
-    both = known.merge(delivered[delivered["basis"] != "traded"], on=bars.IDENTITY, suffixes=("_before", ""))
+    both = known.merge(delivered, on=bars.IDENTITY, suffixes=("_before", ""))
+    both = both[(both["basis"] != "traded") | (both["basis_before"] == "adjusted")]
     price, before = (both[f"adj_close{end}"].fillna(both[f"close{end}"]) for end in ("", "_before"))
     overlap = (price / before).groupby(both["ticker"]).agg(["size", "median"])
     return set(overlap.index[(overlap["size"] >= 3) & ((overlap["median"] - 1).abs() > RESCALED)])

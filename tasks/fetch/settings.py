@@ -7,18 +7,19 @@ said beside it.
 from datetime import date
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsConfigDict
 
+from storage.settings import Environment
 from tasks.fetch.thresholds import Thresholds
 
 
-class QualitySettings(Thresholds, BaseSettings):
+class QualitySettings(Environment, Thresholds):
     """Thresholds of the quality gate; each says where its number comes from."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_QUALITY_", frozen=True)
 
 
-class YahooSettings(BaseSettings):
+class YahooSettings(Environment):
     """Pace, patience and quorum of the Yahoo source."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_YAHOO_", frozen=True)
@@ -35,6 +36,9 @@ class YahooSettings(BaseSettings):
     openings: int = Field(3, ge=1, description="Pauses after which the rest is left to the next run.")
     settle: float = Field(30, ge=0, le=1440, description="Minutes after a close until its bar counts as final.")
     overlap: int = Field(250, ge=10, description="Sessions fetched again between two whole histories, to compare.")
+    revised_share: float = Field(
+        0.05, gt=0, le=1, description="Share of shared sessions that a source may revise; more is another series."
+    )
     volume_revision: float = Field(
         0.1,
         ge=0,

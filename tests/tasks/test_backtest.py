@@ -121,7 +121,7 @@ def test_delistings_and_a_series_of_rates_are_those_of_the_ledger(market, delist
     put(market, panel, plans, config=config)
     with caplog.at_level("WARNING", "prism.backtest"):
         wealth, executions, measures, _ = result(market, panel)
-    assert [record.message for record in caplog.records] == SAID
+    assert [record.message for record in caplog.records if record.name == "prism.backtest"] == SAID
     last = pd.Timestamp(panels.load(market.store, panel).sessions[-1])
     gone = {ticker: pd.Timestamp(day) for ticker, day in GONE.items()}
     expected = ledger(bars, rebalances(market, panel), config, last, gone, rates)
@@ -154,7 +154,9 @@ def test_an_asset_without_a_bar_on_the_day_of_its_trade_is_named(market, caplog)
     put(market, panel, {"2016-01": {"hand": PLANS[0]}, "2016-02": {"hand": PLANS[2]}})
     with caplog.at_level("WARNING", "prism.backtest"):
         _, executions, _, _ = result(market, panel)
-    assert [record.message for record in caplog.records] == ["hand: B had no bar on 2016-01-04 and kept its holding"]
+    assert [record.message for record in caplog.records if record.name == "prism.backtest"] == [
+        "hand: B had no bar on 2016-01-04 and kept its holding"
+    ]
     assert "B" not in set(executions["ticker"])
 
 

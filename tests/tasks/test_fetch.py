@@ -298,3 +298,34 @@ def test_what_was_found_before_is_not_repeated(store, deliver):
     deliver(frame)
     deliver(frame.assign(close=frame["close"] + 0.001))
     assert [row["check_name"] for row in tables.read(store, "quality").to_pylist()] == ["missing_sessions"]
+
+
+def test_adjusted_closes_must_overlap_with_those_they_continue(store, deliver):
+    deliver(prices(column="adj_close"))
+    april = prices("A", first=date(2024, 4, 1), last=date(2024, 4, 30), column="adj_close")
+    with pytest.raises(InputError, match=r"A from 2024-04-01 on share fewer than 3 sessions .* --accept A"):
+        deliver(april, name="april.csv")
+    deliver(april, name="april.csv", accepted=("A",))
+    assert len(bars.latest(store, "files:main").query("ticker == 'A'")) == 61 + 22
+
+
+def test_dividends_that_come_later_do_not_rescale_what_was_adjusted_before(store, deliver):
+    first = prices("A").rename(columns={"close": "adj_close"})
+    deliver(first.assign(close=first["adj_close"]))
+    later = prices("A", first=date(2024, 3, 1), last=date(2024, 4, 30)).assign(dividend=0.0, split=0.0)
+    later.loc[30, "dividend"] = 4.0
+    factor = np.where(np.arange(len(later)) < 30, 0.96, 1.0)
+    with pytest.raises(InputError, match="A is adjusted otherwise from 2024-03-01 on"):
+        deliver(later.assign(adj_close=later["close"] * factor))
+
+
+def test_a_name_holds_rates_or_prices(store, deliver, tmp_path):
+    (tmp_path / "rates.csv").write_text("date,A\n2024-01-02,0.02\n")
+    stage.ingest_rates.fn("files:main", str(tmp_path / "rates.csv"), "percent")
+    with pytest.raises(InputError, match="A holds rates already; rename it"):
+        deliver(prices())
+
+
+def test_accepting_a_ticker_that_the_files_lack_is_refused(deliver):
+    with pytest.raises(InputError, match="--accept TYPO: the delivery holds no such ticker; it holds A, B"):
+        deliver(prices(), accepted=("TYPO",))

@@ -87,7 +87,7 @@ def test_the_lineage_of_a_model_says_what_it_was_made_of(run, small):
     assert lineage["moment"]["as_of"] == "2015-12-31" == str(row["as_of"])
     assert lineage["configs"]["training"]["epochs"] == 1
     assert lineage["code"] == forecast.KEYED.code
-    assert set(lineage["versions"]) == {"numpy", "torch"}
+    assert set(lineage["versions"]) == {"numpy", "torch", "exchange-calendars"}
 
 
 def test_a_model_comes_back_from_the_store_as_it_was_trained(run, monkeypatch):

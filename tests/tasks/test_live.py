@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from storage import actions, bars, blobs, clock, ingests, instruments, snapshots, tables, universe
-from storage.errors import SourceError
+from storage.errors import InputError, SourceError
 from storage.keys import PanelKey
 from tasks import calendars, panels
 from tasks import fetch as stage
@@ -211,7 +211,7 @@ def test_prices_on_another_scale_are_asked_for_whole_and_then_quarantined(store,
     assert source.asked[2][0].since == date(2000, 1, 1)
     row = outcome(store, "T04")
     assert (row["outcome"], row["verdict"]) == ("rejected", "rescaled")
-    assert "by a factor of 0.25" in row["detail"]
+    assert "they are 0.25 times as high" in row["detail"]
     assert last_sessions(store)["T04"] == "2025-05-30"
     assert last_sessions(store)["T05"] == "2025-06-03"
 
@@ -240,7 +240,7 @@ def test_failures_are_outcomes_and_never_rows(store, source, run):
 
 def test_too_few_answers_publish_nothing_and_keep_what_came(store, source, run):
     source.outcomes = {"T08": "rate_limited", "T09": "rate_limited"}
-    with pytest.raises(SourceError, match=r"only 8 of 10 tickers were answered \(2 rate_limited; T08: T08 said"):
+    with pytest.raises(SourceError, match=r"only 8 of 10 tickers were taken \(2 rate_limited; T08: T08 said"):
         run()
     assert tables.read(store, "snapshots").num_rows == 0
     assert len(last_sessions(store)) == 8
@@ -257,7 +257,7 @@ def test_a_ticker_is_retired_after_three_days_unknown_and_comes_back(store, sour
         now(2025, 6, day, 23, 30 if len(source.asked) % 2 else 0)
         assert snapshots.delisted(store, run()) == {}
     now(2025, 6, 5, 23)
-    assert snapshots.delisted(store, run()) == {"T02": date(2025, 6, 5)}
+    assert snapshots.delisted(store, run()) == {"T02": date(2025, 6, 3)}
     now(2025, 6, 6, 23)
     run()
     assert "T02" not in {each.ticker for each in source.asked[-1]}
@@ -278,6 +278,7 @@ def test_other_failures_never_retire_a_ticker(store, source, run, now):
 
 def test_another_currency_than_the_universe_says_is_quarantined(store, source, run):
     source.currency = {"T05": "GBp", "T06": "GBp"}
+    source.closes["GBPUSD=X"] = source.closes["T00"] / 80
     run([ticker for ticker in TICKERS if ticker != "T06"], rows="\nT06,GBP,,")
     assert outcome(store, "T05")["outcome"] == "rejected"
     assert "quoted in GBp and the universe says USD" in outcome(store, "T05")["detail"]
@@ -371,3 +372,136 @@ def test_a_whole_history_that_cannot_be_fetched_is_not_asked_for_for_ever(store,
 def source_fails_on(fetch, source, wanted, rest):
     source.outcomes = {"T04": "network"} if [each.ticker for each in wanted] == ["T04"] else {}
     fetch(wanted, *rest)
+
+
+def test_another_company_under_the_same_name_is_quarantined(store, source, run, now):
+    run()
+    before = bars.latest(store, "yahoo")
+    generator = np.random.default_rng(3)
+    source.closes["T04"] = 40 * np.exp(generator.normal(0, 0.02, len(source.closes)).cumsum())
+    now(2025, 6, 3, 23)
+    run()
+    assert (outcome(store, "T04")["outcome"], outcome(store, "T04")["verdict"]) == ("rejected", "revised_rows")
+    assert "100% of the shared sessions differ" in outcome(store, "T04")["detail"]
+    pd.testing.assert_frame_equal(
+        bars.latest(store, "yahoo").query("ticker == 'T04'").reset_index(drop=True),
+        before.query("ticker == 'T04'").reset_index(drop=True),
+    )
+
+
+def test_days_on_which_the_source_knows_nobody_retire_nobody(store, source, run, now):
+    run()
+    source.outcomes = dict.fromkeys(TICKERS, "not_found")
+    for day in (3, 4, 5):
+        now(2025, 6, day, 23)
+        with pytest.raises(SourceError, match=r"only 0 of 10 .* correct the names in the universe, or run"):
+            run()
+    source.outcomes = {}
+    now(2025, 6, 6, 23)
+    assert snapshots.delisted(store, run()) == {}
+    assert set(last_sessions(store).values()) == {"2025-06-06"}
+
+
+def test_a_member_that_left_is_asked_for_until_it_could_be_sold(store, source, run, now):
+    others, rows = [ticker for ticker in TICKERS if ticker != "T07"], "\nT07,,,2025-06-10"
+    run(others, rows=rows)
+    source.outcomes = {"T07": "network"}
+    now(2025, 6, 11, 23)
+    run(others, rows=rows)
+    source.outcomes = {}
+    for day in (12, 17, 18, 20):
+        now(2025, 6, day, 23)
+        run(others, rows=rows)
+    assert last_sessions(store)["T07"] == "2025-06-18"  # a week after its last day
+    assert "T07" not in {each.ticker for each in source.asked[-1]}
+
+
+def test_a_doubtful_revision_of_the_past_keeps_neither_newer_sessions_nor_actions_waiting(store, source, run, now):
+    source.events = [("T01", "2024-05-10", "dividend", 0.5), ("T01", "2024-08-09", "dividend", 0.5)]
+    source.adjusted["T01"] = adjusted(source, "T01")
+    run()
+    kept = actions.latest(store, "yahoo")
+    was = source.closes.loc["2023-06-14", "T01"]
+    source.closes.loc["2023-06-14", "T01"] = 0.9 * was  # the adjusted close does not know of it
+    now(2025, 7, 1, 23)
+    run()
+    assert last_sessions(store)["T01"] == "2025-07-01"
+    close = bars.latest(store, "yahoo").set_index(["ticker", "session"])["close"]
+    assert close["T01", pd.Timestamp("2023-06-14")] == was
+    pd.testing.assert_frame_equal(actions.latest(store, "yahoo"), kept)
+    assert "unexplained_return" in outcome(store, "T01")["detail"]
+
+
+def adjusted(source, ticker):
+    """The source's adjusted closes: each dividend takes off 1 - D / C of all that lies before it."""
+    close = source.closes[ticker]
+    factor = pd.Series(1.0, close.index)
+    for _, day, _, value in (event for event in source.events if event[0] == ticker):
+        factor[close.index < day] *= 1 - value / close[close.index < day].iloc[-1]
+    return close * factor
+
+
+def test_what_a_person_accepted_outlives_a_day_on_which_the_source_lacks_it(store, source, run, now):
+    whole = source.closes["T06"].copy()
+    source.closes.loc["2025-05-20":, "T06"] *= 0.7
+    source.adjusted["T06"] = whole * 0.7
+    run(accepted=["T06"])
+    close, source.closes.loc["2025-05-20", "T06"] = source.closes.loc["2025-05-20", "T06"], np.nan
+    now(2025, 6, 3, 23)
+    run()
+    source.closes.loc["2025-05-20", "T06"] = close
+    now(2025, 6, 4, 23)
+    run()
+    assert last_sessions(store)["T06"] == "2025-06-04"
+    assert list(actions.latest(store, "yahoo")["kind"]) == ["distribution"]
+
+
+def test_a_new_listing_goes_on_after_its_first_bars(store, source, run, now):
+    source.closes.loc[:"2025-05-28", "T08"] = np.nan
+    run()
+    assert len(bars.latest(store, "yahoo").query("ticker == 'T08'")) == 2
+    now(2025, 6, 3, 23)
+    run()
+    assert last_sessions(store)["T08"] == "2025-06-03"
+
+
+def test_a_rate_is_not_read_as_prices_nor_prices_as_a_rate(store, source, run, now):
+    others = [ticker for ticker in TICKERS if ticker != "T09"]
+    run(others, rows="\nT09,,risk_free,")
+    now(2025, 6, 3, 23)
+    run()
+    assert outcome(store, "T09")["detail"] == "it came as prices and is stored as a rate"
+
+
+def test_a_retirement_stands_while_another_universe_has_nothing_to_ask(store, source, run, now):
+    run()
+    source.outcomes = {"T03": "not_found"}
+    for day in (3, 4, 5):
+        now(2025, 6, day, 23)
+        run()
+    now(2025, 6, 6, 23)
+    others = [ticker for ticker in TICKERS if ticker != "T03"]
+    assert list(snapshots.delisted(store, run(others, rows="\nT03,,,2025-05-01"))) == ["T03"]
+
+
+def test_a_person_may_accept_another_currency_that_the_universe_names_too(store, source, run, now):
+    run()
+    source.currency = {"T03": "EUR"}
+    source.closes["EURUSD=X"] = 1.1
+    others = [ticker for ticker in TICKERS if ticker != "T03"]
+    now(2025, 6, 3, 23)
+    run(others, rows="\nT03,EUR,,")
+    assert "currency_changed" in outcome(store, "T03")["detail"]
+    run(others, accepted=["T03"], rows="\nT03,EUR,,")
+    assert (outcome(store, "T03")["outcome"], last_sessions(store)["T03"]) == ("ok", "2025-06-03")
+
+
+def test_accepting_a_ticker_that_the_universe_lacks_is_refused(run):
+    with pytest.raises(InputError, match="--accept TYPO: the universe has no such ticker; it has T00, T01"):
+        run(accepted=["TYPO"])
+
+
+def test_a_wrong_setting_is_a_sentence_that_names_its_variable(run, monkeypatch):
+    monkeypatch.setenv("PRISM_YAHOO_RATE", "abc")
+    with pytest.raises(InputError, match=r"PRISM_YAHOO_RATE=abc: Input should be a valid number.*; correct the environ"):
+        run()
