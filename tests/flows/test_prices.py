@@ -7,7 +7,13 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
+from flows import lines
+from flows.backfill import backfill
 from flows.ingest import ingest_prices
+from flows.parameters import Parameters
+from storage import universe
+from storage.errors import InputError
+from tasks import fetch
 from tasks.fetch import live
 
 pytestmark = pytest.mark.flow
@@ -53,3 +59,26 @@ def test_an_ingest_leaves_an_artifact_that_says_what_was_not_taken(server, store
     assert "6 tickers: 5 ok, 1 rejected; 0 requests." in text
     assert "| AAA | rejected |  | non_positive_price: " in text
     assert os.environ["PRISM_STORE"] not in text
+
+
+def test_what_an_amendment_drops_is_asked_for_until_it_could_be_sold(store, light, csv, tmp_path, monkeypatch):
+    (tmp_path / "five.csv").write_text("ticker\nAAA\nBBB\nCCC\nDDD\nEEE\n")
+    (tmp_path / "four.csv").write_text("ticker\nAAA\nBBB\nCCC\nDDD\n")
+    asked = []
+
+    def ingest(source, dataset, path, identity, accepted):
+        asked.append(universe.load(store, identity).assets)
+        return fetch.ingest.fn(source, dataset, path, identity, accepted)
+
+    five = light.model_copy(update={"universe": str(tmp_path / "five.csv")})
+    backfill("2016-12", "2016-12", parameters=five, path=csv)
+    monkeypatch.setattr(lines, "ingest", ingest)
+    four = light.model_copy(update={"universe": str(tmp_path / "four.csv")})
+    line = lines.open_line("main", four, amend="one less")
+    assert asked == [("AAA", "BBB", "CCC", "DDD", "EEE")]
+    assert universe.load(store, line.newest.panel.universe).assets == ("AAA", "BBB", "CCC", "DDD")
+
+
+def test_a_path_without_the_files_source_is_refused(store, csv):
+    with pytest.raises(InputError, match="--path is for --source files, and the source is sample"):
+        lines.open_line("main", Parameters(), csv)

@@ -503,5 +503,5 @@ def test_accepting_a_ticker_that_the_universe_lacks_is_refused(run):
 
 def test_a_wrong_setting_is_a_sentence_that_names_its_variable(run, monkeypatch):
     monkeypatch.setenv("PRISM_YAHOO_RATE", "abc")
-    with pytest.raises(InputError, match=r"PRISM_YAHOO_RATE=abc: Input should be a valid number.*; correct the environ"):
+    with pytest.raises(InputError, match=r"PRISM_YAHOO_RATE=abc: Input should be a valid number.*; correct"):
         run()
