@@ -268,7 +268,7 @@ def test_a_source_that_cannot_be_reached_is_one_sentence(prism, tmp_path, monkey
     code, _, err = prism("ingest", "--source", "yahoo", "--universe", "magnificent7", "--store", tmp_path / "new")
     assert code == 1
     said = err.strip().splitlines()[-1]
-    assert said.startswith("prism: only 0 of 8 tickers were answered (8 config; ")
+    assert said.startswith("prism: only 0 of 8 tickers were taken (8 config; ")
     assert "PRISM_PROXY" in said
     assert "secret" not in err
 
