@@ -2,7 +2,7 @@
 
 A live source may add sessions and revise a few; prices on another scale, or a past that is mostly another one, are
 not taken on its word. What it would revise and the gate doubts keeps its stored values, and the newer sessions are
-judged by themselves.
+judged by themselves; so a bad row of the past that a person accepted once stays out without being asked for again.
 """
 
 from collections.abc import Mapping
@@ -91,16 +91,29 @@ def _passed(run: Run, delivery: Delivery, known: Known, fit: str) -> Taken:
     context = _context(run, delivery, known, accepted)
     rows = _continued(stored, delivery)
     verdict = gate.judge(delivery.ticker, rows, context, limits)
-    newest = stored["session"].max()
-    if delivery.live and verdict.held_from and pd.Timestamp(verdict.held_from) <= newest:
+    if delivery.live and len(stored) and _doubts_the_past(verdict, stored["session"].max()):
         again = gate.judge(delivery.ticker, _as_stored(rows, stored), context, limits)
-        verdict = replace(again, bars=again.bars[again.bars["session"] > newest], findings=verdict.findings)
+        newer = again.bars[again.bars["session"] > stored["session"].max()]
+        verdict = replace(again, bars=newer, findings=_kept(verdict.findings, again.findings))
     given = verdict.bars[verdict.bars["session"] >= delivery.bars["session"].iloc[0]]
     return Taken(delivery, fit, replace(verdict, bars=given))
 
 
+def _doubts_the_past(verdict: Verdict, newest: pd.Timestamp) -> bool:
+    """Whether the gate stopped at a session that is stored, or at nothing in particular."""
+    held = verdict.held_from is not None and pd.Timestamp(verdict.held_from) <= newest
+    return held or verdict.outcome == "rejected"
+
+
+def _kept(doubts: pd.DataFrame, findings: pd.DataFrame) -> pd.DataFrame:
+    """The findings on the newer sessions, and the doubts about the past, whose stored values are kept."""
+    serious = doubts["action"].isin(["held", "quarantined"])
+    return pd.concat([doubts[serious].assign(action="kept"), findings], ignore_index=True)
+
+
 def _as_stored(rows: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
-    """The delivered bars with the stored values, and without an adjusted close, wherever the closes differ."""
+    """The delivered bars, but for the past as it is stored: its sessions, and its values wherever the closes differ."""
+    rows = rows[(rows["session"] > stored["session"].max()) | rows["session"].isin(stored["session"])]
     values = stored.set_index("session")[bars.VALUES].reindex(rows["session"])
     close = rows["close"].to_numpy()
     differs = np.abs(values["close"].to_numpy() / close - 1) > SINGLE

@@ -429,7 +429,9 @@ def test_a_doubtful_revision_of_the_past_keeps_neither_newer_sessions_nor_action
     close = bars.latest(store, "yahoo").set_index(["ticker", "session"])["close"]
     assert close["T01", pd.Timestamp("2023-06-14")] == was
     pd.testing.assert_frame_equal(actions.latest(store, "yahoo"), kept)
-    assert "unexplained_return" in outcome(store, "T01")["detail"]
+    assert outcome(store, "T01")["detail"] == ""
+    found = tables.read(store, "quality").to_pylist()
+    assert ("unexplained_return", "kept") in {(row["check_name"], row["action"]) for row in found}
 
 
 def adjusted(source, ticker):
@@ -505,3 +507,23 @@ def test_a_wrong_setting_is_a_sentence_that_names_its_variable(run, monkeypatch)
     monkeypatch.setenv("PRISM_YAHOO_RATE", "abc")
     with pytest.raises(InputError, match=r"PRISM_YAHOO_RATE=abc: Input should be a valid number.*; correct"):
         run()
+
+
+def test_a_bad_row_that_a_person_accepted_is_left_out_in_later_months_too(store, source, run, now):
+    source.closes.loc["2023-03-14", "T05"] = 0.0
+    run(accepted=["T05"])
+    assert last_sessions(store)["T05"] == "2025-05-30"
+    now(2025, 7, 1, 23)
+    run()
+    assert (outcome(store, "T05")["outcome"], outcome(store, "T05")["full"]) == ("ok", True)
+    assert last_sessions(store)["T05"] == "2025-07-01"
+    assert (bars.latest(store, "yahoo")["close"] > 0).all()
+
+
+def test_a_bad_row_among_new_ones_is_quarantined_with_them(store, source, run, now):
+    run()
+    source.closes.loc["2025-06-02", "T05"] = 0.0
+    now(2025, 6, 3, 23)
+    run()
+    assert outcome(store, "T05")["outcome"] == "rejected"
+    assert last_sessions(store)["T05"] == "2025-05-30"
