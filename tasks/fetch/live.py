@@ -47,7 +47,7 @@ class _Plan:
 
     wanted: dict[str, yahoo.Wanted] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)  # those of them asked for their whole history
-    up_to_date: list[str] = field(default_factory=list)
+    up_to_date: set[str] = field(default_factory=set)
 
 
 def update(run: Run, chosen: Universe) -> Snapshot:
@@ -58,7 +58,7 @@ def update(run: Run, chosen: Universe) -> Snapshot:
     with _alone():
         book = _Book(run, chosen)
         book.ask_all()
-        diary.outcomes(run, [{"ticker": ticker, "outcome": "up_to_date"} for ticker in book.plan.up_to_date])
+        diary.outcomes(run, [{"ticker": ticker, "outcome": "up_to_date"} for ticker in sorted(book.plan.up_to_date)])
         book.check()
         return _snapshot(run)
 
@@ -119,7 +119,7 @@ class _Planner:
         accepted = ticker in self.run.accepted
         done = newest is not None and (newest >= last or self._is_over(ticker, before))
         if done and not accepted:
-            made.up_to_date.append(ticker)
+            made.up_to_date.add(ticker)
             return
         since = self.settings.since
         if newest is not None and before.full_month == f"{self.now:%Y-%m}" and not accepted:
@@ -164,8 +164,8 @@ class _Book:
 
     def _renamed(self, ticker: str) -> bool:
         """Whether another name of the ticker was answered."""
-        others = [name for name in self.run.aliases.get(ticker, ()) if name in self.plan.wanted]
-        return any(name not in self.lost for name in others)
+        answered = self.plan.wanted.keys() - self.lost.keys() | self.plan.up_to_date
+        return any(name in answered for name in self.run.aliases.get(ticker, ()))
 
     def ask(self, tickers: Sequence[str]) -> None:
         """Fetch and store."""

@@ -345,6 +345,7 @@ def test_a_renamed_ticker_goes_on_under_its_other_name(store, source, run, now):
     for day in (3, 4, 5):
         now(2025, 6, day, 23)
         snapshot = run(others, rows=rows)
+        assert run(others, rows=rows) == snapshot  # on the same day: the new name is up to date
     assert [each.ticker for each in source.asked[2]] == ["NEW"]  # in the same run as it was found out
     assert last_sessions(store)["NEW"] == "2025-06-05"
     now(2025, 6, 6, 23)
