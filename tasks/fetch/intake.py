@@ -86,7 +86,8 @@ def _storable(taken: Taken) -> pd.DataFrame:
     rows = taken.verdict.bars.assign(ticker=taken.ticker)
     if not taken.delivery.live:
         return rows
-    return rows.assign(adj_close=np.nan).iloc[0 if taken.delivery.full else 1 :]
+    inside = taken.delivery.full | (rows["session"] > taken.delivery.bars["session"].iloc[0])
+    return rows[inside].assign(adj_close=np.nan)
 
 
 def _tolerances() -> Mapping[str, float]:

@@ -435,6 +435,18 @@ def test_a_doubtful_revision_of_the_past_keeps_neither_newer_sessions_nor_action
     assert ("unexplained_return", "kept") in {(row["check_name"], row["action"]) for row in found}
 
 
+def test_a_doubtful_revision_within_a_window_loses_no_new_session(store, source, run, now):
+    source.adjusted["T01"] = source.closes["T01"].copy()
+    run()
+    was = source.closes.loc["2025-05-14", "T01"]
+    source.closes.loc["2025-05-14", "T01"] = 0.9 * was
+    now(2025, 6, 3, 23)
+    run()
+    rows = bars.latest(store, "yahoo").query("ticker == 'T01'").set_index("session")["close"]
+    assert (rows["2025-05-14"], str(rows.index[-1].date())) == (was, "2025-06-03")
+    assert len(rows.loc["2025-05-30":]) == 3
+
+
 def adjusted(source, ticker):
     """The source's adjusted closes: each dividend takes off 1 - D / C of all that lies before it."""
     close = source.closes[ticker]
