@@ -94,6 +94,7 @@ def open_line(
         return _line(scenario, terms, snapshot)
     first = _first_after(store, scenario) if terms else FROM_THE_START
     universe_id, values = _chosen(store, snapshot, wanted, base)
+    _check_currency(store, scenario, terms, universe_id)
     pending = Terms(dataset, universe_id, values, first, amend)
     return _line(scenario, [*(entry for entry in terms if entry.valid_from < first), pending], snapshot, pending)
 
@@ -185,6 +186,17 @@ def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, 
             f"({forms.difference(own.values(), wanted.values())}); give --scenario NAME for a line of its own, another "
             '--store DIR, or --amend "reason" to change the months after the newest decided one (its source and '
             "currency stay)"
+        )
+
+
+def _check_currency(store: Store, scenario: str, terms: list[Terms], universe_id: str) -> None:
+    """Refuse a universe in another currency than the months before: one account has one."""
+    now = universe.load(store, universe_id).currency
+    before = universe.load(store, terms[-1].universe).currency if terms else now
+    if now != before:
+        raise InputError(
+            f"scenario {scenario} is kept in {before} and this universe in {now}; add --set currency={before}, or give "
+            "--scenario NAME for a line of its own"
         )
 
 

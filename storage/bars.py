@@ -16,6 +16,7 @@ from storage.store import Store
 
 VALUES = ["open", "high", "low", "close", "adj_close", "volume", "dividend", "split"]
 IDENTITY = ["ticker", "session"]
+RATES = ("rate", "yield")  # bases of bars that are no prices
 EXACT: Mapping[str, float] = {}
 
 
@@ -34,7 +35,7 @@ def latest(
 
 def rates(store: Store, dataset: str) -> set[str]:
     """Names whose bars are rates: risk-free rates and returns of factors, which nobody can hold."""
-    return set(tables.read(store, "bars", ["ticker"], dataset=dataset, basis=["rate", "yield"])["ticker"].to_pylist())
+    return set(tables.read(store, "bars", ["ticker"], dataset=dataset, basis=RATES)["ticker"].to_pylist())
 
 
 def news(

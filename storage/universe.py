@@ -220,7 +220,10 @@ def parse(name: str, text: str) -> Universe:
     The first asset of the text sets the exchange and the base currency; missing exchange rates are added.
     """
     rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
-    if "ticker" not in (rows.fieldnames or ()):
+    columns = list(rows.fieldnames or ())
+    if len(set(columns)) != len(columns):
+        raise InputError(f"universe {name} names a column twice ({', '.join(columns)}); name each once")
+    if "ticker" not in columns:
         raise InputError(f"universe {name} has no column `ticker`; its first line must name the columns")
     return _of_members(name, [_member(name, row) for row in rows])
 

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage import snapshots, universe
+from storage.bars import RATES
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, digest
 from storage.store import Store
@@ -25,7 +26,6 @@ from tasks.numerics import dates, returns
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS
 
 # Shapes: S = sessions of the portfolio, A = assets, T = own sessions of one asset.
-RATES = ("rate", "yield")  # bases of bars that are no prices
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 IntArray = NDArray[np.int64]

@@ -16,7 +16,7 @@ from storage import actions, bars, clock, instruments
 from tasks import calendars
 from tasks.fetch import diary, distributions, gate
 from tasks.fetch.delivery import NO_ACTIONS, Delivery, Run, Taken
-from tasks.fetch.judgement import NO_BARS, SINGLE, Known, judged
+from tasks.fetch.judgement import NO_BARS, Known, judged
 from tasks.fetch.settings import QualitySettings, YahooSettings
 
 
@@ -92,7 +92,7 @@ def _storable(taken: Taken) -> pd.DataFrame:
 
 def _tolerances() -> Mapping[str, float]:
     """Relative differences, by column, that are no revision."""
-    prices = dict.fromkeys(["open", "high", "low", "close"], SINGLE)
+    prices = dict.fromkeys(["open", "high", "low", "close"], QualitySettings().overlap)
     return prices | {"dividend": 1e-4, "split": 1e-6, "volume": YahooSettings().volume_revision}
 
 

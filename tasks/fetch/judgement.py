@@ -20,13 +20,11 @@ from tasks.fetch.gate import Verdict
 from tasks.fetch.settings import QualitySettings, YahooSettings
 from tasks.numerics import overlap
 
-SINGLE = 2e-4  # relative: prices in single precision wobble between calls
 NO_BARS = pd.DataFrame({"ticker": pd.Series(dtype=str), "session": pd.Series(dtype="datetime64[s]")}).assign(
     **dict.fromkeys(bars.VALUES, pd.Series(dtype=float)), basis=pd.Series(dtype=str)
 )
 _CONTEXT = 60  # stored sessions that a file's first bar is judged with
 _BEFORE = np.timedelta64(14, "D")  # of calendar before a delivery's first bar
-_RATES = ("rate", "yield")
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Known:
 def judged(run: Run, delivery: Delivery, known: Known) -> Taken:
     """How the delivery fits what is stored, and the gate's verdict on it."""
     stored = known.of(delivery.ticker)
-    if len(stored) and delivery.is_rate != stored["basis"].isin(_RATES).all():
+    if len(stored) and delivery.is_rate != stored["basis"].isin(bars.RATES).all():
         kinds = ("a rate", "prices") if delivery.is_rate else ("prices", "a rate")
         return _refused(delivery, "no_overlap", "rejected", f"it came as {kinds[0]} and is stored as {kinds[1]}")
     if delivery.is_rate:
@@ -68,7 +66,7 @@ def _fit(run: Run, delivery: Delivery, known: Known) -> tuple[str, str]:
     if stored.empty:
         return "first", ""
     both = stored[["session", "close"]].merge(delivery.bars[["session", "close"]], on="session", suffixes=("", "_new"))
-    found = overlap.verdict(both["close"].to_numpy(), both["close_new"].to_numpy(), SINGLE)
+    found = overlap.verdict(both["close"].to_numpy(), both["close_new"].to_numpy(), QualitySettings().overlap)
     return found.kind, _misfit(found, len(stored)) if delivery.live else ""
 
 
@@ -92,7 +90,7 @@ def _passed(run: Run, delivery: Delivery, known: Known, fit: str) -> Taken:
     rows = _continued(stored, delivery)
     verdict = gate.judge(delivery.ticker, rows, context, limits)
     if delivery.live and len(stored) and _doubts_the_past(verdict, stored["session"].max()):
-        again = gate.judge(delivery.ticker, _as_stored(rows, stored), context, limits)
+        again = gate.judge(delivery.ticker, _as_stored(rows, stored, limits.overlap), context, limits)
         newer = again.bars[again.bars["session"] > stored["session"].max()]
         verdict = replace(again, bars=newer, findings=_kept(verdict.findings, again.findings))
     given = verdict.bars[verdict.bars["session"] >= delivery.bars["session"].iloc[0]]
@@ -111,12 +109,12 @@ def _kept(doubts: pd.DataFrame, findings: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([doubts[serious].assign(action="kept"), findings], ignore_index=True)
 
 
-def _as_stored(rows: pd.DataFrame, stored: pd.DataFrame) -> pd.DataFrame:
+def _as_stored(rows: pd.DataFrame, stored: pd.DataFrame, tolerance: float) -> pd.DataFrame:
     """The delivered bars, but for the past as it is stored: its sessions, and its values wherever the closes differ."""
     rows = rows[(rows["session"] > stored["session"].max()) | rows["session"].isin(stored["session"])]
     values = stored.set_index("session")[bars.VALUES].reindex(rows["session"])
     close = rows["close"].to_numpy()
-    differs = np.abs(values["close"].to_numpy() / close - 1) > SINGLE
+    differs = np.abs(values["close"].to_numpy() / close - 1) > tolerance
     mixed = rows.copy()
     mixed.loc[differs, bars.VALUES] = values[differs].to_numpy()
     mixed.loc[differs, "adj_close"] = np.nan

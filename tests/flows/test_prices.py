@@ -82,3 +82,11 @@ def test_what_an_amendment_drops_is_asked_for_until_it_could_be_sold(store, ligh
 def test_a_path_without_the_files_source_is_refused(store, csv):
     with pytest.raises(InputError, match="--path is for --source files, and the source is sample"):
         lines.open_line("main", Parameters(), csv)
+
+
+def test_an_amendment_to_a_universe_in_another_currency_is_refused(store, light, csv, tmp_path):
+    (tmp_path / "euro.csv").write_text("ticker,currency\nAAA,EUR\nBBB,EUR\n")
+    backfill("2016-12", "2016-12", parameters=light, path=csv)
+    euro = light.model_copy(update={"universe": str(tmp_path / "euro.csv"), "index": ""})
+    with pytest.raises(InputError, match="main is kept in USD and this universe in EUR; add --set currency=USD"):
+        lines.open_line("main", euro, amend="over to Frankfurt")

@@ -271,3 +271,8 @@ def test_every_file_of_the_folder_has_the_same_columns():
     folder = Path(universe.__file__).parent / "universes"
     columns = "ticker,name,sector,exchange,currency,from,to,aliases,role,also,delisted,chosen_on"
     assert {file.read_text().splitlines()[0] for file in folder.glob("*.csv")} == {columns}
+
+
+def test_a_column_named_twice_is_refused():
+    with pytest.raises(InputError, match=r"universe mine names a column twice \(ticker, ticker\)"):
+        universe.parse("mine", "ticker,ticker\nAAA,BBB")
