@@ -67,6 +67,10 @@ class VLSTMConfig(Config):
     )
     hidden: int = option(32, "Units of the encoder and of the decoder's hidden layer.", ge=4, le=1024)
     latent: int = option(8, "Latent dimensions (the document has 16).", ge=1, le=256)
+    likelihood: Literal["gaussian", "student_t"] = option(
+        "student_t", "Distribution that the two outputs describe; the document's is gaussian, whose tails are lighter."
+    )
+    degrees: float = option(6.0, "Degrees of freedom of the student_t likelihood.", gt=2, le=200)
 
 
 @dataclass(frozen=True)
@@ -76,22 +80,33 @@ class LossConfig(Config):
     kl_weight: float = option(0.02, "Weight of the Kullback-Leibler term (beta).", ge=0, le=10)
     direction_weight: float = option(0.5, "Weight of the penalty on a forecast of the wrong sign.", ge=0, le=10)
     recency: float = option(2.0, "Decay of a sample's weight over the training set's age (lambda).", ge=0, le=20)
+    kl_warmup: int = option(0, "Epochs over which the weight of the Kullback-Leibler term rises from 0.", ge=0, le=1000)
 
 
 @dataclass(frozen=True)
 class TrainingConfig(Config):
     """How models are trained and refreshed. Threads and precision change bytes, so they are here."""
 
-    epochs: int = option(4, "Passes over all past sessions when a block's model is trained.", ge=1, le=1000)
+    epochs: int = option(4, "Passes over all past sessions when a block's model is trained.", ge=1, le=10_000)
     refresh_epochs: int = option(1, "Further passes when it is refreshed for a later month of the block.", ge=0, le=100)
     ensemble: int = option(3, "Networks trained from different seeds; their forecasts are pooled.", ge=1, le=32)
     seed: int = option(0, "Seed of initialisation, chunk offsets, batches and draws.", ge=0)
     learning_rate: float = option(2e-3, "AdamW's learning rate.", gt=0, le=1)
+    schedule: Literal["cosine", "constant"] = option(
+        "cosine", "Let the learning rate fall to 0 along a cosine over all epochs, or keep it."
+    )
     weight_decay: float = option(1e-3, "AdamW's decoupled weight decay.", ge=0, le=1)
     clip_norm: float = option(1.0, "Largest norm of a gradient.", gt=0)
     chunk: int = option(63, "Windows that one pass of the encoder yields.", ge=1, le=504)
     batch: int = option(64, "Chunks in a batch.", ge=1, le=8192)
     minimum_sessions: int = option(504, "Training sessions below which a block is not trained.", ge=1)
+    years: int = option(0, "Years of 252 sessions before the as-of date that train; 0: all of them.", ge=0, le=100)
+    patience: int = option(
+        0, "Epochs without a better validation before training ends early; 0: always all epochs.", ge=0, le=1000
+    )
+    validation_sessions: int = option(
+        252, "Newest sessions kept for validation where patience is not 0.", ge=21, le=2520
+    )
     threads: int = option(1, "Threads of one training; another number gives other bytes.", ge=1, le=256)
     precision: Literal["fp32", "bf16"] = option(
         "fp32", "Arithmetic of the network; bf16 only pays where the processor has it."
@@ -102,8 +117,10 @@ class TrainingConfig(Config):
 class ForecastConfig(Config):
     """How a forecast is drawn, and handed to the allocators."""
 
-    forecaster: Literal["vlstm", "ewma"] = option(
-        "vlstm", "The Variational LSTM, or EWMA volatility with the pooled historical mean."
+    forecaster: Literal["vlstm", "ewma", "calibrated_ewma", "historical", "files"] = option(
+        "vlstm",
+        "The Variational LSTM; EWMA volatility, as it is or calibrated with the long-run one; each asset's own past; "
+        "or forecasts of your own.",
     )
     draws: int = option(32, "Latent draws per network.", ge=1, le=4096)
     mean_units: Literal["simple", "log"] = option(
@@ -111,6 +128,9 @@ class ForecastConfig(Config):
         "Hand allocators the expected simple return (mean + variance/2), or the log mean as the document does.",
     )
     mean_shrink: float = option(1.0, "Weight of the forecast mean against the pooled historical mean.", ge=0, le=1)
+    gate: bool = option(
+        False, "Shrink the network's correction where it was worse than EWMA over its last 24 months with outcomes."
+    )
 
 
 @dataclass(frozen=True)

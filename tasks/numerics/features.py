@@ -12,9 +12,9 @@ With log return l, total-return index P, lookback L and s_t the EWMA 0.94 volati
     beta               cov(l, l_m) / var(l_m) over L, minus 1, clipped at 3
     smi                stochastic momentum index (10, 5, 10)
     market_volatility  `volatility` of the market
-    volume             (ln(1 + V_t) - its mean over L) / its standard deviation over L
 
-is the set "scaled"; "document" is the list of the founding document, without units of volatility.
+is the set "scaled"; "document" is the list of the founding document, without units of volatility. It has features of
+volume, which "scaled" leaves out: with them, forecasts on 109 US stocks were no better.
 
 Every statistic is a compiled loop that reads a fixed span or a recursion, never a sum whose rounding depends on
 what follows: rows up to t are the same bytes whatever is appended after t. Standardisation belongs to training.
@@ -258,7 +258,6 @@ SETS: dict[str, dict[str, Feature]] = {
         "beta": _excess_beta,
         "smi": _smi,
         "market_volatility": _market_volatility,
-        "volume": _volume,
     },
     "document": {
         "price": _centred_price,

@@ -1,13 +1,17 @@
-"""The predictive distribution of each asset's next H-session log return at the as-of date.
+"""The predictive distribution of each asset's next H-session log return, from its data up to any session.
 
-The network's forecast is a mixture of Gaussians over draws k of the latent code and members of the ensemble, here
-given by its first two moments, the second by the law of total variance:
+The network's forecast is a mixture over draws k of the latent code and members of the ensemble, here given by its
+first two moments, the second by the law of total variance:
 
-    mean = mean_k mu_k,   variance = mean_k sigma_k^2 + mean_k (mu_k - mean)^2
+    mean = mean_k mu_k,   variance = mean_k var_k + mean_k (mu_k - mean)^2
 
-The EWMA forecast is the yardstick: H times the EWMA variance, about the pooled mean of past labels.
+The simple forecasters are those that the network must beat: with m0 the pooled mean of the labels known when they were
+learned, EWMA is (m0, H x EWMA variance), calibrated EWMA is (m0, the log-linear fit of EWMA and long-run variance),
+trailing is (m0, H x mean square of the last L returns), and historical is the mean and variance of the asset's own
+past labels.
 """
-# Shapes: A = assets, L = lookback, F = features, M = draws of a member, J = latent dimensions.
+# Shapes: N = rows (an asset at a session), A = assets, T = own sessions, L = lookback, F = features,
+# M = draws of a member, J = latent dimensions.
 
 from typing import NamedTuple
 
@@ -15,89 +19,199 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tasks.numerics import windows
-from tasks.numerics.configs import FeatureConfig, ForecastConfig, TrainingConfig, VLSTMConfig
+from tasks.numerics import baselines, scores, tails, windows
+from tasks.numerics.configs import Forecaster
+from tasks.numerics.tails import Tails
 from tasks.numerics.training import FORECAST, Model, generators, set_threads, standardise
-from tasks.numerics.vlstm import VLSTM, from_head_units, from_parameters, reparameterise
-from tasks.numerics.windows import BoolArray, FloatArray, History
+from tasks.numerics.vlstm import VLSTM, from_head_units, from_parameters, reparameterise, variance_of_scale
+from tasks.numerics.windows import BoolArray, FloatArray, History, IntArray
+
+ROWS = 4096  # rows that pass through a network at once
+
+
+class Rows(NamedTuple):
+    """Which forecasts are made: assets, each at one of its own sessions."""
+
+    asset: IntArray  # (N,)
+    column: IntArray  # (N,) own session, the last whose data the forecast uses
+    stamp: IntArray  # (N,) ordinal of the day it is made on, for the draws
 
 
 class Forecast(NamedTuple):
-    """Moments of the horizon's log return; NaN for an asset that is not eligible."""
+    """Moments of the horizon's log return, and the shape of its distribution about the mean."""
 
-    mean: FloatArray  # (A,)
-    variance: FloatArray  # (A,)
-    baseline_variance: FloatArray  # (A,) of the EWMA alone
+    mean: FloatArray  # (N,)
+    variance: FloatArray  # (N,)
+    tails: Tails  # Student-t of (y - mean) / sigma
+
+
+class Learned(NamedTuple):
+    """What the simple forecasters take from the labels that are known at a date."""
+
+    label_mean: float  # pooled
+    coefficients: FloatArray  # (3,) of the calibrated EWMA
+
+
+SIMPLE = ("ewma", "calibrated_ewma", "historical")
+
+
+class Simple(NamedTuple):
+    """The simple forecasts of each row; NaN where an asset's past is too short for one."""
+
+    label_mean: FloatArray  # (N,)
+    ewma: FloatArray  # (N,) variances, as the next two
+    calibrated: FloatArray  # (N,)
+    trailing: FloatArray  # (N,)
+    historical_mean: FloatArray  # (N,)
+    historical_variance: FloatArray  # (N,)
+
+    def moments(self, forecaster: str) -> tuple[FloatArray, FloatArray]:
+        """Mean and variance of one of SIMPLE."""
+        if forecaster == "historical":
+            return self.historical_mean, self.historical_variance
+        return self.label_mean, self.ewma if forecaster == "ewma" else self.calibrated
+
+
+def interval(forecast: Forecast, coverage: float) -> tuple[FloatArray, FloatArray]:
+    """Lower and upper ends of the central interval that holds an outcome with that probability: two (N,)."""
+    scale = forecast.tails.scale * np.sqrt(forecast.variance)
+    return scores.interval(forecast.mean, scale, forecast.tails.degrees, coverage)
+
+
+def rows_at(history: History, session: int, wanted: BoolArray, stamp: int) -> Rows:
+    """Rows of the wanted assets (A,) that have a session by then, each at its last one."""
+    column = windows.last_columns(history, session)
+    asset = np.flatnonzero(wanted & (column >= 0))
+    return Rows(asset, column[asset], np.full(asset.size, stamp))
+
+
+def joined(parts: list[Rows]) -> Rows:
+    """The rows of all parts, in order."""
+    return Rows(*(np.concatenate(values) for values in zip(*parts, strict=True)))
+
+
+def chosen(rows: Rows, which: BoolArray) -> Rows:
+    """Some of the rows: which (N,)."""
+    return Rows(*(values[which] for values in rows))
+
+
+def complete(history: History, rows: Rows, lookback: int) -> BoolArray:
+    """Rows whose whole input window and EWMA variance are known: (N,)."""
+    known = windows.complete_windows(history.features, lookback) & np.isfinite(history.ewma_variance)
+    return known[rows.asset, rows.column]
 
 
 def vlstm(
-    model: Model,
-    history: History,
-    eligible: BoolArray,
-    features: FeatureConfig,
-    network: VLSTMConfig,
-    training: TrainingConfig,
-    config: ForecastConfig,
-    stamp: int,
-    device: str = "cpu",
+    model: Model, history: History, rows: Rows, config: Forecaster, device: str = "cpu", mean_shrink: float = 1.0
 ) -> Forecast:
-    """The model's forecast from each asset's last `lookback` own sessions, in float32 whatever the training was.
+    """The model's forecast of each row from exactly `lookback` own sessions, in float32 whatever the training was.
 
-    eligible: (A,). stamp: ordinal of the as-of date, for the draws, which all assets get whether eligible or not.
-    Raises ValueError for an eligible asset whose window is not complete.
+    mean_shrink: weight of the forecast mean against the pooled mean of the model's labels. Raises ValueError for a
+    row whose window is not complete.
     """
-    window = windows.forecast_windows(history, features.lookback)
-    baseline = _baseline(history, features)
-    _check(eligible, np.isfinite(window).all(axis=(1, 2)) & np.isfinite(baseline), features.lookback)
-    set_threads(training)
-    scores = standardise(window, model.feature_mean, model.feature_std)
-    inputs = torch.from_numpy(np.nan_to_num(scores)).to(device)
-    moments = []
-    for member, values in enumerate(model.parameters):
-        net = from_parameters(values, model.feature_mean.size, network, device)
-        _, draws = generators(training.seed, member, stamp, FORECAST)
-        noise = torch.randn((config.draws, eligible.size, network.latent), generator=draws)
-        moments.append(_moments(net, inputs, noise.to(device)))
-    mu, sigma2 = (np.concatenate(values) for values in zip(*moments, strict=True))
-    total = sigma2.mean(axis=0) + mu.var(axis=0)
-    mean, variance = from_head_units(mu.mean(axis=0), total, baseline, model.label_mean, network)
-    shrunk = model.label_mean + config.mean_shrink * (mean - model.label_mean)
-    return Forecast(*(np.where(eligible, value, np.nan) for value in (shrunk, variance, baseline)))
+    if not complete(history, rows, config.features.lookback).all():
+        bad = rows.asset[~complete(history, rows, config.features.lookback)]
+        raise ValueError(f"assets {bad.tolist()} lack features, or an EWMA variance, in their last own sessions")
+    if not rows.asset.size:
+        return Forecast(np.empty(0), np.empty(0), model.tails)
+    set_threads(config.training)
+    baseline = config.features.horizon * history.ewma_variance[rows.asset, rows.column]
+    mu, sigma2 = _mixture(model, history, rows, config, device)
+    variance = variance_of_scale(config.network) * sigma2.mean(axis=0) + mu.var(axis=0)
+    mean, variance = from_head_units(mu.mean(axis=0), variance, baseline, model.label_mean, config.network)
+    return Forecast(model.label_mean + mean_shrink * (mean - model.label_mean), variance, model.tails)
 
 
-def ewma(history: History, eligible: BoolArray, features: FeatureConfig) -> Forecast:
-    """The yardstick: variance H x EWMA, mean that of all labels known at the as-of date, all assets pooled.
+def _mixture(
+    model: Model, history: History, rows: Rows, config: Forecaster, device: str
+) -> tuple[FloatArray, FloatArray]:
+    """Means and squared scales in the head's units by member and draw, and by row: two (members x M, N)."""
+    parts = []
+    networks = [from_parameters(p, model.feature_mean.size, config.network, device) for p in model.parameters]
+    for start in range(0, rows.asset.size, ROWS):
+        part = Rows(*(values[start : start + ROWS] for values in rows))
+        scores = standardise(
+            windows.windows_at(history, part.asset, part.column, config.features.lookback),
+            model.feature_mean,
+            model.feature_std,
+        )
+        inputs = torch.from_numpy(scores).to(device)
+        noise = [_noise(part, len(history.session), member, config) for member in range(len(networks))]
+        found = [_moments(net, inputs, draws.to(device)) for net, draws in zip(networks, noise, strict=True)]
+        parts.append([np.concatenate(values) for values in zip(*found, strict=True)])
+    mu, sigma2 = (np.concatenate(values, axis=1) for values in zip(*parts, strict=True))
+    return mu, sigma2
 
-    Raises ValueError where no label is known, or an eligible asset has no EWMA variance yet.
-    """
-    labels = windows.targets(history.log_return, features.horizon)
-    known = labels[np.isfinite(labels)]
-    if not known.size:
-        raise ValueError(f"no label of {features.horizon} sessions is known; start later")
-    baseline = _baseline(history, features)
-    _check(eligible, np.isfinite(baseline), features.lookback)
-    mean = np.where(eligible, known.mean(), np.nan)
-    variance = np.where(eligible, baseline, np.nan)
-    return Forecast(mean, variance, variance.copy())
 
-
-def _baseline(history: History, features: FeatureConfig) -> FloatArray:
-    """H times each asset's last EWMA variance: (A,)."""
-    return features.horizon * windows.last_values(history.ewma_variance, history.session)
-
-
-def _check(eligible: BoolArray, ready: BoolArray, lookback: int) -> None:
-    """Refuse an eligible asset without the data of a forecast."""
-    missing = np.flatnonzero(eligible & ~ready)
-    if missing.size:
-        rows = missing.tolist()
-        raise ValueError(f"assets {rows} lack data in their last {lookback} own sessions; they cannot be eligible")
+def _noise(rows: Rows, assets: int, member: int, config: Forecaster) -> Tensor:
+    """Latent draws of each row: (M, N, J). A day's draws are made for all assets, whichever of them are wanted."""
+    draws = {}
+    for stamp in np.unique(rows.stamp).tolist():
+        _, generator = generators(config.training.seed, member, stamp, FORECAST)
+        draws[stamp] = torch.randn((config.forecast.draws, assets, config.network.latent), generator=generator)
+    pairs = zip(rows.stamp.tolist(), rows.asset.tolist(), strict=True)
+    return torch.stack([draws[stamp][:, asset] for stamp, asset in pairs], dim=1)
 
 
 @torch.inference_mode()
 def _moments(net: VLSTM, inputs: Tensor, noise: Tensor) -> tuple[FloatArray, FloatArray]:
-    """Mean and variance in the head's units for each draw: inputs (A, L, F), noise (M, A, J), two (M, A)."""
+    """Mean and squared scale in the head's units for each draw: inputs (N, L, F), noise (M, N, J), two (M, N)."""
     states = net.encode(inputs)[:, -1]
     z_mean, z_log_variance = net.code(states)
-    mean, log_variance = net.decode(reparameterise(z_mean, z_log_variance, noise), states)
-    return mean.double().cpu().numpy(), log_variance.double().exp().cpu().numpy()
+    mean, log_scale2 = net.decode(reparameterise(z_mean, z_log_variance, noise), states)
+    return mean.double().cpu().numpy(), log_scale2.double().exp().cpu().numpy()
+
+
+def learn(history: History, config: Forecaster) -> Learned:
+    """What the simple forecasters take from all labels that `history` knows, all assets pooled.
+
+    Raises ValueError where no label is known.
+    """
+    labels = windows.targets(history.log_return, config.features.horizon)
+    known = np.isfinite(labels)
+    if not known.any():
+        raise ValueError(f"no label of {config.features.horizon} sessions is known; start later")
+    mean = float(labels[known].mean())
+    return Learned(mean, _calibrated(history, labels, mean, config.features.horizon))
+
+
+def _calibrated(history: History, labels: FloatArray, mean: float, horizon: int) -> FloatArray:
+    """Coefficients (3,) of the calibrated EWMA on all known labels (A, T); EWMA as it is where they do not tell."""
+    long_run = baselines.expanding_variance(history.log_return)
+    used = np.isfinite(labels) & np.isfinite(history.ewma_variance) & np.isfinite(long_run)
+    try:
+        return baselines.calibrate(labels[used], horizon * history.ewma_variance[used], horizon * long_run[used], mean)
+    except ValueError:  # a market that stands still, or hardly began: a yardstick must not stop the forecasts
+        return baselines.START
+
+
+def simple(history: History, rows: Rows, learned: Learned, config: Forecaster) -> Simple:
+    """The simple forecasts of each row."""
+    horizon, place = config.features.horizon, (rows.asset, rows.column)
+    ewma = horizon * history.ewma_variance[place]
+    long_run = horizon * baselines.expanding_variance(history.log_return)[place]
+    mean, variance = baselines.unconditional(history.log_return, horizon)
+    return Simple(
+        label_mean=np.full(rows.asset.size, learned.label_mean),
+        ewma=ewma,
+        calibrated=baselines.calibrated_variance(learned.coefficients, ewma, long_run),
+        trailing=horizon * baselines.trailing_variance(history.log_return, config.features.lookback)[place],
+        historical_mean=mean[place],
+        historical_variance=variance[place],
+    )
+
+
+def simple_forecast(history: History, rows: Rows, learned: Learned, config: Forecaster) -> Forecast:
+    """The configured simple forecaster's forecast of each row."""
+    mean, variance = simple(history, rows, learned, config).moments(config.forecast.forecaster)
+    return Forecast(mean, variance, simple_tails(history, learned, config))
+
+
+def simple_tails(history: History, learned: Learned, config: Forecaster) -> Tails:
+    """Tails of the configured simple forecaster, fitted to all labels that `history` knows."""
+    labels = windows.targets(history.log_return, config.features.horizon)
+    asset, column = np.nonzero(np.isfinite(labels))
+    past = Rows(asset, column, np.zeros(asset.size, np.int64))
+    mean, variance = simple(history, past, learned, config).moments(config.forecast.forecaster)
+    residuals = (labels[asset, column] - mean) / np.sqrt(variance)
+    return tails.of(residuals[np.isfinite(residuals)])

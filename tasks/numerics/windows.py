@@ -18,6 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.numerics.configs import TRADING_DAYS
+
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
@@ -67,6 +69,25 @@ def training_samples(history: History, lookback: int, horizon: int) -> BoolArray
     return complete_windows(history.features, lookback) & known
 
 
+def newest(samples: BoolArray, history: History, years: int) -> BoolArray:
+    """Those of the samples within the last `years` of 252 sessions; all of them for 0: (A, T)."""
+    if not years:
+        return samples
+    return samples & (history.session > history.last_session - TRADING_DAYS * years)
+
+
+def split(samples: BoolArray, history: History, horizon: int, sessions: int) -> tuple[BoolArray, BoolArray]:
+    """The samples in two by time, for training and for validation: two (A, T).
+
+    Validation takes those of the newest `sessions` sessions with labels; training those whose label ends before the
+    first of them, so that no return is in the labels of both, whatever sessions an asset has missed.
+    """
+    first = int(history.session[samples].max(initial=-1)) - sessions + 1
+    ends = np.full(samples.shape, -1)
+    ends[:, :-horizon] = history.session[:, horizon:]
+    return samples & (ends >= 0) & (ends < first), samples & (history.session >= first)
+
+
 def training_rows(samples: BoolArray, lookback: int) -> BoolArray:
     """The rows (i, t) that the window of some training sample holds: (A, T)."""
     out = samples.copy()
@@ -112,15 +133,27 @@ def lengths(session: IntArray) -> IntArray:
     return (session >= 0).sum(axis=1)
 
 
-def forecast_windows(history: History, lookback: int) -> NDArray[np.float32]:
-    """The last `lookback` own sessions of every asset: (A, L, F), NaN where there are fewer."""
-    columns = lengths(history.session)[:, None] - lookback + np.arange(lookback)
-    assets = np.arange(columns.shape[0])[:, None]
+def cut(history: History, last_session: int) -> History:
+    """What was known at an earlier session."""
+    known = (history.session >= 0) & (history.session <= last_session)
+    width = int(known.sum(axis=1).max(initial=0))
+    seen = known[:, :width]
+    return History(
+        features=np.where(seen[..., None], history.features[:, :width], np.float32(np.nan)),
+        log_return=np.where(seen, history.log_return[:, :width], np.nan),
+        ewma_variance=np.where(seen, history.ewma_variance[:, :width], np.nan),
+        session=np.where(seen, history.session[:, :width], -1),
+        last_session=last_session,
+    )
+
+
+def last_columns(history: History, session: int) -> IntArray:
+    """Column of each asset's last own session up to a session: (A,), -1 for an asset without one."""
+    return ((history.session >= 0) & (history.session <= session)).sum(axis=1) - 1
+
+
+def windows_at(history: History, asset: IntArray, column: IntArray, lookback: int) -> NDArray[np.float32]:
+    """The `lookback` own sessions up to each (asset, column): (N, L, F), NaN where there are fewer."""
+    columns = column[:, None] + np.arange(1 - lookback, 1)
     # a negative column must not wrap around to the padding
-    return np.where((columns >= 0)[..., None], history.features[assets, np.maximum(columns, 0)], np.nan)
-
-
-def last_values(values: FloatArray, session: IntArray) -> FloatArray:
-    """Each asset's value at its last own session: (A,), NaN for an asset without one."""
-    length = lengths(session)
-    return np.where(length > 0, values[np.arange(length.size), np.maximum(length - 1, 0)], np.nan)
+    return np.where((columns >= 0)[..., None], history.features[asset[:, None], np.maximum(columns, 0)], np.nan)

@@ -24,6 +24,7 @@ def named(case):
 def test_every_number_has_a_lower_limit_and_every_text_choices():
     bounded = {(config, field.name) for config, field, name in LIMITS if name in ("ge", "gt")}
     bounded |= {(config, field.name) for config, field in CHOICES}
+    bounded |= {(c, f.name) for c in ALL for f in dataclasses.fields(c) if get_type_hints(c)[f.name] is bool}
     assert bounded == {(config, field.name) for config in ALL for field in dataclasses.fields(config)}
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from tasks.numerics import training, vlstm, windows
-from tasks.numerics.configs import FeatureConfig, LossConfig, TrainingConfig, VLSTMConfig
+from tasks.numerics.configs import FeatureConfig, Forecaster, TrainingConfig, VLSTMConfig
 from tasks.numerics.windows import History
 
 FEATURES = FeatureConfig(lookback=20, horizon=5)
-NETWORK = VLSTMConfig(hidden=8, latent=3)
-LOSS = LossConfig()
+NETWORK = VLSTMConfig(hidden=8, latent=3, likelihood="gaussian")
 TRAINING = TrainingConfig(epochs=2, refresh_epochs=1, ensemble=2, chunk=16, batch=4)
+CONFIG = Forecaster(features=FEATURES, network=NETWORK, training=TRAINING)
 STAMP = 735_000
 L, H = FEATURES.lookback, FEATURES.horizon
 
@@ -41,29 +41,43 @@ def copied(history):
     return History(*(value.copy() if isinstance(value, np.ndarray) else value for value in history))
 
 
-def fit(history, config=TRAINING, network=NETWORK, loss=LOSS, stamp=STAMP, progress=None):
-    return training.train(history, FEATURES, network, loss, config, stamp, progress=progress)
+def changed(config=CONFIG, **parts):
+    """The config with some values of some of its parts replaced."""
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in parts.items()})
 
 
-def as_bytes(model):
-    parameters = [value.tobytes() for values in model.parameters for value in values.values()]
-    return [*parameters, model.feature_mean.tobytes(), model.feature_std.tobytes(), model.label_mean]
+def fit(history, config=CONFIG, stamp=STAMP, **options):
+    return training.train(history, config, stamp, **options)
 
 
 def parameter_bytes(model):
-    return as_bytes(model)[:-3]
+    return [value.tobytes() for values in model.parameters for value in values.values()]
+
+
+def units(model):
+    """All but the parameters."""
+    arrays = model.feature_mean, model.feature_std
+    return [*(value.tobytes() for value in arrays), model.label_mean, model.tails]
+
+
+def as_bytes(model):
+    return parameter_bytes(model) + units(model)
+
+
+def mean_loss(fits):
+    return np.mean([fit.loss for fit in fits])
 
 
 def test_training_twice_gives_the_same_bytes_and_leaves_global_generators_alone():
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].tobytes()
-    (first, first_loss), (second, second_loss) = fit(make_history()), fit(make_history())
+    (first, first_fits), (second, second_fits) = fit(make_history()), fit(make_history())
     assert as_bytes(first) == as_bytes(second)
-    assert first_loss == second_loss
+    assert [fit.loss for fit in first_fits] == [fit.loss for fit in second_fits]
     assert torch.equal(torch.get_rng_state(), torch_state)
     assert np.random.get_state()[1].tobytes() == numpy_state
 
 
-@pytest.mark.parametrize("change", [{"stamp": STAMP + 1}, {"config": replace(TRAINING, seed=1)}])
+@pytest.mark.parametrize("change", [{"stamp": STAMP + 1}, {"config": changed(training={"seed": 1})}])
 def test_another_date_or_seed_gives_another_model(change):
     assert not set(parameter_bytes(fit(make_history())[0])) & set(parameter_bytes(fit(make_history(), **change)[0]))
 
@@ -83,24 +97,24 @@ def test_padding_does_not_change_a_byte():
 def test_features_after_the_last_training_window_are_not_used(asset):
     history = make_history()
     last = int((history.session[asset] >= 0).sum()) - 1
-    changed = copied(history)
-    changed.features[asset, last - H + 1 : last + 1] += 1.0
-    assert as_bytes(fit(changed)[0]) == as_bytes(fit(history)[0])
-    changed.features[asset, last - H] += 1.0
-    assert as_bytes(fit(changed)[0]) != as_bytes(fit(history)[0])
+    other = copied(history)
+    other.features[asset, last - H + 1 : last + 1] += 1.0
+    assert as_bytes(fit(other)[0]) == as_bytes(fit(history)[0])
+    other.features[asset, last - H] += 1.0
+    assert as_bytes(fit(other)[0]) != as_bytes(fit(history)[0])
 
 
 @pytest.mark.parametrize(("field", "t"), [("log_return", 149), ("log_return", 30), ("ewma_variance", 144)])
 def test_whatever_training_may_use_matters(field, t):
     history = make_history()
-    changed = copied(history)
-    getattr(changed, field)[0, t] *= 1.5
-    assert not set(parameter_bytes(fit(changed)[0])) & set(parameter_bytes(fit(history)[0]))
+    other = copied(history)
+    getattr(other, field)[0, t] *= 1.5
+    assert not set(parameter_bytes(fit(other)[0])) & set(parameter_bytes(fit(history)[0]))
 
 
 def test_standardisation_and_label_mean_are_those_of_the_training_samples():
     history = make_history()
-    model, _ = fit(history, replace(TRAINING, epochs=1))
+    model, _ = fit(history, changed(training={"epochs": 1}))
     samples = windows.training_samples(history, L, H)
     rows = history.features[windows.training_rows(samples, L)].astype(float)
     np.testing.assert_allclose(model.feature_mean, rows.mean(axis=0))
@@ -116,71 +130,75 @@ def test_standard_scores_are_clipped_and_keep_what_is_missing():
 
 def test_a_refresh_of_no_epochs_returns_the_same_parameters():
     model, _ = fit(make_history())
-    none = replace(TRAINING, refresh_epochs=0)
-    same, loss = training.refresh(model, make_history(seed=1), FEATURES, NETWORK, LOSS, none, STAMP + 30)
+    none = changed(training={"refresh_epochs": 0})
+    same, fits = training.refresh(model, make_history(seed=1), none, STAMP + 30)
     assert as_bytes(same) == as_bytes(model)
-    assert np.isnan(loss)
+    assert [(fit.epoch, fit.steps) for fit in fits] == [(0, 0)] * 2
+    assert np.isnan(mean_loss(fits))
 
 
 def test_a_refresh_moves_the_parameters_and_keeps_their_units():
     model, _ = fit(make_history())
     before = as_bytes(model)
-    fresh, loss = training.refresh(model, make_history(seed=1), FEATURES, NETWORK, LOSS, TRAINING, STAMP + 30)
-    assert as_bytes(fresh)[-3:] == before[-3:]
+    fresh, fits = training.refresh(model, make_history(seed=1), CONFIG, STAMP + 30)
+    assert units(fresh) == units(model)
     assert not set(parameter_bytes(fresh)) & set(parameter_bytes(model))
     assert as_bytes(model) == before
-    assert np.isfinite(loss)
+    assert np.isfinite(mean_loss(fits))
 
 
 def test_a_member_does_not_depend_on_the_size_of_the_ensemble():
-    two, one = fit(make_history())[0], fit(make_history(), replace(TRAINING, ensemble=1))[0]
+    two, one = fit(make_history())[0], fit(make_history(), changed(training={"ensemble": 1}))[0]
     assert parameter_bytes(one) == parameter_bytes(two)[: len(one.parameters[0])]
     assert not set(parameter_bytes(one)) & set(parameter_bytes(two)[len(one.parameters[0]) :])
 
 
-def test_progress_reports_every_epoch_of_every_member():
+def test_watch_is_given_all_members_after_every_epoch():
     seen = []
-    _, loss = fit(make_history(), progress=lambda *report: seen.append(report))
-    assert [report[:2] for report in seen] == [(0, 0), (0, 1), (1, 0), (1, 1)]
-    assert loss == pytest.approx((seen[1][2] + seen[3][2]) / 2)
+    model, fits = fit(make_history(), watch=seen.append)
+    assert [tuple(fit.epoch for fit in state) for state in seen] == [(1, 0), (2, 0), (2, 1), (2, 2)]
+    assert [[fit.loss for fit in state] for state in seen[-1:]] == [[fit.loss for fit in fits]]
+    assert parameter_bytes(model) == [value.tobytes() for fit in fits for value in fit.parameters.values()]
 
 
 def test_the_first_loss_of_a_residual_head_is_the_baselines():
     history = make_history()
-    still = replace(TRAINING, learning_rate=1e-12, epochs=1)
-    loss = LossConfig(kl_weight=0, direction_weight=0.5, recency=2)
-    model, value = fit(history, still, loss=loss)
+    still = changed(
+        training={"learning_rate": 1e-12, "epochs": 1},
+        loss={"kl_weight": 0.0, "direction_weight": 0.5, "recency": 2.0},
+    )
+    model, fits = fit(history, still)
     samples = windows.training_samples(history, L, H)
     age = history.last_session - history.session[samples]
     label = windows.targets(history.log_return, H)[samples]
     u = (label - model.label_mean) / np.sqrt(H * history.ewma_variance[samples])
-    assert value == pytest.approx(np.mean(np.exp(-2 * age / age.max()) * u**2 / 2), rel=1e-5)
+    assert mean_loss(fits) == pytest.approx(np.mean(np.exp(-2 * age / age.max()) * u**2 / 2), rel=1e-5)
 
 
 def test_the_first_loss_counts_the_code_of_every_window_once():
     history = make_history()
-    still = replace(TRAINING, learning_rate=1e-12, epochs=1, ensemble=1)
-    base, with_kl = (fit(history, still, loss=LossConfig(beta, 0.5, 2.0)) for beta in (0.0, 1.0))
+    still = changed(training={"learning_rate": 1e-12, "epochs": 1, "ensemble": 1})
+    base, with_kl = (fit(history, changed(still, loss={"kl_weight": beta})) for beta in (0.0, 1.0))
     model = base[0]
     network = vlstm.from_parameters(model.parameters[0], 3, NETWORK)
     inputs = np.nan_to_num(training.standardise(history.features, model.feature_mean, model.feature_std))
-    shuffle, _ = training.generators(still.seed, 0, STAMP, training.TRAIN)
+    shuffle, _ = training.generators(TRAINING.seed, 0, STAMP, training.TRAIN)
     terms = []
-    for asset, first, count in windows.chunks(windows.training_samples(history, L, H), still.chunk, shuffle):
+    for asset, first, count in windows.chunks(windows.training_samples(history, L, H), TRAINING.chunk, shuffle):
         context = torch.from_numpy(inputs[asset, first - L + 1 : first + count])
         with torch.no_grad():
             m, v = network.code(network.encode(context[None])[0, L - 1 :])
         terms.extend((0.5 * (m**2 + v.exp() - v - 1)).sum(dim=1).tolist())
-    assert with_kl[1] - base[1] == pytest.approx(np.mean(terms), rel=1e-4)
+    assert mean_loss(with_kl[1]) - mean_loss(base[1]) == pytest.approx(np.mean(terms), rel=1e-4)
 
 
-@pytest.mark.parametrize("network", [NETWORK, replace(NETWORK, head="document")])
+@pytest.mark.parametrize("head", ["residual", "document"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_training_lowers_the_loss(network, precision):
-    losses = []
-    config = replace(TRAINING, ensemble=1, epochs=12, learning_rate=5e-3, precision=precision)
-    model, last = fit(make_history(), config, network, LossConfig(), progress=lambda *report: losses.append(report[2]))
-    assert last < losses[0] - 0.05
+def test_training_lowers_the_loss(head, precision):
+    seen = []
+    run = {"ensemble": 1, "epochs": 12, "learning_rate": 5e-3, "precision": precision}
+    model, fits = fit(make_history(), changed(network={"head": head}, training=run), watch=seen.append)
+    assert mean_loss(fits) < mean_loss(seen[0]) - 0.05
     assert all(np.isfinite(value).all() for value in model.parameters[0].values())
 
 
@@ -216,7 +234,7 @@ def test_generators_differ_by_each_of_their_names():
 
 def test_threads_are_those_of_the_config():
     before = torch.get_num_threads()
-    fit(make_history(), replace(TRAINING, threads=2, ensemble=1, epochs=1))
+    fit(make_history((80,)), changed(training={"threads": 2, "ensemble": 1, "epochs": 1}))
     assert torch.get_num_threads() == 2
     training.set_threads(replace(TRAINING, threads=before))
     assert torch.get_num_threads() == before
@@ -225,3 +243,9 @@ def test_threads_are_those_of_the_config():
 def test_no_sample_is_refused_with_what_is_needed():
     with pytest.raises(ValueError, match="the longest asset has 24 of 45 own sessions"):
         fit(make_history((24, 10)))
+
+
+def test_validation_needs_its_sessions_too():
+    patient = changed(training={"patience": 1, "validation_sessions": 130})
+    with pytest.raises(ValueError, match="the longest asset has 150 of 175 own sessions"):
+        fit(make_history(), patient)

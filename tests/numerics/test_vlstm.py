@@ -1,12 +1,11 @@
-"""The network against its formulas in numpy, the loss by hand, and what may not touch the global generator."""
+"""The network against its formulas in numpy, its units, and what may not touch the global generator."""
 
 import numpy as np
 import pytest
 import torch
 
-from tasks.numerics import loss as losses
 from tasks.numerics import vlstm
-from tasks.numerics.configs import LossConfig, VLSTMConfig
+from tasks.numerics.configs import VLSTMConfig
 
 F = 4
 DOCUMENT = VLSTMConfig(head="document", hidden=6, latent=3)
@@ -159,40 +158,7 @@ def test_head_units_are_inverted(config):
     np.testing.assert_allclose(variance, baseline if config.head == "residual" else 1.0)
 
 
-def test_loss_agrees_with_the_formula_in_numpy():
-    y, w, mu, s = normal(4, 50)
-    w = np.abs(w)
-    m, v = normal(2, 50, 3, seed=1)
-    config = LossConfig(kl_weight=0.3, direction_weight=0.7)
-    nll = s / 2 + (y - mu) ** 2 / (2 * np.exp(s))
-    kl = sum(-(1 + v[i, j] - m[i, j] ** 2 - np.exp(v[i, j])) / 2 for i in range(50) for j in range(3)) / 50
-    direction = np.mean([max(0.0, -np.tanh(a) * np.tanh(b)) for a, b in zip(y, mu, strict=True)])
-    expected = np.mean(w * nll) + 0.3 * kl + 0.7 * direction
-    tensors = (torch.from_numpy(value) for value in (y, w, mu, s, m, v))
-    assert float(losses.loss(*tensors, config)) == pytest.approx(expected, rel=1e-5)
-
-
-def test_nll_is_that_of_the_normal_distribution():
-    y, mu, s = torch.from_numpy(normal(3, 20))
-    density = torch.distributions.Normal(mu, torch.exp(s / 2)).log_prob(y)
-    torch.testing.assert_close(losses.gaussian_nll(y, mu, s), -density - 0.5 * np.log(2 * np.pi))
-
-
-def test_kl_is_that_of_two_normals_summed_over_dimensions():
-    m, v = torch.from_numpy(normal(2, 20, 3))
-    one, prior = torch.distributions.Normal(m, torch.exp(v / 2)), torch.distributions.Normal(0.0, 1.0)
-    expected = torch.distributions.kl_divergence(one, prior).sum(dim=1).mean()
-    torch.testing.assert_close(losses.kl_divergence(m, v), expected)
-    assert float(losses.kl_divergence(torch.zeros(4, 3), torch.zeros(4, 3))) == 0
-
-
-def test_direction_penalises_the_wrong_sign_only():
-    y = torch.tensor([1.0, -2.0, 3.0])
-    assert float(losses.direction_penalty(y, y)) == 0
-    assert float(losses.direction_penalty(y, -y)) == pytest.approx(np.mean(np.tanh([1, 2, 3]) ** 2))
-
-
-def test_recency_weights_fall_from_the_newest_to_the_oldest():
-    age = np.array([1, 50, 100])
-    np.testing.assert_allclose(losses.recency_weights(age, 2.0), np.exp([-0.02, -1, -2]))
-    np.testing.assert_array_equal(losses.recency_weights(age, 0.0), 1.0)
+@pytest.mark.parametrize(("degrees", "expected"), [(3.0, 3.0), (6.0, 1.5), (102.0, 1.02)])
+def test_a_student_t_has_more_variance_than_its_squared_scale(degrees, expected):
+    assert vlstm.variance_of_scale(VLSTMConfig(likelihood="student_t", degrees=degrees)) == pytest.approx(expected)
+    assert vlstm.variance_of_scale(VLSTMConfig(likelihood="gaussian", degrees=degrees)) == 1

@@ -1,4 +1,4 @@
-"""Training samples by brute force, and chunks that hold each of them once."""
+"""Samples, windows and cuts by brute force, and chunks that hold each sample once."""
 
 import numpy as np
 import pytest
@@ -145,21 +145,143 @@ def test_no_sample_gives_no_chunk():
     assert windows.chunks(np.zeros((3, 10), bool), 4, np.random.default_rng(0)).shape == (0, 3)
 
 
-def test_forecast_windows_are_the_last_own_sessions():
+def test_windows_are_the_own_sessions_up_to_each_column():
     history = make_history(padding=3)
-    window = windows.forecast_windows(history, L)
-    assert window.dtype == np.float32
-    for asset, length in enumerate((40, 25, 0, 7)):
-        expected = history.features[asset, length - L : length] if length >= L else np.full((L, 2), np.nan)
-        np.testing.assert_array_equal(window[asset], expected)
+    history.features[:, :2] = 7  # known, so that repeating the first row would show
+    asset, column = (index.ravel() for index in np.indices(history.session.shape))
+    found = windows.windows_at(history, asset, column, L)
+    assert found.dtype == np.float32
+    assert found.shape == (asset.size, L, 2)
+    for window, i, t in zip(found, asset, column, strict=True):
+        expected = [history.features[i, k] if k >= 0 else [np.nan, np.nan] for k in range(t - L + 1, t + 1)]
+        np.testing.assert_array_equal(window, np.array(expected, np.float32))
 
 
 def test_an_asset_with_too_few_sessions_has_no_whole_window():
-    window = windows.forecast_windows(make_history((40, 3)), L)
-    assert np.isnan(window[1, : L - 3]).all()
+    history = make_history((40, 3))
+    window = windows.windows_at(history, np.array([1]), windows.last_columns(history, history.last_session)[1:], L)
+    assert window.shape == (1, L, 2)
+    assert np.isnan(window[0, : L - 3]).all()
+    np.testing.assert_array_equal(window[0, L - 3 :], history.features[1, :3])
 
 
-def test_last_values_are_those_of_the_last_own_session():
+def test_last_columns_are_those_of_the_last_own_session_up_to_a_session():
     history = make_history(padding=2)
-    history.ewma_variance[:] = np.arange(42)
-    np.testing.assert_array_equal(windows.last_values(history.ewma_variance, history.session), [39, 24, np.nan, 6])
+    assert windows.last_columns(history, history.last_session).tolist() == [39, 24, -1, 6]
+    for session in range(-1, history.last_session + 1):
+        before = [[k for k, s in enumerate(row) if 0 <= s <= session] for row in history.session]
+        assert windows.last_columns(history, session).tolist() == [max(columns, default=-1) for columns in before]
+
+
+def test_lengths_count_own_sessions():
+    assert windows.lengths(make_history(padding=2).session).tolist() == [40, 25, 0, 7]
+
+
+def only_until(history, session):
+    """A history built asset by asset from what was known at a session."""
+    own = [[k for k, s in enumerate(row) if 0 <= s <= session] for row in history.session]
+    shape = len(own), max(len(columns) for columns in own)
+    built = History(
+        features=np.full((*shape, history.features.shape[2]), np.nan, np.float32),
+        log_return=np.full(shape, np.nan),
+        ewma_variance=np.full(shape, np.nan),
+        session=np.full(shape, -1),
+        last_session=session,
+    )
+    for asset, columns in enumerate(own):
+        for k in columns:
+            for ours, theirs in zip(built[:4], history[:4], strict=True):
+                ours[asset, k] = theirs[asset, k]
+    return built
+
+
+@pytest.mark.parametrize("session", [0, 1, 30, 55, 79, 80])
+def test_a_cut_history_is_one_built_from_less_data(session):
+    history = make_history(padding=4)
+    found, expected = windows.cut(history, session), only_until(history, session)
+    assert found.last_session == session
+    for ours, theirs in zip(found[:4], expected[:4], strict=True):
+        assert ours.dtype == theirs.dtype
+        assert ours.shape == theirs.shape
+        assert ours.tobytes() == theirs.tobytes()
+
+
+def test_cutting_twice_is_cutting_once_and_changes_nothing_before():
+    history = make_history()
+    before = [value.tobytes() for value in history[:4]]
+    twice, once = windows.cut(windows.cut(history, 60), 40), windows.cut(history, 40)
+    assert [value.tobytes() for value in twice[:4]] == [value.tobytes() for value in once[:4]]
+    assert [value.tobytes() for value in history[:4]] == before
+
+
+def long_history(lengths=(700, 420, 0, 160), seed=0):
+    """Assets that miss sessions of the calendar, each in its own way, and that end at different times."""
+    return make_history(lengths, seed)._replace(last_session=1390)
+
+
+@pytest.mark.parametrize("years", [0, 1, 2, 5])
+def test_the_newest_years_are_counted_in_sessions_of_the_calendar(years):
+    history = long_history()
+    samples = windows.training_samples(history, L, H)
+    kept = windows.newest(samples, history, years)
+    for i, t in np.argwhere(samples):
+        assert kept[i, t] == (years == 0 or 1390 - history.session[i, t] < 252 * years)
+    assert not (kept & ~samples).any()
+    assert years in (0, 5) or 0 < kept.sum() < samples.sum()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("sessions", [21, 252])
+def test_no_training_label_reaches_the_first_validation_session(seed, sessions):
+    history = long_history(seed=seed)
+    samples = windows.training_samples(history, L, H)
+    train, validation = windows.split(samples, history, H, sessions)
+    newest = max(history.session[i, t] for i, t in np.argwhere(samples))
+    first, rows = newest - sessions + 1, (0, 0)
+    for i, t in np.argwhere(samples):
+        assert validation[i, t] == (history.session[i, t] >= first)
+        assert train[i, t] == (history.session[i, t + H] < first)
+        rows = rows[0] + bool(train[i, t]), rows[1] + bool(validation[i, t])
+    assert (train.sum(), validation.sum()) == rows
+    assert min(rows) > 0
+
+
+def test_an_asset_that_missed_sessions_is_divided_by_sessions_and_not_by_rows():
+    shape = (2, 60)
+    history = History(
+        features=np.zeros((*shape, 1), np.float32),
+        log_return=np.zeros(shape),
+        ewma_variance=np.ones(shape),
+        # the second asset misses 20 sessions after its 30th
+        session=np.stack([np.arange(60), np.arange(60) + 20 * (np.arange(60) >= 30)]),
+        last_session=79,
+    )
+    train, validation = windows.split(windows.training_samples(history, L, H), history, H, 21)
+    # the newest label begins at session 76, so validation begins at 56 and the second asset's rows 27 to 29 are
+    # trained on labels that end at sessions 50 to 52
+    assert np.flatnonzero(validation[1]).tolist() == list(range(36, 57))
+    assert np.flatnonzero(train[1]).tolist() == list(range(L - 1, 36 - H))
+    assert np.flatnonzero(validation[0]).tolist() == [56]
+    assert np.flatnonzero(train[0]).tolist() == list(range(L - 1, 56 - H))
+
+
+def test_returns_from_the_first_validation_session_on_are_in_no_training_label():
+    history = long_history()
+    train, validation = windows.split(windows.training_samples(history, L, H), history, H, 252)
+    first = history.session[validation].min()
+    before, changed = windows.targets(history.log_return, H), history.log_return.copy()
+    changed[history.session >= first] += 1.0
+    after = windows.targets(changed, H)
+    assert after[train].tobytes() == before[train].tobytes()
+    assert (after[validation] != before[validation]).all()
+
+
+def test_too_few_sessions_leave_no_training_sample():
+    history = make_history()
+    samples = windows.training_samples(history, L, H)
+    train, validation = windows.split(samples, history, H, 100)
+    assert not train.any()
+    np.testing.assert_array_equal(validation, samples)
+    nothing = windows.split(np.zeros_like(samples), history, H, 100)
+    assert not nothing[0].any()
+    assert not nothing[1].any()
