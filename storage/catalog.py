@@ -30,8 +30,16 @@ _FIXED = "SELECT DISTINCT scenario FROM raw.decisions"
 # Views of results, for every scenario; each column list is what people rely on.
 _BY_SCENARIO = {
     "forecasts": """
-        SELECT d.scenario, r.as_of, r.ticker, r.mean, r.variance, r.baseline_variance, r.model
+        SELECT d.scenario, r.as_of, r.ticker, r.mean, r.variance, r.baseline_variance, r.model, r.lower_90, r.upper_90,
+               r.scale, r.degrees, r.calibrated_variance, r.trailing_variance, r.label_mean, r.historical_mean,
+               r.historical_variance
         FROM raw.decided d JOIN raw.forecasts r ON r.key = d.forecasts""",
+    "gates": """
+        SELECT d.scenario, r.as_of, r.months, r.kept, r.score, r.baseline_score, r.reason
+        FROM raw.decided d JOIN raw.gates r ON r.key = d.forecasts""",
+    "judgements": """
+        SELECT scenario, forecaster, kind, label, name, value, lower, upper, rows, start_date, end_date, created_at
+        FROM raw.judgements QUALIFY created_at = max(created_at) OVER (PARTITION BY scenario)""",
     "weights": """
         SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation""",
@@ -72,11 +80,13 @@ _BY_DATASET = {
         SELECT dataset, ticker, verdict, field, rows, first_session, last_session, before, after, ratio, action,
                known_from, run
         FROM raw.restatements""",
+    "own_forecasts": "SELECT dataset, as_of, ticker, mean, variance, known_at, known_from FROM raw.own_forecasts",
 }
 _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
+    "trials": "SELECT key AS trial, * EXCLUDE (key) FROM raw.trials",
     "ingests": """
         SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
 }
@@ -89,6 +99,9 @@ _ORDER = {
     "instruments": "ticker",
     "restatements": "known_from, ticker, field",
     "forecasts": "as_of, ticker",
+    "gates": "as_of",
+    "judgements": "kind, label, forecaster, name",
+    "own_forecasts": "as_of, ticker",
     "weights": "as_of, strategy, ticker",
     "trades": "rebalance_date, strategy, ticker",
     "executions": "rebalance_date, strategy, ticker",

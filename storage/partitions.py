@@ -1,4 +1,4 @@
-"""Features by month: one Parquet blob for the sessions between two as-of dates, and a row that finds it by key."""
+"""Rows by month: one Parquet blob for the sessions between two as-of dates, and a table's row that finds it by key."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from storage.store import Store
 
 @dataclass(frozen=True)
 class Partition:
-    """The features of one month: rows of `ticker, session`, then the named columns."""
+    """One month of a table: rows of `ticker, session`, then the named columns."""
 
     key: str
     month: str
@@ -26,7 +26,7 @@ class Partition:
     rows: pd.DataFrame
 
 
-def put(store: Store, partitions: Sequence[Partition]) -> None:
+def put(store: Store, table: str, partitions: Sequence[Partition]) -> None:
     """Keep the partitions: blobs first, then their rows in one commit."""
     if not partitions:
         return
@@ -35,7 +35,7 @@ def put(store: Store, partitions: Sequence[Partition]) -> None:
         {"key": p.key, "month": p.month, "as_of": p.as_of, "names": list(p.names), "rows": len(p.rows), "blob": blob}
         for p, blob in zip(partitions, ids, strict=True)
     ]
-    tables.put(store, "features", pa.Table.from_pylist(rows, TABLES["features"].schema))
+    tables.put(store, table, pa.Table.from_pylist(rows, TABLES[table].schema))
 
 
 def _parquet(rows: pd.DataFrame) -> bytes:
@@ -45,15 +45,15 @@ def _parquet(rows: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
-def read(store: Store, keys: Iterable[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
-    """Feature names and rows of the partitions under `keys`, sorted by ticker and session.
+def read(store: Store, table: str, keys: Iterable[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """Column names and rows of the partitions under `keys`, sorted by ticker and session.
 
     Raises StoreError when one is missing.
     """
     wanted = list(keys)
-    index = tables.read(store, "features", key=wanted).sort_by("as_of").to_pylist()
+    index = tables.read(store, table, key=wanted).sort_by("as_of").to_pylist()
     if len(index) != len(wanted):
-        raise StoreError(f"{len(wanted) - len(index)} of {len(wanted)} feature partitions are missing; run it again")
+        raise StoreError(f"{len(wanted) - len(index)} of {len(wanted)} months of {table} are missing; run it again")
     parts = [pq.read_table(io.BytesIO(blobs.get(store, row["blob"]))) for row in index]
     frame = pa.concat_tables(parts, promote_options="default").to_pandas()
     return tuple(index[-1]["names"]), frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)

@@ -34,6 +34,9 @@ _PRICES = ("open", "high", "low", "close", "adj_close", "volume", "dividend", "s
 _BAR = {"ticker": TEXT, "session": DAY, **dict.fromkeys(_PRICES, REAL), "basis": TEXT, "source": TEXT}
 _POSITION = {"key": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEXT, "trade": REAL, "cost": REAL}
 
+_SIMPLE = ("label_mean", "calibrated_variance", "trailing_variance", "historical_mean", "historical_variance")
+_PARTITION = Table({"key": TEXT, "month": TEXT, "as_of": DAY, "names": TEXTS, "rows": COUNT, "blob": TEXT}, ("key",))
+
 TABLES = {
     # what is known of the market, and since when
     "bars": Table(
@@ -76,9 +79,8 @@ TABLES = {
         ("session", "value"),
     ),
     # what is computed, by key
-    "features": Table(
-        {"key": TEXT, "month": TEXT, "as_of": DAY, "names": TEXTS, "rows": COUNT, "blob": TEXT}, ("key",)
-    ),
+    "features": _PARTITION,
+    "predictions": _PARTITION,
     "models": Table(
         {"key": TEXT, "block": COUNT, "as_of": DAY, "kind": TEXT, "parent": TEXT, "blob": TEXT, "loss": REAL}
         | {"seconds": REAL, "lineage": TEXT},
@@ -87,9 +89,35 @@ TABLES = {
     ),
     "forecasts": Table(
         {"key": TEXT, "as_of": DAY, "ticker": TEXT, "mean": REAL, "variance": REAL, "baseline_variance": REAL}
-        | {"model": TEXT},
+        | {"model": TEXT, "degrees": REAL, "scale": REAL, "lower_90": REAL, "upper_90": REAL}
+        | dict.fromkeys(_SIMPLE, REAL),
         ("key", "ticker"),
-        ("model",),
+        ("model", "degrees", *_SIMPLE),
+    ),
+    "gates": Table(
+        {"key": TEXT, "as_of": DAY, "months": COUNT, "kept": REAL, "score": REAL, "baseline_score": REAL}
+        | {"reason": TEXT},
+        ("key",),
+        ("score", "baseline_score"),
+    ),
+    "judgements": Table(
+        {"key": TEXT, "scenario": TEXT, "start_date": DAY, "end_date": DAY, "created_at": TIME, "forecaster": TEXT}
+        | {"kind": TEXT, "label": TEXT, "name": TEXT, "value": REAL, "lower": REAL, "upper": REAL, "rows": COUNT},
+        ("key", "forecaster", "kind", "label", "name"),
+        ("value", "lower", "upper"),
+    ),
+    "trials": Table(
+        {"key": TEXT, "study": TEXT, "number": COUNT, "family": TEXT, "config": TEXT, "configuration": TEXT}
+        | {"terms": TEXT, "code": TEXT, "universe": TEXT, "start_date": DAY, "end_date": DAY, "sessions": COUNT}
+        | {"state": TEXT, "objective": TEXT, "value": REAL, "steps": REALS, "daily_sharpe": REAL, "returns": TEXT}
+        | {"created_at": TIME},
+        ("key",),
+        ("value", "daily_sharpe", "returns"),
+    ),
+    "own_forecasts": Table(
+        {"dataset": TEXT, "as_of": DAY, "ticker": TEXT, "mean": REAL, "variance": REAL, "known_at": TIME}
+        | {"known_from": TIME},
+        ("dataset", "as_of", "ticker"),
     ),
     "states": Table(
         {"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "weights": REALS, "velocity": REALS}

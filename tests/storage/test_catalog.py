@@ -23,7 +23,11 @@ COLUMNS = {
     "actions": "ticker ex_date kind value source known_from",
     "instruments": "ticker symbol currency exchange timezone instrument_type first_trade_date known_from",
     "restatements": "ticker verdict field rows first_session last_session before after ratio action known_from",
-    "forecasts": "as_of ticker mean variance baseline_variance model",
+    "forecasts": "as_of ticker mean variance baseline_variance model lower_90 upper_90 scale degrees",
+    "gates": "as_of months kept score baseline_score reason",
+    "judgements": "forecaster kind label name value lower upper rows start_date end_date",
+    "own_forecasts": "as_of ticker mean variance known_at known_from",
+    "trials": "trial",
     "weights": "as_of rebalance_date strategy ticker weight",
     "trades": "rebalance_date strategy ticker trade cost",
     "executions": "rebalance_date strategy ticker trade cost",
@@ -72,6 +76,7 @@ def compute(store, month, tag=""):
     """The results of a month, as the stages leave them: no decision yet."""
     rebalance, as_of = days(month)
     forecast = {"mean": 0.1, "variance": 0.2, "baseline_variance": 0.3, "model": "m"}
+    forecast |= {"scale": 0.4, "lower_90": -0.6, "upper_90": 0.8}
     write(store, "forecasts", [{"key": f"f{month}{tag}", "as_of": as_of, "ticker": t, **forecast} for t in "AB"])
     for strategy, share in (("s", 0.25), ("u", 0.5)):
         shares = {"A": share, "$CASH": 1 - share}

@@ -58,7 +58,8 @@ def results(store, month, order=1, names=("s", "u")):
         (
             "forecasts",
             f"f{month}",
-            {"as_of": day, "mean": 0.1, "variance": 0.2, "baseline_variance": 0.3, "model": "m"},
+            {"as_of": day, "mean": 0.1, "variance": 0.2, "baseline_variance": 0.3, "model": "m", "label_mean": 0.05}
+            | {"scale": 0.4, "lower_90": -0.6, "upper_90": 0.8},
         ),
         ("trades", f"t{month}", {"rebalance_date": day, "strategy": "s", "trade": -0.1, "cost": 1e-4}),
         ("weights", f"w{month}", {"as_of": day, "strategy": names[0], "weight": 1 / 3}),
@@ -187,6 +188,8 @@ def test_the_content_hash_knows_neither_order_nor_key(store):
     [
         ("forecasts", "mean"),
         ("forecasts", "baseline_variance"),
+        ("forecasts", "upper_90"),
+        ("forecasts", "label_mean"),
         ("forecasts", "as_of"),
         ("weights", "weight"),
         ("weights", "ticker"),
