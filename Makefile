@@ -1,13 +1,14 @@
 # The two commands of the README, and what developers add to them.
 #   make run      environment, then the monthly run on the embedded sample
 #   make test     environment, then the test suite, as CI runs it
+#   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run test test-all lint clean
+.PHONY: run test test-all bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
@@ -16,6 +17,9 @@ test: .venv/installed-dev
 	@$(BIN)/python -m pytest
 
 test-all: test
+
+bench: .venv/installed-dev
+	@$(BIN)/python -m tests.benchmarks.run
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -246,28 +246,6 @@ def _measure(value: float | None, unit: str) -> str | None:
     return f"{100 * value:.1f} %" if unit else f"{value:.2f}"
 
 
-def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
-    """Mean and variance forecast for the sessions after a month's as-of date."""
-    decision = newest(store, scenario, month)
-    as_of = decision["as_of"]
-    terms = scenarios.at(scenarios.read(store, scenario), decision["rebalance_date"])
-    sql = "SELECT as_of, ticker, mean, variance, baseline_variance, model FROM forecasts WHERE as_of = ?"
-    rows = select(store, scenario, f"{sql} ORDER BY ticker", as_of)
-    if as_json or as_csv:
-        show(rows, as_json, as_csv)
-        return
-    body = [
-        [row["ticker"], f"{100 * row['mean']:.2f} %"]
-        + [f"{100 * row[name] ** 0.5:.2f} %" for name in ("variance", "baseline_variance")]
-        for row in rows
-    ]
-    table(
-        body,
-        ["ticker", "mean", "volatility", "EWMA volatility"],
-        f"Next {terms.parameters['features']['horizon']} sessions, as forecast on {as_of}",
-    )
-
-
 def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_json: bool) -> None:
     """What a run ends with: weights, trades, backtest, and where the report is."""
     if as_json:

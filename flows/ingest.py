@@ -8,8 +8,8 @@ from flows import lines
 from flows.lines import MAIN
 from flows.parameters import Parameters
 from storage import catalog, scenarios
-from storage.store import open_store
-from tasks import fetch
+from storage.store import Store, open_store
+from tasks import fetch, own_forecasts
 
 
 @flow(name="ingest_prices", flow_run_name="ingest {scenario}")
@@ -20,20 +20,30 @@ def ingest_prices(
     accept: tuple[str, ...] = (),
     rates: str | None = None,
     unit: str | None = None,
+    forecasts: str | None = None,
 ) -> dict[str, Any]:
     """Fetch, compare with what is known, and take a snapshot; its id.
 
     `accept` names tickers whose odd prices a person has looked at; `rates` is a file of returns in `unit` (percent or
-    fraction): risk-free rates or factors, taken before the prices.
+    fraction): risk-free rates or factors, taken before the prices; `forecasts` is a file of a person's own forecasts,
+    for the forecaster `files`.
     """
     store = open_store()
+    if forecasts is not None:
+        dataset = _dataset(store, scenario, parameters)
+        return {"scenario": scenario, "dataset": dataset, "new": own_forecasts.take(store, dataset, forecasts)}
     if rates is not None:
-        own = parameters or lines.own_parameters(store, scenario)
-        decided = scenarios.read(store, scenario)
-        dataset = decided[0].dataset if decided else lines.dataset_of(own.source, scenario)
+        dataset = _dataset(store, scenario, parameters)
         snapshot = fetch.ingest_rates(dataset, rates, unit or "")
     else:
         line = lines.open_line(scenario, parameters, path, accept=accept)
         dataset, snapshot = line.newest.terms.dataset, line.newest.panel.snapshot
     catalog.rebuild(store)
     return {"scenario": scenario, "dataset": dataset, "snapshot": snapshot, **fetch.counted(store, dataset)}
+
+
+def _dataset(store: Store, scenario: str, parameters: Parameters | None) -> str:
+    """The scenario's dataset, or the one it will have."""
+    decided = scenarios.read(store, scenario)
+    source = (parameters or lines.own_parameters(store, scenario)).source
+    return decided[0].dataset if decided else lines.dataset_of(source, scenario)

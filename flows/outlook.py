@@ -79,8 +79,7 @@ def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) 
     """Why the month would be computed; empty where what is decided is what would be."""
     if standing is None:
         return "not decided yet"
-    forecast = month.forecast.forecast if month.forecast else None
-    if standing.forecasts == forecast and set(standing.weights) == set(month.weights.values()):
+    if standing.forecasts == month.forecasts and set(standing.weights) == set(month.weights.values()):
         return ""
     after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
     after["holdings"] = standing.record["holdings"]

@@ -5,8 +5,10 @@ missing, and `prism plan`, which only says what that would be.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
+from itertools import groupby
+from typing import Protocol, TypeVar
 
 from flows.lines import Line, Segment
 from flows.parameters import BASELINES, Parameters
@@ -14,7 +16,8 @@ from storage import tables
 from storage.errors import InputError
 from storage.keys import Moment
 from storage.store import Store, open_store
-from tasks import allocate, features, forecast, panels
+from tasks import allocate, features, forecast, gate, own_forecasts, panels
+from tasks.numerics.configs import Forecaster
 
 
 @dataclass(frozen=True)
@@ -23,8 +26,15 @@ class MonthPlan:
 
     moment: Moment
     forecast: forecast.Month | None
-    trained_at: Moment | None
+    gate: gate.Gated | None
     weights: dict[str, str]  # by strategy
+
+    @property
+    def forecasts(self) -> str | None:
+        """Key of the forecasts that the strategies use."""
+        if self.gate is not None:
+            return self.gate.key
+        return self.forecast.forecast if self.forecast else None
 
 
 @dataclass(frozen=True)
@@ -34,6 +44,7 @@ class Plan:
     segment: Segment
     history: tuple[Moment, ...]
     features: tuple[str, ...]  # of `history`
+    forecasts: tuple[forecast.Month, ...]  # of the months and of those that their gates look at, in order of time
     months: tuple[MonthPlan, ...]
 
     def features_to(self, moment: Moment) -> tuple[str, ...]:
@@ -42,8 +53,23 @@ class Plan:
 
     def blocks(self) -> list[tuple[MonthPlan, ...]]:
         """The months by year: what one task decides."""
-        years = sorted({month.moment.rebalance_date.year for month in self.months})
-        return [tuple(m for m in self.months if m.moment.rebalance_date.year == year) for year in years]
+        return by_year(self.months)
+
+
+class Dated(Protocol):
+    """Whatever belongs to one month."""
+
+    @property
+    def moment(self) -> Moment:
+        """The month's moment."""
+
+
+Of = TypeVar("Of", bound=Dated)
+
+
+def by_year(months: Sequence[Of]) -> list[tuple[Of, ...]]:
+    """Months in tuples of one year each, in order."""
+    return [tuple(part) for _, part in groupby(months, lambda month: month.moment.rebalance_date.year)]
 
 
 def possible(line: Line) -> tuple[Moment, ...]:
@@ -79,6 +105,11 @@ def between(line: Line, start: str, end: str) -> tuple[Moment, ...]:
     return tuple(moment for moment in moments if start <= moment.month <= end)
 
 
+def with_next(line: Line, months: Sequence[Moment]) -> list[Moment]:
+    """The months and, where there is one, the month after them."""
+    return [*months, *(moment for moment in possible(line) if moment.as_of > months[-1].as_of)][: len(months) + 1]
+
+
 def make(line: Line, wanted: Sequence[Moment]) -> list[Plan]:
     """The plans of the months wanted, one for each stretch that shares its terms, in order of time."""
     plans = []
@@ -95,11 +126,35 @@ def _plan(segment: Segment, months: set[date]) -> Plan:
     history = tuple(m for m in panels.moments(store, segment.panel) if m.rebalance_date <= max(months))
     keys = tuple(features.feature_key(moment, config.features) for moment in history)
     by_moment = dict(zip(history, keys, strict=True))
-    ready = forecast.possible(panel, history, config)
+    own = _own(store, segment, panel)
+    ready = _forecasts(forecast.possible(panel, history, config, own), by_moment, config, own)
     strategies = runnable(panel, segment.parameters)
     wanted = [moment for moment in history if moment.rebalance_date in months]
-    plans = [_month(moment, by_moment, ready, strategies, segment.parameters) for moment in wanted]
-    return Plan(segment, history, keys, tuple(plans))
+    plans = tuple(_month(panel, moment, ready, strategies, segment.parameters) for moment in wanted)
+    needed = {other for plan in plans if plan.gate for other, _ in plan.gate.past}
+    needed |= {plan.moment for plan in plans}
+    return Plan(segment, history, keys, tuple(month for at, month in ready.items() if at in needed), plans)
+
+
+def _own(store: Store, segment: Segment, panel: panels.Panel) -> own_forecasts.Own:
+    """What there is of a person's own forecasts, where they are asked for."""
+    if segment.parameters.forecast.forecaster != "files":
+        return own_forecasts.Own()
+    return own_forecasts.of(store, segment.terms.dataset, panel.universe.assets)
+
+
+def _forecasts(
+    ready: list[Moment], by_moment: dict[Moment, str], config: Forecaster, own: own_forecasts.Own
+) -> dict[Moment, forecast.Month]:
+    """The forecast of every moment that can have one; a network's is trained at the first of its year."""
+    found = {}
+    for _, block in groupby(ready, lambda moment: moment.rebalance_date.year):
+        months, trained = list(block), None
+        if config.forecast.forecaster == "vlstm":
+            trained = forecast.Trained(months[0], forecast.trained_key(by_moment[months[0]], config))
+        for moment in months:
+            found[moment] = forecast.month_keys(moment, by_moment[moment], trained, config, own)
+    return found
 
 
 def runnable(panel: panels.Panel, parameters: Parameters) -> tuple[str, ...]:
@@ -114,33 +169,29 @@ def runnable(panel: panels.Panel, parameters: Parameters) -> tuple[str, ...]:
 
 
 def _month(
+    panel: panels.Panel,
     moment: Moment,
-    by_moment: dict[Moment, str],
-    ready: list[Moment],
+    ready: dict[Moment, forecast.Month],
     strategies: tuple[str, ...],
     parameters: Parameters,
 ) -> MonthPlan:
-    year = moment.rebalance_date.year
-    block = [other for other in ready if other.rebalance_date.year == year and other.as_of <= moment.as_of]
-    plan, trained_at = None, None
-    if block and parameters.forecast.forecaster == "vlstm":
-        trained_at = block[0]
-        trained = forecast.trained_key(by_moment[trained_at], parameters.forecaster)
-        plan = forecast.month_keys(moment, by_moment[moment], (trained, by_moment[trained_at]), parameters.forecaster)
-    elif block:
-        plan = forecast.month_keys(moment, by_moment[moment], None, parameters.forecaster)
-    return MonthPlan(moment, plan, trained_at, _weights(moment, plan, strategies, parameters))
+    plan, passed = ready.get(moment), None
+    if plan is not None and parameters.forecast.gate:
+        before = [(other, month.forecast) for other, month in ready.items() if other.as_of < moment.as_of]
+        passed = gate.gated(panel, moment, plan.forecast, before, parameters.features.horizon)
+    bare = MonthPlan(moment, plan, passed, {})
+    return replace(bare, weights=_weights(moment, bare.forecasts, strategies, parameters))
 
 
 def _weights(
-    moment: Moment, plan: forecast.Month | None, strategies: tuple[str, ...], parameters: Parameters
+    moment: Moment, forecasts: str | None, strategies: tuple[str, ...], parameters: Parameters
 ) -> dict[str, str]:
     keys = {name: allocate.online_key(moment, name, config) for name, config in parameters.online.items()}
     keys |= {name: allocate.fixed_key(moment, name) for name in strategies if name in BASELINES}
     if "return_drawdown" in strategies:
         keys["return_drawdown"] = allocate.return_drawdown_key(
             moment,
-            plan.forecast if plan else None,
+            forecasts,
             parameters.forecast.mean_units,
             parameters.covariance,
             parameters.return_drawdown,
@@ -150,12 +201,13 @@ def _weights(
 
 def missing(store: Store, plan: Plan) -> dict[str, int]:
     """How many answers of each stage the store lacks."""
-    forecasts = [month.forecast for month in plan.months if month.forecast]
     lacking = {
-        "features": _lacking(store, "features", plan.features if forecasts else ()),
-        "train": _lacking(store, "models", [entry.trained for entry in forecasts if entry.trained]),
-        "forecast": _lacking(store, "forecasts", [entry.forecast for entry in forecasts]),
+        "features": _lacking(store, "features", plan.features if plan.forecasts else ()),
+        "train": _lacking(store, "models", [month.trained.key for month in plan.forecasts if month.trained]),
+        "forecast": _lacking(store, "forecasts", [month.forecast for month in plan.forecasts]),
     }
+    gates = [month.gate.key for month in plan.months if month.gate]
+    lacking |= {"gate": _lacking(store, "gates", gates)} if gates else {}
     for name in plan.months[0].weights:
         lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.months])
     return lacking

@@ -8,7 +8,7 @@ scenario of their own, which decides the same months as `main` has, and leaves w
 import logging
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -30,7 +30,7 @@ from storage.keys import Moment, to_json
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import allocate, calendars, decide, features, forecast, panels
+from tasks import allocate, calendars, decide, features, forecast, gate, panels
 from tasks.backtest import backtest
 from tasks.caching import StageKey, versions
 from tasks.report import write_report
@@ -39,6 +39,7 @@ RUNNER = ThreadPoolTaskRunner(max_workers=Settings().workers)
 _STAGES: tuple[StageKey, ...] = (
     features.KEYED,
     forecast.KEYED,
+    gate.KEYED,
     allocate.RETURN_DRAWDOWN,
     allocate.ONLINE,
     allocate.FIXED,
@@ -113,17 +114,20 @@ def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Mome
 def _compute(store: Store, plan: Plan, diary: Diary) -> None:
     """Run every stage of a plan; what is stored comes back from the cache."""
     lacking, panel, parameters = planning.missing(store, plan), plan.segment.panel, plan.segment.parameters
-    forecasts = [month for month in plan.months if month.forecast]
-    if forecasts:
+    if plan.forecasts:
         with diary.stage("features", lacking["features"]):
             features.compute_features(panel, plan.history, parameters.features)
         with diary.stage("train", lacking["train"]):
             train_blocks(plan)
         with diary.stage("forecast", lacking["forecast"]):
-            _each_block(plan, lambda block: _forecast(plan, block))
+            forecast_blocks(plan)
+    if parameters.forecast.gate and plan.forecasts:
+        with diary.stage("gate", lacking["gate"]):
+            gates = planning.by_year([month.gate for month in plan.months if month.gate])
+            wait_for([gate.gate_forecasts.submit(panel, block, parameters.features.horizon) for block in gates])
     if "return_drawdown" in parameters.strategies:
         with diary.stage("return_drawdown", lacking["return_drawdown"]):
-            _each_block(plan, lambda block: _return_drawdown(plan, block))
+            wait_for([_return_drawdown(plan, block) for block in plan.blocks()])
     moments = tuple(month.moment for month in plan.months)
     for name, config in parameters.online.items():
         with diary.stage(name, lacking[name]):
@@ -134,19 +138,27 @@ def _compute(store: Store, plan: Plan, diary: Diary) -> None:
                 allocate.allocate_fixed(panel, moments, name)
 
 
-def _each_block(plan: Plan, submit: Callable[[tuple[MonthPlan, ...]], Any]) -> None:
-    """Run a stage on all blocks at once and wait for them."""
-    for future in [submit(block) for block in plan.blocks()]:
-        if future is not None:
-            future.result()
+def wait_for(futures: Sequence[Any]) -> None:
+    """Wait for all of them; the first that failed raises."""
+    for future in futures:
+        future.result()
 
 
-def _forecast(plan: Plan, block: tuple[MonthPlan, ...]) -> Any:
-    months = tuple(month.forecast for month in block if month.forecast)
-    if not months:
-        return None
-    known = plan.features_to(months[-1].moment)
-    return forecast.forecast_months.submit(plan.segment.panel, months, known, plan.segment.parameters.forecaster)
+def forecast_blocks(plan: Plan) -> None:
+    """Forecast all months of a plan, the blocks at once."""
+    segment = plan.segment
+    wait_for(
+        [
+            forecast.forecast_months.submit(
+                segment.panel,
+                block,
+                plan.features_to(block[-1].moment),
+                segment.parameters.forecaster,
+                segment.terms.dataset,
+            )
+            for block in planning.by_year(plan.forecasts)
+        ]
+    )
 
 
 def _return_drawdown(plan: Plan, block: tuple[MonthPlan, ...]) -> Any:
@@ -154,7 +166,7 @@ def _return_drawdown(plan: Plan, block: tuple[MonthPlan, ...]) -> Any:
     return allocate.allocate_return_drawdown.submit(
         plan.segment.panel,
         tuple(month.moment for month in block),
-        tuple(month.forecast.forecast if month.forecast else None for month in block),
+        tuple(month.forecasts for month in block),
         parameters.forecast.mean_units,
         parameters.covariance,
         parameters.return_drawdown,
@@ -166,7 +178,7 @@ def _for_ledger(month: MonthPlan, plan: Plan, publish: Moment | None) -> decide.
     return decide.Month(
         moment=month.moment,
         kind="published" if month.moment == publish else "backfill",
-        forecasts=month.forecast.forecast if month.forecast else None,
+        forecasts=month.forecasts,
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,

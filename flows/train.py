@@ -19,17 +19,14 @@ from tasks import features, forecast
 
 def train_blocks(plan: Plan) -> list[str]:
     """Train the blocks of a plan that have no model yet, all at once; the keys of their models."""
-    config, trained = plan.segment.parameters.forecaster, {}
-    for month in plan.months:
-        if month.forecast and month.forecast.trained and month.trained_at:
-            trained[month.forecast.trained] = month.trained_at
+    config, blocks = plan.segment.parameters.forecaster, dict.fromkeys(m.trained for m in plan.forecasts if m.trained)
     futures = [
-        forecast.train_block.submit(plan.segment.panel, moment, key, plan.features_to(moment), config)
-        for key, moment in trained.items()
+        forecast.train_block.submit(plan.segment.panel, block.moment, block.key, plan.features_to(block.moment), config)
+        for block in blocks
     ]
     for future in futures:
         future.result()
-    return list(trained)
+    return [block.key for block in blocks]
 
 
 @flow(

@@ -34,7 +34,19 @@ from tasks.numerics import configs
 SCHEMA = 1  # raise it to make every stored answer stale
 _CONFIGS = "tasks.numerics.configs"  # holds values, which are in the keys, and no formula
 _ROOT = Path(__file__).parents[1]
-_CLOSED_OVER = ("tasks.numerics", "storage", "tasks.panels", "tasks.calendars")
+# what answers are made by, beside the stages' own files
+_CLOSED_OVER = (
+    "tasks.numerics",
+    "storage",
+    "tasks.panels",
+    "tasks.calendars",
+    "tasks.garch",
+    "tasks.histories",
+    "tasks.judging",
+    "tasks.models",
+    "tasks.outcomes",
+    "tasks.own_forecasts",
+)
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()
 

@@ -11,8 +11,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from storage import features as partitions
-from storage import tables
+from storage import partitions, tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.store import open_store
 from tasks import panels
@@ -25,7 +24,7 @@ KEYED = keyed_by(
     __name__,
     "tasks.numerics.features",
     "tasks.panels",
-    "storage.features",
+    "storage.partitions",
     packages=("numpy", "numba", "pandas", "exchange-calendars"),
 )
 
@@ -48,6 +47,7 @@ def compute_features(panel: PanelKey, moments: tuple[Moment, ...], config: Featu
         cuts = _cuts(rows["session"], [moment.as_of for moment in moments])
         partitions.put(
             store,
+            "features",
             [
                 partitions.Partition(key, moment.month, moment.as_of, names, rows[cuts == place])
                 for place, (key, moment) in enumerate(zip(keys, moments, strict=True))

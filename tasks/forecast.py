@@ -2,66 +2,96 @@
 
 Models of a block are refreshed from its trained one, never from each other, so that all dates are independent
 given the block. The network is imported inside the task bodies: flows, forms and light workers load this
-module and must not load torch.
+module and must not load torch. A training that was interrupted goes on after its last epoch, to the same bytes.
 """
 
 import logging
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
-from storage import checkpoints, features, tables
+from storage import tables, unfinished
 from storage.errors import NoDataError
-from storage.keys import Moment, PanelKey, Produced, to_json
+from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import panels
+from tasks import histories, own_forecasts, panels
 from tasks.caching import cached_task, keyed_by, versions
-from tasks.numerics import windows
+from tasks.numerics import baselines, windows
 from tasks.numerics.configs import FeatureConfig, Forecaster
-from tasks.numerics.windows import History
+from tasks.numerics.windows import FloatArray, History
+from tasks.progress import Progress
 
 if TYPE_CHECKING:
+    from tasks.numerics.fitting import Fit
+    from tasks.numerics.predictive import Forecast, Rows, Simple
     from tasks.numerics.training import Model
 
 KEYED = keyed_by(
     __name__,
     "tasks.numerics.training",
     "tasks.numerics.predictive",
+    "tasks.histories",
+    "tasks.models",
+    "tasks.own_forecasts",
     "tasks.panels",
-    "storage.features",
-    "storage.checkpoints",
-    packages=("numpy", "torch", "exchange-calendars"),
+    packages=("numpy", "scipy", "numba", "pandas", "torch", "exchange-calendars"),
 )
 log = logging.getLogger("prism.forecast")
+_UNREADY = {
+    False: "no eligible asset has a past without a gap that is long enough for this forecaster",
+    True: "none of your own forecasts of that day is of an eligible asset",
+}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A block's trained model: when it is trained, and its key."""
+
+    moment: Moment
+    key: str
 
 
 @dataclass(frozen=True)
 class Month:
-    """One month's keys: its features and, where there is a model, that and what it was refreshed from."""
+    """One month's forecast: its key and, of a network, the model and the block's one that it was refreshed from."""
 
     moment: Moment
-    features: str
-    trained: str | None
+    trained: Trained | None
     model: str | None
     forecast: str
 
 
-def possible(panel: panels.Panel, moments: tuple[Moment, ...], forecaster: Forecaster) -> list[Moment]:
-    """The moments at which enough is known for a forecast."""
-    needed = 1 if forecaster.forecast.forecaster == "ewma" else forecaster.training.minimum_sessions
+def possible(
+    panel: panels.Panel, moments: tuple[Moment, ...], forecaster: Forecaster, own: own_forecasts.Own
+) -> list[Moment]:
+    """The moments at which enough is known for a forecast. own: a person's own forecasts, where they are asked for."""
+    kind = forecaster.forecast.forecaster
+    if kind == "files":
+        return [m for m in moments if own.tickers.get(m.as_of, frozenset()) & _eligible(panel, m)]
+    if kind == "historical":
+        least = baselines.FEWEST + forecaster.features.horizon
+        moments = tuple(m for m in moments if any(_own_sessions(panel, m, t) >= least for t in _eligible(panel, m)))
+    needed = forecaster.training.minimum_sessions if kind == "vlstm" else 1
     known = [_sessions_with_labels(panel, moment, forecaster.features) for moment in moments]
     return [
-        moment
-        for moment, count in zip(moments, known, strict=True)
-        if count >= needed and panel.eligible[panel.at(moment.as_of)].any()
+        moment for moment, count in zip(moments, known, strict=True) if count >= needed and _eligible(panel, moment)
     ]
+
+
+def _eligible(panel: panels.Panel, moment: Moment) -> set[str]:
+    """Tickers that may be held at the moment."""
+    allowed = panel.eligible[panel.at(moment.as_of)]
+    return {ticker for ticker, may in zip(panel.universe.assets, allowed, strict=True) if may}
+
+
+def _own_sessions(panel: panels.Panel, moment: Moment, ticker: str) -> int:
+    """Sessions of the asset up to the moment."""
+    return int(np.searchsorted(panel.series[ticker].day, np.datetime64(moment.as_of), side="right"))
 
 
 def _sessions_with_labels(panel: panels.Panel, moment: Moment, config: FeatureConfig) -> int:
@@ -69,8 +99,7 @@ def _sessions_with_labels(panel: panels.Panel, moment: Moment, config: FeatureCo
     seen = np.zeros(panel.sessions.size, bool)
     for ticker in panel.universe.assets:
         if ticker in panel.series:
-            asset = panel.series[ticker]
-            own = int(np.searchsorted(asset.day, np.datetime64(moment.as_of), side="right"))
+            asset, own = panel.series[ticker], _own_sessions(panel, moment, ticker)
             seen[asset.session[2 * config.lookback - 1 : max(own - config.horizon, 0)]] = True
     return int(seen.sum())
 
@@ -80,18 +109,25 @@ def trained_key(features_key: str, forecaster: Forecaster) -> str:
     return KEYED.key("train", seen=features_key, **_of_model(forecaster))
 
 
-def month_keys(moment: Moment, features_key: str, trained: tuple[str, str] | None, forecaster: Forecaster) -> Month:
-    """The month's keys. `trained`: the block's trained model, and the features key of the date it was trained at."""
-    if forecaster.forecast.forecaster == "ewma":
-        key = KEYED.key("ewma", seen=features_key, config=forecaster.features, forecast=forecaster.forecast)
-        return Month(moment, features_key, None, None, key)
-    assert trained is not None, "a network's forecast needs a trained model"
-    parent, trained_on = trained
-    model = parent
-    if features_key != trained_on and forecaster.training.refresh_epochs:
-        model = KEYED.key("refresh", parent=parent, seen=features_key, **_of_model(forecaster))
-    key = KEYED.key("forecast", model=model, seen=features_key, forecast=forecaster.forecast)
-    return Month(moment, features_key, parent, model, key)
+def month_keys(
+    moment: Moment, features_key: str, trained: Trained | None, forecaster: Forecaster, own: own_forecasts.Own
+) -> Month:
+    """The month's keys, given its features' and its block's trained model."""
+    how = {"seen": features_key, **_drawn(forecaster)}
+    if forecaster.forecast.forecaster == "files":
+        key = KEYED.key("files", rows=own.digests[moment.as_of], config=forecaster.features, **how)
+        return Month(moment, None, None, key)
+    if trained is None:
+        return Month(moment, None, None, KEYED.key("simple", config=forecaster.features, **how))
+    model = trained.key
+    if moment != trained.moment and forecaster.training.refresh_epochs:
+        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster))
+    return Month(moment, trained, model, KEYED.key("forecast", model=model, **how))
+
+
+def _drawn(forecaster: Forecaster) -> dict[str, Any]:
+    """What of the forecast's config its numbers depend on; gate and units are applied to them later."""
+    return {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink")}
 
 
 def _of_model(forecaster: Forecaster) -> dict[str, Any]:
@@ -104,30 +140,56 @@ def train_block(
     panel: PanelKey, moment: Moment, key: str, history: tuple[str, ...], forecaster: Forecaster
 ) -> Produced:
     """Train the model of the block that starts at `moment`, from the feature partitions `history`."""
+    from tasks import models
     from tasks.numerics import training
 
     store = open_store()
-    if not tables.existing(store, "models", [key]):
-        log.info("training the model of %s", moment.month)
-        known = _history(store, panel, history, moment)
-        started = time.monotonic()
-        model, loss = training.train(
-            known,
-            **_arguments(forecaster),
-            stamp=moment.as_of.toordinal(),
-            device=Settings().device,
-            progress=lambda member, epoch, loss: log.info(
-                "  %s: network %d, epoch %d, loss %.3f", moment.month, member + 1, epoch + 1, loss
-            ),
-        )
-        _keep(store, key, moment, "trained", None, model, loss, time.monotonic() - started, forecaster)
-        log.info("model of %s trained in %.1f s, loss %.3f", moment.month, time.monotonic() - started, loss)
+    if tables.existing(store, "models", [key]):
+        return Produced("models", (key,))
+    known = histories.load(store, panels.load(store, panel), history)
+    begun = models.get_fits(store, key)
+    watch = _Watch(store, key, moment, forecaster, begun)
+    started = time.monotonic()
+    stamp, device = moment.as_of.toordinal(), Settings().device
+    model, fits = training.train(known, forecaster, stamp, device, watch, begun)
+    seconds = time.monotonic() - started
+    models.put(store, key, moment, None, model, fits, seconds, forecaster, _made_by())
+    unfinished.drop(store, key)
+    watch.end()
+    log.info("model of %s trained in %.1f s", moment.month, seconds)
     return Produced("models", (key,))
+
+
+class _Watch:
+    """After every epoch of a training: keep the fits, and say how far it is."""
+
+    def __init__(
+        self, store: Store, key: str, moment: Moment, forecaster: Forecaster, begun: "tuple[Fit, ...] | None"
+    ) -> None:
+        self._store, self._key, self._config = store, key, forecaster.training
+        self._progress = Progress(f"training {moment.month}", self._share(begun or ()))
+        if begun:
+            log.info("training of %s goes on where it was interrupted", moment.month)
+
+    def end(self) -> None:
+        """The training is over, perhaps before its last epoch."""
+        self._progress.end()
+
+    def _share(self, fits: "tuple[Fit, ...]") -> float:
+        return sum(fit.epoch for fit in fits) / (self._config.epochs * self._config.ensemble)
+
+    def __call__(self, fits: "tuple[Fit, ...]") -> None:
+        from tasks import models
+
+        models.put_fits(self._store, self._key, fits)
+        member = max(place for place, fit in enumerate(fits) if fit.epoch)
+        place = f"network {member + 1} of {len(fits)}, epoch {fits[member].epoch} of {self._config.epochs}"
+        self._progress.tell(self._share(fits), f"{place}, loss {fits[member].loss:.3f}")
 
 
 @cached_task(cache_policy=KEYED, task_run_name="forecast from {months[0].moment.month}")
 def forecast_months(
-    panel: PanelKey, months: tuple[Month, ...], history: tuple[str, ...], forecaster: Forecaster
+    panel: PanelKey, months: tuple[Month, ...], history: tuple[str, ...], forecaster: Forecaster, dataset: str
 ) -> Produced:
     """Forecast each month that the store lacks, refreshing its model first. `history` reaches to the last month."""
     store = open_store()
@@ -135,127 +197,84 @@ def forecast_months(
     there = tables.existing(store, "forecasts", keys)
     missing = [month for month in months if month.forecast not in there]
     if missing:
-        names, rows = features.read(store, history)
         everything = panels.load(store, panel)
+        known = histories.load(store, everything, history)
         for month in missing:
-            known = _cut(names, rows, everything, month.moment)
-            tables.put(store, "forecasts", _forecast(store, everything, month, known, forecaster))
+            seen = windows.cut(known, everything.at(month.moment.as_of))
+            tables.put(store, "forecasts", _forecast(store, everything, month, seen, forecaster, dataset))
             log.info("forecast of %s", month.moment.month)
     return Produced("forecasts", keys)
 
 
-def _history(store: Store, panel: PanelKey, history: tuple[str, ...], moment: Moment) -> History:
-    names, rows = features.read(store, history)
-    return _cut(names, rows, panels.load(store, panel), moment)
-
-
-def _cut(names: tuple[str, ...], rows: pd.DataFrame, panel: panels.Panel, moment: Moment) -> History:
-    """What is known at the as-of date, each asset's own sessions to the left."""
-    rows = rows[rows["session"] <= pd.Timestamp(moment.as_of)]
-    assets = dict(list(rows.groupby("ticker", sort=False)))
-    width = max(len(part) for part in assets.values())
-    shape = (len(panel.universe.assets), width)
-    known = History(
-        features=np.full((*shape, len(names)), np.nan, np.float32),
-        log_return=np.full(shape, np.nan),
-        ewma_variance=np.full(shape, np.nan),
-        session=np.full(shape, -1, np.int64),
-        last_session=panel.at(moment.as_of),
-    )
-    for place, ticker in enumerate(panel.universe.assets):
-        if ticker in assets:
-            part, own = assets[ticker], slice(0, len(assets[ticker]))
-            known.features[place, own] = part[list(names)].to_numpy(np.float32)
-            known.log_return[place, own] = part["log_return"]
-            known.ewma_variance[place, own] = part["ewma_variance"]
-            days = part["session"].to_numpy().astype("datetime64[D]")
-            known.session[place, own] = np.searchsorted(panel.sessions, days)
-    return known
-
-
-def _arguments(forecaster: Forecaster) -> dict[str, Any]:
-    return {name: getattr(forecaster, name) for name in ("features", "network", "loss", "training")}
-
-
-def _keep(
-    store: Store,
-    key: str,
-    moment: Moment,
-    kind: str,
-    parent: str | None,
-    model: "Model",
-    loss: float,
-    seconds: float,
-    forecaster: Forecaster,
-) -> None:
-    """Write a model's checkpoint, then its row."""
-    arrays = {f"{member}/{name}": v for member, values in enumerate(model.parameters) for name, v in values.items()}
-    arrays |= {"feature_mean": model.feature_mean, "feature_std": model.feature_std}
-    arrays["label_mean"] = np.array([model.label_mean])
-    lineage = {"key": key, "kind": kind, "parent": parent, "moment": moment, "configs": _arguments(forecaster)}
-    lineage |= {"code": KEYED.code, "versions": versions(KEYED.packages), "device": Settings().device}
-    row = {"key": key, "block": moment.rebalance_date.year, "as_of": moment.as_of, "kind": kind, "parent": parent}
-    row["blob"] = checkpoints.put(store, arrays, lineage)
-    row |= {"loss": None if math.isnan(loss) else loss, "seconds": seconds, "lineage": to_json(lineage)}
-    tables.put(store, "models", pa.Table.from_pylist([row], TABLES["models"].schema))
-
-
-def _model(store: Store, key: str) -> "Model":
-    from tasks.numerics.training import Model
-
-    arrays = checkpoints.get(store, tables.read(store, "models", key=key)["blob"][0].as_py())
-    members = sorted({int(name.split("/")[0]) for name in arrays if "/" in name})
-    parameters = tuple(
-        {name.split("/")[1]: v for name, v in arrays.items() if name.startswith(f"{member}/")} for member in members
-    )
-    return Model(parameters, arrays["feature_mean"], arrays["feature_std"], float(arrays["label_mean"][0]))
+def _made_by() -> dict[str, Any]:
+    return {"code": KEYED.code, "versions": versions(KEYED.packages), "device": Settings().device}
 
 
 def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaster) -> "Model":
     """The month's model: the block's own, or that one refreshed with what is known at the month."""
+    from tasks import models
     from tasks.numerics import training
 
     assert month.model is not None
     assert month.trained is not None
     if tables.existing(store, "models", [month.model]):
-        return _model(store, month.model)
+        return models.get(store, month.model)
     started, stamp = time.monotonic(), month.moment.as_of.toordinal()
-    parent = _model(store, month.trained)
-    model, loss = training.refresh(parent, known, **_arguments(forecaster), stamp=stamp, device=Settings().device)
+    parent = month.trained.key
+    model, fits = training.refresh(models.get(store, parent), known, forecaster, stamp, Settings().device)
     seconds = time.monotonic() - started
-    _keep(store, month.model, month.moment, "refreshed", month.trained, model, loss, seconds, forecaster)
+    models.put(store, month.model, month.moment, parent, model, fits, seconds, forecaster, _made_by())
     return model
 
 
-def _forecast(store: Store, panel: panels.Panel, month: Month, known: History, forecaster: Forecaster) -> pa.Table:
-    """The month's rows: every eligible asset whose whole input window is known."""
+def _forecast(
+    store: Store, panel: panels.Panel, month: Month, known: History, forecaster: Forecaster, dataset: str
+) -> pa.Table:
+    """The month's rows: every eligible asset of which enough is known, with the simple forecasts beside its own."""
     from tasks.numerics import predictive
 
-    config = forecaster.features
-    ready = np.isfinite(windows.last_values(known.ewma_variance, known.session))
-    if month.model is not None:
-        ready &= np.isfinite(windows.forecast_windows(known, config.lookback)).all(axis=(1, 2))
-    eligible = panel.eligible[panel.at(month.moment.as_of)] & ready
-    if month.model is None:
-        result = predictive.ewma(known, eligible, config)
+    at, day = panel.at(month.moment.as_of), month.moment.as_of
+    rows = predictive.rows_at(known, at, panel.eligible[at], day.toordinal())
+    learned = predictive.learn(known, forecaster)
+    if forecaster.forecast.forecaster == "files":
+        found = _own(own_forecasts.at(store, dataset, day), panel, rows)
+    elif month.model is None:
+        found = predictive.simple_forecast(known, rows, learned, forecaster)
     else:
-        result = predictive.vlstm(
-            _refreshed(store, month, known, forecaster),
-            known,
-            eligible,
-            config,
-            forecaster.network,
-            forecaster.training,
-            forecaster.forecast,
-            stamp=month.moment.as_of.toordinal(),
-            device=Settings().device,
-        )
-    if not eligible.any():
-        raise NoDataError(f"{month.moment.month}: no asset has {config.lookback} sessions of features without a gap")
-    rows = [
-        {"key": month.forecast, "as_of": month.moment.as_of, "ticker": ticker, "model": month.model}
-        | {name: float(getattr(result, name)[place]) for name in ("mean", "variance", "baseline_variance")}
-        for place, ticker in enumerate(panel.universe.assets)
-        if eligible[place]
+        rows = predictive.chosen(rows, predictive.complete(known, rows, forecaster.features.lookback))
+        model = _refreshed(store, month, known, forecaster)
+        found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
+    ready = np.isfinite(found.mean) & np.isfinite(found.variance)
+    if not ready.any():
+        raise NoDataError(f"{month.moment.month}: {_UNREADY[forecaster.forecast.forecaster == 'files']}")
+    columns = _columns(found, predictive.simple(known, rows, learned, forecaster))
+    said = {"key": month.forecast, "as_of": day, "model": month.model, "degrees": _finite(found.tails.degrees)}
+    found_rows = [
+        {**said, "ticker": panel.universe.assets[rows.asset[n]]} | {name: _finite(v[n]) for name, v in columns.items()}
+        for n in np.flatnonzero(ready)
     ]
-    return pa.Table.from_pylist(rows, TABLES["forecasts"].schema)
+    return pa.Table.from_pylist(found_rows, TABLES["forecasts"].schema)
+
+
+def _columns(found: "Forecast", simple: "Simple") -> dict[str, FloatArray]:
+    """The numbers of each row, by their names in the store."""
+    from tasks.numerics import predictive
+
+    lower, upper = predictive.interval(found, 0.9)
+    columns = {"mean": found.mean, "variance": found.variance, "lower_90": lower, "upper_90": upper}
+    columns |= {"scale": found.tails.scale * np.sqrt(found.variance), "baseline_variance": simple.ewma}
+    columns |= {"calibrated_variance": simple.calibrated, "trailing_variance": simple.trailing}
+    return columns | {name: getattr(simple, name) for name in ("label_mean", "historical_mean", "historical_variance")}
+
+
+def _own(given: dict[str, tuple[float, float]], panel: panels.Panel, rows: "Rows") -> "Forecast":
+    """A person's own forecasts of the rows, NaN where there is none, taken as Gaussian about their means."""
+    from tasks.numerics import predictive, tails
+
+    pairs = [given.get(panel.universe.assets[asset], (np.nan, np.nan)) for asset in rows.asset]
+    mean, variance = np.array(pairs, float).reshape(-1, 2).T
+    return predictive.Forecast(mean, variance, tails.GAUSSIAN)
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[1]
 STAGES = sorted(
     path for path in (ROOT / "tasks").rglob("*.py") if "numerics" not in path.parts and "keyed_by(" in path.read_text()
 )
+# runs and tells of the stages, and holds values: no number is made here
+MACHINERY = {"tasks.caching", "tasks.locks", "tasks.progress", "tasks.numerics.configs"}
 FORBIDDEN = {
     "tasks/numerics": {"prefect", "pydantic", "duckdb", "pyarrow", "deltalake", "storage", "flows", "yfinance"},
     "storage": {"prefect", "torch", "tasks", "flows"},
@@ -50,8 +52,8 @@ def test_the_mathematics_imports_no_other_task():
 
 
 def test_no_stage_imports_another_stage():
-    stages = {"tasks.fetch", "tasks.features", "tasks.forecast", "tasks.allocate", "tasks.decide", "tasks.backtest"}
-    stages |= {"tasks.report"}
+    stages = {"tasks.fetch", "tasks.features", "tasks.forecast", "tasks.gate", "tasks.allocate", "tasks.decide"}
+    stages |= {"tasks.backtest", "tasks.report"}
     for name in stages:
         place = ROOT / name.replace(".", "/")
         files = list(place.rglob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
@@ -98,9 +100,25 @@ def test_configs_hold_values_and_no_formula():
     assert methods == {"__post_init__"}  # the configs' source is left out of every cache key
 
 
+def module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def helpers(name: str) -> set[str]:
+    """Modules of `tasks` that a stage's answers are made by: all that it imports, itself or through one of them."""
+    reached, waiting = set(), [name]
+    while waiting:
+        place = ROOT / waiting.pop().replace(".", "/")
+        path = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        found = {used for used in under(imported(path), {"tasks"}) if (ROOT / f"{used.replace('.', '/')}.py").is_file()}
+        found -= {module(stage) for stage in STAGES} | MACHINERY | reached
+        reached |= found
+        waiting.extend(found)
+    return reached - {name}
+
+
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: path.stem)
-def test_every_module_of_mathematics_that_a_stage_imports_is_in_a_key(path):
-    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+def test_every_module_of_tasks_that_a_stage_imports_is_in_a_key(path):
     keyed = [
         argument.value
         for node in ast.walk(ast.parse(path.read_text()))
@@ -108,5 +126,12 @@ def test_every_module_of_mathematics_that_a_stage_imports_is_in_a_key(path):
         for argument in node.args
         if isinstance(argument, ast.Constant)
     ]
-    used = {module for module in caching.imports(name) if module.startswith("tasks.numerics.")}
-    assert used - {"tasks.numerics.configs"} <= set(caching.closure(tuple(keyed)))
+    assert helpers(module(path)) <= set(caching.closure(tuple(keyed)))
+
+
+def test_the_helpers_of_a_stage_are_found_wherever_they_stand():
+    found = helpers("tasks.forecast")
+    assert {"tasks.histories", "tasks.models", "tasks.own_forecasts", "tasks.panels", "tasks.calendars"} <= found
+    assert {"tasks.numerics.training", "tasks.numerics.fitting", "tasks.numerics.loss"} <= found
+    assert "tasks.outcomes" in helpers("tasks.gate")
+    assert not found & (MACHINERY | {"tasks.features", "tasks.numerics.configs"})

@@ -63,6 +63,7 @@ def _environment() -> Environment:
 def _shown(store: Store, found: Contents) -> dict[str, Any]:
     """Everything that the template names."""
     accounting = found.record["parameters"]["accounting"]
+    verdicts = judged.judge(store, found)
     shown = {
         "c": found,
         "accounting": accounting,
@@ -76,10 +77,12 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "facts": listings.facts(found),
         "parameters": listings.parameters(found),
         "left_out": sorted(found.record["left_out"].items()),
-        "judged": judged.judge(store, found),
+        "judged": verdicts,
+        "gate": next(iter(found.tables["gates"]["reason"]), None),
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
-        "figures": {"weights": figures.weights(found)} | ({"wealth": figures.wealth(found)} if found.traded else {}),
+        "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
+        | ({"wealth": figures.wealth(found)} if found.traded else {}),
     }
     return shown | _rows(found) | (_results(found) if found.traded else {})
 

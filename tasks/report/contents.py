@@ -23,7 +23,9 @@ Frame = Any  # a DataFrame or Series of pandas, whose own annotations are unions
 _QUERIES = {
     "weights": "SELECT rebalance_date, strategy, ticker, weight FROM weights ORDER BY ALL",
     "trades": "SELECT ticker, trade, cost FROM trades WHERE rebalance_date = $day AND strategy = $published ORDER BY 1",
-    "forecasts": "SELECT as_of, ticker, mean, variance FROM forecasts ORDER BY ALL",
+    "forecasts": "SELECT * FROM forecasts ORDER BY as_of, ticker",
+    "gates": "SELECT as_of, reason FROM gates WHERE as_of = $as_of",
+    "judgements": "SELECT * FROM judgements",
     "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
     "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",
@@ -123,7 +125,7 @@ def read(store: Store, scenario: str, published: str) -> Contents:
     if not decided:
         raise NoDataError(f"scenario {scenario} has decided no month, so there is no report; run `prism run` first")
     newest = decided[max(decided)]
-    values = {"day": newest.rebalance_date, "published": published}
+    values = {"day": newest.rebalance_date, "as_of": newest.as_of, "published": published}
     with catalog.connect(store, scenario) as connection:
         tables = {name: _frame(connection, sql, values) for name, sql in _QUERIES.items()}
     found = Contents(scenario, published, newest, len(decided), universe.load(store, newest.record["universe"]), tables)

@@ -19,6 +19,7 @@ Figure = dict[str, Any]
 _ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
 _NAMES = 12  # names of a weights figure; the others are summed
 _AXIS = {
+    "title": {"font": {"size": 12, "color": "var(--soft)"}},
     "automargin": True,
     "gridcolor": "var(--grid)",
     "linecolor": "var(--line)",
@@ -28,6 +29,9 @@ _AXIS = {
     "spikethickness": 1,
     "tickfont": {"size": 12, "color": "var(--soft)"},
 }
+_OWN_LINE = {"color": "var(--accent)", "width": 2}
+_IDEAL_LINE = {"color": "var(--soft)", "width": 1, "dash": "dot"}
+_AT = "%{x:.0%} interval: %{y:.1%} inside<extra></extra>"
 _LAYOUT = {
     "template": "none",
     "paper_bgcolor": "var(--paper)",
@@ -149,6 +153,34 @@ def _distinct(shown: list[str], colours: dict[str, str]) -> dict[str, str]:
         free.remove(colour)
         taken[name] = colour
     return taken
+
+
+def calibration(levels: dict[str, float], pits: dict[str, float]) -> Figure:
+    """Left: share of outcomes within the central interval of each level. Right: where in their forecasts they fell.
+
+    Forecasts that are right lie on the diagonal, and their histogram is flat.
+    """
+    figure, flat = go.Figure(layout=_LAYOUT), 1 / len(pits)
+    ideal = {"x": [0, 1], "mode": "lines", "line": _IDEAL_LINE, "hoverinfo": "skip"}
+    right = {"xaxis": "x2", "yaxis": "y2"}
+    nominal, inside = [0.0, *map(float, levels), 1.0], [0.0, *levels.values(), 1.0]
+    places = [flat * (place + 0.5) for place in range(len(pits))]
+    figure.add_scatter(y=[0, 1], **ideal)
+    figure.add_scatter(x=nominal, y=inside, mode="lines+markers", line=_OWN_LINE, hovertemplate=_AT)
+    figure.add_bar(x=places, y=list(pits.values()), width=0.9 * flat, marker_color="var(--accent)", **right)
+    figure.add_scatter(y=[flat, flat], **ideal, **right)
+    figure.update_traces(selector={"type": "bar"}, hovertemplate="%{y:.1%}<extra></extra>")
+    share = {**_AXIS, "tickformat": ".0%", "fixedrange": True, "rangemode": "tozero"}
+    figure.update_layout(
+        height=320,
+        showlegend=False,
+        hovermode="closest",
+        xaxis={**share, "domain": [0, 0.45], "title_text": "interval's level", "anchor": "y"},
+        yaxis={**share, "title_text": "share of outcomes inside"},
+        xaxis2={**share, "domain": [0.57, 1], "title_text": "place in the forecast distribution", "anchor": "y2"},
+        yaxis2={**share, "anchor": "x2", "title_text": "share of outcomes"},
+    )
+    return _plain(figure)
 
 
 def _days(sessions: Frame) -> list[str]:

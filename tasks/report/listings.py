@@ -64,6 +64,7 @@ class Position:
     trade: Cell
     mean: str
     volatility: str
+    interval: str  # of 90 %
 
     @property
     def idle(self) -> bool:
@@ -86,6 +87,7 @@ def positions(contents: Contents) -> list[Position]:
     forecasts = contents.forecasts
     table: Frame = pd.DataFrame({"weight": weights, "trade": trades, "mean": forecasts["mean"]})
     table["volatility"] = forecasts["variance"] ** 0.5
+    table[["lower", "upper"]] = forecasts[["lower_90", "upper_90"]]
     table = table[table["mean"].notna() | table["weight"].fillna(0.0).ne(0.0) | table["trade"].notna()]
     table[["weight", "trade"]] = table[["weight", "trade"]].fillna(0.0)
     table = table.sort_values(["weight", "trade"], ascending=False, kind="stable")
@@ -104,6 +106,7 @@ def _position(contents: Contents, row: Any, longest: Frame) -> Position:
         trade=Cell(DASH if untraded else change(row.trade), row.trade, _part(row.trade, longest["trade"])),
         mean=change(row.mean),
         volatility=percent(row.volatility),
+        interval=DASH if math.isnan(row.lower) else f"{change(row.lower, 1)} to {change(row.upper, 1)}",
     )
 
 

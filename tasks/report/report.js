@@ -97,3 +97,4 @@ if (wealth) {
 const choice = document.getElementById("strategy");
 draw("months", figures.weights[choice.value]);
 choice.addEventListener("change", () => draw("months", figures.weights[choice.value]));
+figures.calibration.forEach((figure, place) => draw("calibration-" + place, figure));

@@ -48,7 +48,7 @@ def prices() -> pd.DataFrame:
     return make_prices()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def light() -> forms.Parameters:
     return forms.make(LIGHT)
 

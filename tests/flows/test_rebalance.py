@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pytest
 
@@ -10,8 +10,7 @@ from flows import parameters as forms
 from flows.backfill import backfill
 from flows.monthly import monthly_rebalance
 from flows.rebalance import rebalance
-from storage import catalog, clock, ledger, scenarios, tables
-from storage import features as partitions
+from storage import catalog, clock, ledger, partitions, scenarios, tables
 from storage.errors import InputError
 from tasks import caching
 from tasks.numerics import dates
@@ -90,9 +89,21 @@ def test_results_do_not_depend_on_where_a_run_began(tmp_path, light, csv, place,
     assert month[0] == month[1] == month[2]
 
 
-def test_nothing_sees_the_future(tmp_path, light, prices, written, place, content):
+LEAKS = {  # other parameters, months decided, and the date after which prices are perturbed
+    "plain": ({}, ("2016-11", "2017-04"), date(2017, 1, 31)),
+    "gated student_t": (
+        {"network": {"likelihood": "student_t"}, "features": {"lookback": 20}, "forecast": {"gate": True}}
+        | {"training": {"minimum_sessions": 30, "refresh_epochs": 1}},
+        ("2017-10", "2018-01"),
+        date(2017, 10, 31),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEAKS)
+def test_nothing_sees_the_future(tmp_path, light, prices, written, place, content, case):
     """Perturb every bar after d in a store of its own: all that was decided up to d is the same to the byte."""
-    d = date(2017, 1, 31)
+    others, months, d = LEAKS[case]
     after = prices.index > str(d)
     later, earlier = prices.copy(), prices.copy()
     later.loc[after] *= 1 + 0.3 * abs(prices.loc[after] - prices.loc[after].mean()) / prices.loc[after].std()
@@ -101,14 +112,16 @@ def test_nothing_sees_the_future(tmp_path, light, prices, written, place, conten
     for name, frame in (("truth", prices), ("later", later), ("earlier", earlier)):
         store = place(tmp_path / name)
         path = written(frame, tmp_path / f"{name}.csv")
-        backfill("2016-11", "2017-04", parameters=light, path=path)
+        backfill(*months, parameters=changed(light, **others), path=path)
         features = tables.read(store, "features").to_pylist()
-        rows = partitions.read(store, [row["key"] for row in features if row["as_of"] <= d])[1]
-        decided = content(store, names=("forecasts", "weights", "trades"), until=date(2017, 2, 1))
-        seen.append((decided, rows.to_csv(float_format="%a"), content(store, names=("weights",))))
-    assert len(seen[0][0]["weights"]) > 50
-    assert seen[0][:2] == seen[1][:2]
-    assert seen[0][2] != seen[1][2]  # the perturbation does change what comes after
+        rows = partitions.read(store, "features", [row["key"] for row in features if row["as_of"] <= d])[1]
+        gates = [row for row in tables.read(store, "gates").sort_by("as_of").to_pylist() if row["as_of"] <= d]
+        decided = content(store, names=("forecasts", "weights", "trades"), until=d + timedelta(days=1))
+        seen.append((decided, rows.to_csv(float_format="%a"), gates, content(store, names=("weights",))))
+    assert len(seen[0][0]["weights"]) > 25
+    assert [row["months"] for row in seen[0][2]] == ([24, 24] if "gate" in case else [])
+    assert seen[0][:3] == seen[1][:3]
+    assert seen[0][3] != seen[1][3]  # the perturbation does change what comes after
     assert seen[0][0] != seen[2][0]
     assert seen[0][1] != seen[2][1]
 

@@ -1,7 +1,9 @@
 """Training ahead of time, and ingesting alone."""
 
 import pytest
+from prefect.client.orchestration import get_client
 
+from flows import parameters as forms
 from flows.backfill import backfill
 from flows.ingest import ingest_prices
 from flows.train import train_forecaster
@@ -20,6 +22,23 @@ def test_a_backfill_uses_the_models_that_were_trained_ahead(store, light, csv):
     refreshed = [row for row in tables.read(store, "models").to_pylist() if row["kind"] == "refreshed"]
     assert {row["parent"] for row in refreshed} <= set(result["models"])
     assert len(tables.read(store, "models")) == len(trained) + len(refreshed)
+
+
+def artifacts(key):
+    """Progress artifacts of a key, in order of their creation: of each, its newest state."""
+    with get_client(sync_client=True) as client:
+        found = [each for each in client.read_artifacts() if each.key == key]
+    assert {each.type for each in found} <= {"progress"}
+    return [(each.data, each.description) for each in sorted(found, key=lambda each: each.created)]
+
+
+def test_a_training_shows_its_progress_where_the_runs_are_shown(store, light, csv):
+    before = artifacts("training-2017-01")
+    longer = forms.make(forms.merged(light.values(), {"training": {"epochs": 2, "ensemble": 2, "seed": 1}}))
+    train_forecaster("2017-01", "2017-02", parameters=longer, path=csv)
+    [(share, description)] = artifacts("training-2017-01")[len(before) :]
+    assert share == 100
+    assert description.startswith("training 2017-01: network 2 of 2, epoch 2 of 2, loss ")
 
 
 def test_ingesting_alone_makes_bars_visible_and_decides_nothing(store, light, csv, prices):

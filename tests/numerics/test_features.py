@@ -79,8 +79,9 @@ def test_scaled_features_are_free_of_scale(returns_scale, volume_scale):
         market_log_return=returns_scale * series.market_log_return,
         volume=volume_scale * (1 + series.volume) - 1,
     )
-    for name in ("position", "shock", "variance_ratio", "beta", "volume"):
+    for name in ("position", "shock", "variance_ratio", "beta"):
         np.testing.assert_allclose(column(other, SCALED, name), column(series, SCALED, name), atol=1e-4, err_msg=name)
+    np.testing.assert_allclose(column(other, DOCUMENT, "volume"), column(series, DOCUMENT, "volume"), atol=1e-4)
 
 
 def test_ewma_variance_is_the_weighted_sum_of_squares():
@@ -213,11 +214,11 @@ def test_a_still_price_and_volume_give_finite_features():
 def test_a_missing_volume_is_missing_for_a_lookback_and_no_longer():
     series = make_series()
     series.volume[150] = np.nan
-    assert np.flatnonzero(np.isnan(column(series, SCALED, "volume")[L:])).tolist() == list(range(150 - L, 150))
+    assert np.flatnonzero(np.isnan(column(series, DOCUMENT, "volume")[L:])).tolist() == list(range(150 - L, 150))
 
 
 def test_features_of_volume_are_left_out_by_name():
-    assert "volume" in features.names(SCALED, True)
+    assert features.names(SCALED, True) == features.names(SCALED, False)
     assert set(features.names(DOCUMENT, True)) - set(features.names(DOCUMENT, False)) == {"volume", "log_volume"}
     assert len(features.names(SCALED, False)) == len(features.names(DOCUMENT, True)) == 9
 
@@ -233,7 +234,7 @@ def test_refusals_name_the_value_and_the_remedy():
     with pytest.raises(ValueError, match=r"'rsi'.*choose from position"):
         features.compute(series, ("rsi",), SCALED)
     with pytest.raises(ValueError, match=r"volume is None.*has_volume=False"):
-        features.compute(series._replace(volume=None), ("volume",), SCALED)
+        features.compute(series._replace(volume=None), ("volume",), DOCUMENT)
     series.log_return[17] = np.inf
     with pytest.raises(ValueError, match=r"log_return\[17\] is inf"):
         features.compute(series, ("shock",), SCALED)

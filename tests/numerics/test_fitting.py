@@ -1,5 +1,7 @@
 """An epoch is a pure function: what it repeats to the byte, what memory may not change, and when training ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,7 +52,7 @@ def streams(epoch):
 
 def run(fit, data, epochs, config=CONFIG):
     for _ in range(epochs):
-        fit = fitting.epoch(fit, data, config, streams(fit.epoch))
+        fit = fitting.epoch(fit, data, config, config.training.epochs, streams(fit.epoch))
     return fit
 
 
@@ -69,7 +71,7 @@ def as_bytes(value):
 def test_an_epoch_gives_the_same_bytes_twice_and_leaves_its_inputs_alone(validated):
     data, fit = make_data(validated=validated), run(start(), make_data(validated=validated), 1)
     before, torch_state = (as_bytes(fit), as_bytes(data)), torch.get_rng_state()
-    first, second = (fitting.epoch(fit, data, CONFIG, streams(1)) for _ in range(2))
+    first, second = (fitting.epoch(fit, data, CONFIG, CONFIG.training.epochs, streams(1)) for _ in range(2))
     assert as_bytes(first) == as_bytes(second)
     assert (as_bytes(fit), as_bytes(data)) == before
     assert torch.equal(torch.get_rng_state(), torch_state)
@@ -97,6 +99,9 @@ def never_rebuilt(fit, data, epochs, config, fused):
         shuffle, draws = streams(epoch)
         plan, values, counts = windows.chunks(data.samples, settings.chunk, shuffle), [], []
         for begin in range(0, len(plan), settings.batch):
+            falling = 0.5 * (1 + np.cos(np.pi * (epoch + begin / len(plan)) / settings.epochs))
+            rate = settings.learning_rate * (falling if settings.schedule == "cosine" else 1)
+            optimiser.param_groups[0]["lr"] = rate
             batch = windows.batch(plan[begin : begin + settings.batch], L, settings.chunk, data.samples.shape[1])
             states = net.encode(data.inputs[batch.rows]).flatten(0, 1)[batch.states]
             m, v = net.code(states)
@@ -113,11 +118,12 @@ def never_rebuilt(fit, data, epochs, config, fused):
     return net, optimiser, np.average(values, weights=counts)
 
 
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
 @pytest.mark.parametrize(("fused", "tolerance"), [(True, 0), (False, 1e-5)])
-def test_restored_moments_go_on_as_an_optimiser_that_was_never_rebuilt(fused, tolerance):
-    data = make_data()
-    fit = run(start(), data, 4)
-    net, optimiser, value = never_rebuilt(start(), data, 4, CONFIG, fused)
+def test_restored_moments_go_on_as_an_optimiser_that_was_never_rebuilt(fused, tolerance, schedule):
+    data, config = make_data(), replace(CONFIG, training=replace(CONFIG.training, schedule=schedule))
+    fit = run(start(), data, 4, config)
+    net, optimiser, value = never_rebuilt(start(), data, 4, config, fused)
     for name, parameter in net.named_parameters():
         state = optimiser.state[parameter]
         assert int(state["step"]) == fit.steps
@@ -129,6 +135,12 @@ def test_restored_moments_go_on_as_an_optimiser_that_was_never_rebuilt(fused, to
             np.testing.assert_allclose(ours[name], theirs.numpy(), rtol=tolerance, atol=tolerance)
     assert fit.loss == pytest.approx(value, rel=1e-6)
     assert fit.epoch == 4
+
+
+def test_the_learning_rate_falls_along_half_a_cosine_or_stays():
+    rates = [fitting.learning_rate(TrainingConfig(learning_rate=0.8), done) for done in (0, 1 / 3, 0.5, 1)]
+    np.testing.assert_allclose(rates, [0.8, 0.6, 0.4, 0], atol=1e-15)
+    assert fitting.learning_rate(TrainingConfig(learning_rate=0.8, schedule="constant"), 0.9) == 0.8
 
 
 def test_losing_the_moments_changes_the_next_epoch():
@@ -146,15 +158,14 @@ ERRORS = pytest.mark.parametrize("error", [CUDA, CPU, NUMPY], ids=["cuda", "cpu"
 
 @pytest.fixture
 def memory(monkeypatch):
-    """Lets memory hold at most some chunks of a training step; returns the sizes that were tried."""
+    """Lets memory hold at most some chunks at once; returns the sizes that were tried."""
     original, tried = fitting._outputs, []
 
     def limit(chunks, error):
         def outputs(net, data, plan, noise, config):
-            if torch.is_grad_enabled():
-                tried.append(len(plan))
-                if len(plan) > chunks:
-                    raise error
+            tried.append(len(plan))
+            if len(plan) > chunks:
+                raise error
             return original(net, data, plan, noise, config)
 
         monkeypatch.setattr(fitting, "_outputs", outputs)
@@ -187,6 +198,16 @@ def test_the_number_of_parts_is_kept_by_the_next_epoch(memory):
     tried.clear()
     assert run(fit, data, 1).parts == 4
     assert max(tried) == 2
+
+
+def test_what_is_read_after_training_is_cut_into_as_many_parts(memory):
+    data = make_data()
+    net = vlstm.from_parameters(start().parameters, F, CONFIG.network)
+    whole = fitting.seen(net, data, data.samples, CONFIG, 1)
+    tried = memory(1, CUDA)
+    for ours, theirs in zip(fitting.seen(net, data, data.samples, CONFIG, 4), whole, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert set(tried) == {1}
 
 
 @ERRORS

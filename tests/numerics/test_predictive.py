@@ -60,7 +60,7 @@ def make_model(network=NETWORK, seed=0, scale=0.5):
     for member in range(2):
         values = vlstm.initialise(F, network, torch.Generator().manual_seed(member))
         members.append({k: (v + scale * rng.standard_normal(v.shape)).astype(np.float32) for k, v in values.items()})
-    return Model(tuple(members), np.full(F, 0.1), np.full(F, 1.5), 0.004, np.array([0.1, 0.7, 0.2]), TAILS)
+    return Model(tuple(members), np.full(F, 0.1), np.full(F, 1.5), 0.004, TAILS)
 
 
 def last_rows(history, wanted=ALL, stamp=STAMP):

@@ -14,7 +14,7 @@ from storage.keys import Moment, PanelKey
 from storage.schemas import TABLES
 from storage.store import Store
 from storage.universe import Member, Universe
-from tasks import calendars, panels
+from tasks import calendars, features, forecast, own_forecasts, panels
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
 
 LONGEST = 1300
@@ -74,6 +74,53 @@ class Market:
     def put_weights(self, key, moment, strategy, weights):
         rows = [{"key": key, "as_of": moment.as_of, "strategy": strategy, "ticker": t, "weight": w} for t, w in weights]
         tables.put(self.store, "weights", pa.Table.from_pylist(rows, TABLES["weights"].schema))
+
+
+class Run:
+    """The forecasts of a panel, month by month, as a plan would name them."""
+
+    def __init__(self, market, panel, config, dataset="test"):
+        self.market, self.store, self.panel, self.config, self.dataset = market, market.store, panel, config, dataset
+        self.loaded = panels.load(self.store, panel)
+        self.history = panels.moments(self.store, panel)
+        self.features = features.compute_features.fn(panel, self.history, config.features).keys
+
+    @property
+    def own(self):
+        return own_forecasts.of(self.store, self.dataset, self.loaded.universe.assets)
+
+    def seen(self, moment):
+        return self.features[: self.history.index(moment) + 1]
+
+    def block(self, year):
+        ready = forecast.possible(self.loaded, self.history, self.config, self.own)
+        return [moment for moment in ready if moment.rebalance_date.year == year]
+
+    def months(self, year):
+        block, trained = self.block(year), None
+        if self.config.forecast.forecaster == "vlstm":
+            trained = forecast.Trained(block[0], forecast.trained_key(self.seen(block[0])[-1], self.config))
+        return [forecast.month_keys(m, self.seen(m)[-1], trained, self.config, self.own) for m in block]
+
+    def train(self, year):
+        first = self.block(year)[0]
+        key = forecast.trained_key(self.seen(first)[-1], self.config)
+        forecast.train_block.fn(self.panel, first, key, self.seen(first), self.config)
+        return key
+
+    def forecast(self, months):
+        history = self.seen(months[-1].moment)
+        return forecast.forecast_months.fn(self.panel, tuple(months), history, self.config, self.dataset).keys
+
+    def rows(self, months):
+        found = tables.read(self.store, "forecasts", key=[month.forecast for month in months]).to_pandas()
+        return found.sort_values(["as_of", "ticker"], ignore_index=True)
+
+
+@pytest.fixture
+def forecasting():
+    """Makes the forecasts of a market's panel."""
+    return Run
 
 
 @pytest.fixture

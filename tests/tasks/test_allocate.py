@@ -214,7 +214,7 @@ def optimised(market):
     mean, variance = np.array([0.01, 0.004, -0.01, 0.006]), np.array([0.004, 0.003, 0.002, 0.003])
     rows = [
         {"key": "forecast", "as_of": moment.as_of, "ticker": t, "model": None, "baseline_variance": 1.0}
-        | {"mean": m, "variance": v}
+        | {"mean": m, "variance": v, "scale": v**0.5, "lower_90": m - 0.1, "upper_90": m + 0.1}
         for t, m, v in zip("ABCD", mean.tolist(), variance.tolist(), strict=True)
     ]
     tables.put(market.store, "forecasts", pa.Table.from_pylist(rows[::-1], TABLES["forecasts"].schema))

@@ -22,6 +22,7 @@ from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
 from tasks import allocate, caching, features, forecast
 from tasks.numerics.configs import FeatureConfig, Forecaster, OGDConfig
+from tasks.own_forecasts import Own
 
 ROOT = Path(__file__).parents[2]
 MOMENT = Moment(date(2024, 5, 1), date(2024, 4, 30), "prefix")
@@ -79,16 +80,18 @@ def test_a_key_does_not_change_with_the_configs_source_or_another_stages(edited,
 def test_a_key_is_the_same_in_every_process_and_naming_a_forecast_loads_no_network():
     code = (
         "import flows, sys; from datetime import date; from storage.keys import Moment; from tasks import forecast\n"
-        "from tasks.numerics.configs import Forecaster\n"
-        "moment = Moment(date(2024, 5, 1), date(2024, 4, 30), 'prefix')\n"
-        "print(forecast.month_keys(moment, 'seen', ('parent', 'before'), Forecaster()).forecast)\n"
+        "from tasks.numerics.configs import Forecaster; from tasks.own_forecasts import Own\n"
+        "moment, first = (Moment(date(2024, n, 1), date(2024, n - 1, 29), 'prefix') for n in (5, 2))\n"
+        "trained = forecast.Trained(first, 'parent')\n"
+        "print(forecast.month_keys(moment, 'seen', trained, Forecaster(), Own()).forecast)\n"
         "print('torch' in sys.modules)"
     )
     variables = {**os.environ, "PYTHONHASHSEED": "1"}
     said = subprocess.run(
         [sys.executable, "-c", code], env=variables, cwd=ROOT, capture_output=True, text=True, check=True
     )
-    here = forecast.month_keys(MOMENT, "seen", ("parent", "before"), Forecaster()).forecast
+    moment, first = (Moment(date(2024, month, 1), date(2024, month - 1, 29), "prefix") for month in (5, 2))
+    here = forecast.month_keys(moment, "seen", forecast.Trained(first, "parent"), Forecaster(), Own()).forecast
     assert said.stdout.split() == [here, "False"]
 
 
@@ -104,6 +107,7 @@ def test_the_closure_follows_imports_wherever_they_stand(monkeypatch):
 
 def test_the_real_closure_of_forecasts_holds_the_network_and_its_loss():
     reached = set(caching.closure(forecast.KEYED.modules))
+    assert {"tasks.histories", "tasks.models", "tasks.own_forecasts", "storage.unfinished"} <= reached
     assert {"tasks.numerics.vlstm", "tasks.numerics.loss", "tasks.numerics.windows", "storage.snapshots"} <= reached
     assert "tasks.numerics.configs" not in reached
 

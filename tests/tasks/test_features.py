@@ -4,8 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from storage import features as partitions
-from storage import tables
+from storage import partitions, tables
 from tasks import features as stage
 from tasks import panels
 from tasks.numerics import features
@@ -30,10 +29,10 @@ def test_partitions_are_disjoint_and_cover_every_session_once(market, compute):
     keys, moments = compute(panel), panels.moments(market.store, panel)
     begin = pd.Timestamp(0)
     for key, moment in zip(keys, moments, strict=True):
-        _, rows = partitions.read(market.store, [key])
+        _, rows = partitions.read(market.store, "features", [key])
         assert rows["session"].between(begin, pd.Timestamp(moment.as_of), inclusive="right").all()
         begin = pd.Timestamp(moment.as_of)
-    _, rows = partitions.read(market.store, keys)
+    _, rows = partitions.read(market.store, "features", keys)
     days = market.days()
     whole = days[days <= np.datetime64(moments[-1].as_of)]
     assert rows.groupby("ticker")["session"].apply(list).tolist() == [pd.to_datetime(whole).tolist()] * 5
@@ -42,7 +41,7 @@ def test_partitions_are_disjoint_and_cover_every_session_once(market, compute):
 @pytest.mark.parametrize("config", [SHORT, FeatureConfig("document", lookback=20, horizon=5)])
 def test_the_rows_are_those_of_the_numerics_on_the_whole_series(market, compute, config):
     panel = market.panel()
-    names, rows = partitions.read(market.store, compute(panel, config))
+    names, rows = partitions.read(market.store, "features", compute(panel, config))
     loaded = panels.load(market.store, panel)
     volumes = np.log1p(np.column_stack([loaded.series[ticker].volume for ticker in "ABCDE"]))
     for ticker in "AE":
@@ -65,7 +64,7 @@ def test_only_missing_months_are_computed(market, compute, monkeypatch):
     first = compute(panel, months=10)
     before = tables.read(market.store, "features").to_pandas().set_index("key")
     written = []
-    monkeypatch.setattr(partitions, "put", lambda store, parts: written.extend(part.key for part in parts))
+    monkeypatch.setattr(partitions, "put", lambda store, table, parts: written.extend(part.key for part in parts))
     keys = compute(panel, months=12)
     assert keys[:10] == first
     assert written == list(keys[10:])
@@ -102,19 +101,18 @@ def test_another_config_has_partitions_of_its_own(market, compute):
 
 
 def test_volume_is_a_feature_where_the_first_bars_have_it(market, compute):
-    bars = market.bars()
-    with_volume, _ = partitions.read(market.store, compute(market.panel(bars)))
-    assert "volume" in with_volume
+    bars, config = market.bars(), FeatureConfig(features="document")
+    with_volume, _ = partitions.read(market.store, "features", compute(market.panel(bars), config))
     late = bars.assign(volume=bars["volume"].where(bars["session"] > "2015-03-02"))
-    without, rows = partitions.read(market.store, compute(market.panel(late)))
-    assert set(with_volume) - set(without) == {"volume"}
+    without, rows = partitions.read(market.store, "features", compute(market.panel(late), config))
+    assert set(with_volume) - set(without) == {"volume", "log_volume"}
     assert np.isfinite(rows[rows["session"] > "2016-01-01"][list(without)].to_numpy()).all()
 
 
 def test_an_asset_that_starts_later_has_rows_from_its_own_start(market, compute):
     bars = market.bars()
     late = bars[(bars["ticker"] != "C") | (bars["session"] >= "2015-09-10")]
-    _, rows = partitions.read(market.store, compute(market.panel(late)))
+    _, rows = partitions.read(market.store, "features", compute(market.panel(late)))
     own = rows[rows["ticker"] == "C"]
     assert own["session"].iloc[0] == pd.Timestamp("2015-09-10")
     assert np.isnan(own["log_return"].iloc[0])

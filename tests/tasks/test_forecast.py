@@ -9,55 +9,16 @@ import pytest
 
 from storage import checkpoints, tables
 from storage.errors import NoDataError
-from tasks import features, forecast, panels
+from tasks import forecast, models, own_forecasts, panels
 from tasks.numerics import training
 from tasks.numerics.configs import FeatureConfig, ForecastConfig
 
-
-class Run:
-    """The forecasts of a panel, month by month, as a plan would name them."""
-
-    def __init__(self, market, panel, config):
-        self.market, self.store, self.panel, self.config = market, market.store, panel, config
-        self.loaded = panels.load(self.store, panel)
-        self.history = panels.moments(self.store, panel)
-        self.features = features.compute_features.fn(panel, self.history, config.features).keys
-        self.ready = forecast.possible(self.loaded, self.history, config)
-
-    def seen(self, moment):
-        return self.features[: self.history.index(moment) + 1]
-
-    def block(self, year):
-        return [moment for moment in self.ready if moment.rebalance_date.year == year]
-
-    def months(self, year):
-        block, found = self.block(year), []
-        trained = None
-        if self.config.forecast.forecaster == "vlstm":
-            key = self.seen(block[0])[-1]
-            trained = forecast.trained_key(key, self.config), key
-        for moment in block:
-            found.append(forecast.month_keys(moment, self.seen(moment)[-1], trained, self.config))
-        return found
-
-    def train(self, year):
-        first = self.block(year)[0]
-        key = forecast.trained_key(self.seen(first)[-1], self.config)
-        forecast.train_block.fn(self.panel, first, key, self.seen(first), self.config)
-        return key
-
-    def forecast(self, months):
-        return forecast.forecast_months.fn(self.panel, tuple(months), self.seen(months[-1].moment), self.config).keys
+WITH_VOLUME = FeatureConfig("document", lookback=20, horizon=5)
 
 
 @pytest.fixture
-def run(market, small):
-    return Run(market, market.panel(), small)
-
-
-def forecasts(run, months):
-    keys = [month.forecast for month in months]
-    return tables.read(run.store, "forecasts", key=keys).to_pandas().sort_values(["as_of", "ticker"], ignore_index=True)
+def run(market, small, forecasting):
+    return forecasting(market, market.panel(), small)
 
 
 def test_a_block_is_trained_once_refreshed_from_its_model_and_forecast(run):
@@ -73,7 +34,7 @@ def test_a_block_is_trained_once_refreshed_from_its_model_and_forecast(run):
     # never from another refresh
     assert {models.loc[month.model, "parent"] for month in months[1:]} == {trained}
     assert set(models["block"]) == {2016}
-    found = forecasts(run, months)
+    found = run.rows(months)
     assert found.groupby("as_of")["ticker"].apply("".join).tolist() == ["ABCDE"] * 3
     assert (found["variance"] > 0).all()
     assert found.groupby("as_of")["model"].unique().map(list).tolist() == [[month.model] for month in months]
@@ -87,14 +48,14 @@ def test_the_lineage_of_a_model_says_what_it_was_made_of(run, small):
     assert lineage["moment"]["as_of"] == "2015-12-31" == str(row["as_of"])
     assert lineage["configs"]["training"]["epochs"] == 1
     assert lineage["code"] == forecast.KEYED.code
-    assert set(lineage["versions"]) == {"numpy", "torch", "exchange-calendars"}
+    assert set(lineage["versions"]) == {"numpy", "scipy", "torch", "exchange-calendars"}
 
 
 def test_a_model_comes_back_from_the_store_as_it_was_trained(run, monkeypatch):
     kept = []
     train = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: kept.append(train(*a, **k)) or kept[-1])
-    model = forecast._model(run.store, run.train(2016))
+    model = models.get(run.store, run.train(2016))
     np.testing.assert_equal(model._asdict(), kept[0][0]._asdict())
 
 
@@ -109,19 +70,21 @@ def test_what_is_stored_is_not_computed_again(run, monkeypatch):
     assert run.forecast(months) == keys
 
 
-def test_months_are_the_same_bytes_alone_and_in_any_order(run, market, small, store, monkeypatch, tmp_path):
+def test_months_are_the_same_bytes_alone_and_in_any_order(
+    run, market, small, store, monkeypatch, tmp_path, forecasting
+):
     months = run.months(2016)[:4]
     run.train(2016)
     for month in (months[2], months[0]):
         run.forecast([month])
     run.forecast(months[1:])
-    one = forecasts(run, months)
+    one = run.rows(months)
     monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
     elsewhere = type(market)(forecast.open_store())
-    other = Run(elsewhere, elsewhere.panel(market.bars(count=460)), small)
+    other = forecasting(elsewhere, elsewhere.panel(market.bars(count=460)), small)
     other.train(2016)
     other.forecast(other.months(2016))
-    pd.testing.assert_frame_equal(one, forecasts(other, months), check_exact=True)
+    pd.testing.assert_frame_equal(one, other.rows(months), check_exact=True)
     blobs = [
         tables.read(where, "models", key=[m.model for m in months]).to_pandas().set_index("key")["blob"].sort_index()
         for where in (store, elsewhere.store)
@@ -143,7 +106,7 @@ def test_keys_follow_what_a_forecast_depends_on(run, small):
         assert other.forecast != second.forecast
         assert (other.model == second.model) == (name == "forecast")
     run.config = replace(small, training=replace(small.training, refresh_epochs=0))
-    assert {month.model for month in run.months(2016)} == {run.months(2016)[0].trained}
+    assert {month.model for month in run.months(2016)} == {run.months(2016)[0].trained.key}
     assert first.forecast != second.forecast
 
 
@@ -151,16 +114,16 @@ def test_the_device_is_in_the_keys_of_models_and_forecasts(run, monkeypatch):
     cpu = run.months(2016)[1]
     monkeypatch.setenv("PRISM_DEVICE", "cuda")
     cuda = run.months(2016)[1]
-    assert len({cpu.trained, cuda.trained, cpu.model, cuda.model, cpu.forecast, cuda.forecast}) == 6
+    assert len({cpu.trained.key, cuda.trained.key, cpu.model, cuda.model, cpu.forecast, cuda.forecast}) == 6
 
 
-def test_ewma_needs_no_model_and_forecasts_its_own_variance(market, small):
+def test_ewma_needs_no_model_and_forecasts_its_own_variance(market, small, forecasting):
     config = replace(small, forecast=ForecastConfig("ewma"))
-    run = Run(market, market.panel(), config)
+    run = forecasting(market, market.panel(), config)
     months = run.months(2016)[:2]
     run.forecast(months)
     assert tables.read(run.store, "models").num_rows == 0
-    found = forecasts(run, months)
+    found = run.rows(months)
     assert found["model"].isna().all()
     np.testing.assert_array_equal(found["variance"], found["baseline_variance"])
     moment = months[0].moment
@@ -174,25 +137,25 @@ def test_ewma_needs_no_model_and_forecasts_its_own_variance(market, small):
     np.testing.assert_allclose(found["mean"][:5], np.mean(labels), rtol=1e-9)
 
 
-def test_assets_that_are_not_ready_or_not_eligible_are_left_out(market, small):
+def test_assets_that_are_not_ready_or_not_eligible_are_left_out(market, small, forecasting):
     bars = market.bars()
     late = (bars["ticker"] == "C") & (bars["session"] < "2015-11-02")
     gap = (bars["ticker"] == "D") & (bars["session"] == "2015-12-21")
     bars = bars.assign(volume=bars["volume"].mask(gap))[~late]
-    run = Run(market, market.panel(bars), small)
+    run = forecasting(market, market.panel(bars), replace(small, features=WITH_VOLUME))
     months = run.months(2016)
     run.train(2016)
     run.forecast(months[:1] + months[-1:])
-    found = forecasts(run, months).groupby("as_of")["ticker"].apply("".join)
+    found = run.rows(months).groupby("as_of")["ticker"].apply("".join)
     assert found.tolist() == ["ABE", "ABCDE"]  # C is too young, D's windows hold a gap
 
 
-def test_a_month_without_any_ready_asset_says_so(market, small):
+def test_a_month_without_any_ready_asset_says_so(market, small, forecasting):
     bars = market.bars()
     bars = bars.assign(volume=bars["volume"].mask(bars["session"] == "2015-12-21"))
-    run = Run(market, market.panel(bars), small)
+    run = forecasting(market, market.panel(bars), replace(small, features=WITH_VOLUME))
     run.train(2016)
-    with pytest.raises(NoDataError, match="2016-01: no asset has 20 sessions of features without a gap"):
+    with pytest.raises(NoDataError, match="2016-01: no asset has features without a gap over a whole input window"):
         run.forecast(run.months(2016)[:1])
 
 
@@ -201,7 +164,7 @@ def test_a_month_is_possible_from_the_minimum_of_labelled_sessions_on(market, sm
     panel = market.load()
     moments = panels.moments(market.store, market.panel())
     config = replace(small, training=replace(small.training, minimum_sessions=needed))
-    found = forecast.possible(panel, moments, config)
+    found = forecast.possible(panel, moments, config, own_forecasts.Own())
     assert found[0].month == first
     assert found == list(moments[moments.index(found[0]) :])
     # windows reach back 20, features another 20, labels 5 ahead
@@ -212,6 +175,6 @@ def test_a_month_is_possible_from_the_minimum_of_labelled_sessions_on(market, sm
 def test_ewma_is_possible_from_the_first_eligible_asset_on(market, small):
     panel, moments = market.load(), panels.moments(market.store, market.panel())
     config = replace(small, forecast=ForecastConfig("ewma"), training=replace(small.training, minimum_sessions=10_000))
-    assert forecast.possible(panel, moments, config)[0] == market.decidable(market.panel())[0]
+    assert forecast.possible(panel, moments, config, own_forecasts.Own())[0] == market.decidable(market.panel())[0]
     longer = replace(config, features=FeatureConfig(lookback=100, horizon=21))
-    assert forecast.possible(panel, moments, longer)[0].as_of >= panel.sessions[199 + 21].item()
+    assert forecast.possible(panel, moments, longer, own_forecasts.Own())[0].as_of >= panel.sessions[199 + 21].item()

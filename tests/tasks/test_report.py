@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from scipy import stats
 
 from storage import ledger, snapshots, tables, universe
 from storage.bars import VALUES
@@ -22,7 +23,7 @@ from storage.schemas import CASH, TABLES
 from storage.store import open_store
 from storage.universe import Member, Universe
 from tasks import calendars, panels
-from tasks.numerics.configs import AccountingConfig, FeatureConfig, TrainingConfig
+from tasks.numerics.configs import AccountingConfig, FeatureConfig, ForecastConfig, TrainingConfig
 from tasks.report import contents, figures, formats, judged, listings, measures, write_report
 
 HOSTILE = "<script>alert(1)</script>"
@@ -33,6 +34,9 @@ AS_OF = [date(2022, 8, 31), date(2022, 9, 30), date(2022, 10, 31), date(2022, 11
 FIRST = {"AAA": 0.5, "BBB": 0.3, HOSTILE: 0.2}
 LAST = {"AAA": 0.123456789, "BBB": 0.6, HOSTILE: 0.276543211}
 MEASURES = {"annual_return": (0.1234, 0.05), "max_drawdown": (0.3, 0.2), "sharpe": (1.5, -0.25), "turnover": (2.0, 0.1)}
+WHOLE = {"nll": -1.2, "crps": 0.04, "covers_50": 0.5, "covers_90": 0.9, "covers_95": 0.95, "pit_distance": 0.02}
+WHOLE |= {"rank_ic": None, "rank_ic_error": None, "nll_difference": -0.03, "level 0.10": 0.12, "level 0.90": 0.9}
+WHOLE |= {"pit 00": 0.6, "pit 01": 0.4}
 MEASURES |= {"hhi": (4400.0, 3333.3), "kurtosis": (None, 3.0), "new_measure": (1.0, 2.0)}
 
 
@@ -98,6 +102,7 @@ def parameters(**changes):
         "publish": OWN,
         "features": asdict(FeatureConfig()),
         "training": asdict(TrainingConfig(epochs=6)),
+        "forecast": asdict(ForecastConfig()),
         "accounting": asdict(AccountingConfig()),
         **changes,
     }
@@ -143,6 +148,9 @@ def decide_month(rows, place, held, record, forecasts):
     rows["trades"] += [{**shared, "ticker": ticker, "trade": trade, "cost": cost} for ticker, trade, cost in trades]
     if forecasts:
         shared = {"key": f"f-{place}", "as_of": as_of, "variance": 0.0016, "baseline_variance": 0.002, "model": "m"}
+        shared |= {"scale": 0.036, "degrees": 6.0, "lower_90": -0.1, "upper_90": 0.1, "label_mean": 0.01}
+        shared |= {"calibrated_variance": 0.003, "trailing_variance": 0.004}
+        shared |= {"historical_mean": 0.02, "historical_variance": 0.001}
         ranked = enumerate(sorted(TICKERS))
         rows["forecasts"] += [{**shared, "ticker": ticker, "mean": 0.02 - 0.01 * rank} for rank, ticker in ranked]
     key = f"f-{place}" if forecasts else None
@@ -220,7 +228,9 @@ def test_the_weights_and_trades_shown_are_those_stored(found):
 
 def test_forecasts_are_shown_as_they_are_for_the_next_sessions(found):
     first = sorted(TICKERS)[0]
-    assert [cell["text"] for cell in found.rows("weights")[first][4:]] == ["+2.00%", "4.00%"]
+    assert [cell["text"] for cell in found.rows("weights")[first][4:]] == [
+        "+2.00%", "4.00%", "\u221210.0% to +10.0%",
+    ]  # fmt: skip
     assert "Forecast, next 21 sessions" in found.text
 
 
@@ -325,7 +335,8 @@ def test_a_strategy_that_started_later_is_shown_from_there_and_nothing_is_called
     account(store, starts=("2022-08-31", "2022-10-31"))
     found = page()
     assert [cell["text"] for cell in found.rows("measures-table")["First session"]] == ["2022-08-31", "2022-10-31"]
-    assert not any("best" in cell.get("class", "") for rows in found.tables.values() for row in rows for cell in row)
+    compared = [found.tables[name] for name in ("measures-table", "years-table")]
+    assert not any("best" in cell.get("class", "") for rows in compared for row in rows for cell in row)
     figure = figures.weights(contents.read(store, "main", OWN))[BASE]
     assert figure["data"][0]["y"] == [None, None, 1.0, 1.0]
 
@@ -369,20 +380,76 @@ def test_a_thinned_figure_keeps_the_first_session_and_the_last_of_each_week():
     assert kept == ["08-31", "09-02", "09-09", "09-16", "09-20"]
 
 
+def outcomes_of(decided, read):
+    """The log return over 21 sessions of each ticker: growth is constant for each."""
+    panel = panels.load(decided, PanelKey(read.record["snapshot"], read.record["universe"]))
+    return 21 * np.log1p(panel.returns[-1])
+
+
 def test_forecasts_are_judged_on_what_followed_and_only_where_it_is_known(decided, found):
     read = contents.read(decided, "main", OWN)
-    judgement = judged.judge(decided, read)
-    # growth is constant for each asset; the bars end 11 sessions after December's as-of date, too early to judge it
-    panel = panels.load(decided, PanelKey(read.record["snapshot"], read.record["universe"]))
-    growth = np.log1p(panel.returns[-1])
-    means = 0.02 - 0.01 * np.arange(3)
-    expected = np.corrcoef(np.argsort(np.argsort(means)), np.argsort(np.argsort(growth)))[0, 1]
-    assert (judgement.months, judgement.ranked) == (3, 3)
-    assert judgement.correlation == pytest.approx(expected)
-    assert judgement.error == pytest.approx(0, abs=1e-12)
-    inside = np.abs(21 * growth - means) <= judged.TWO_SIDED_95 * 0.04
-    assert judgement.covered == pytest.approx(inside.mean())
-    assert "over 3 months" in found.text
+    (verdict,) = judged.judge(decided, read)
+    # the bars end 11 sessions after December's as-of date, too early to judge it
+    assert verdict.about == "3 rebalance dates, 9 forecasts"
+    y, means = outcomes_of(decided, read), 0.02 - 0.01 * np.arange(3)
+    scores = {row.name: row.cells for row in verdict.scores}
+    expected = {
+        "Variational LSTM": (means, 0.0016),
+        "EWMA 0.97, mean zero": (0.0, 0.002),
+        "EWMA 0.97, pooled mean": (0.01, 0.002),
+        "EWMA calibrated with the long run": (0.01, 0.003),
+        "Each asset's own past": (0.02, 0.001),
+    }
+    for name, (mean, variance) in expected.items():
+        assert scores[name][0].value == pytest.approx(-stats.norm.logpdf(y, mean, np.sqrt(variance)).mean()), name
+    probability = stats.t.cdf((y - means) / 0.036, 6)
+    assert scores["Variational LSTM"][3].value == pytest.approx(np.mean(np.abs(probability - 0.5) <= 0.45))
+    better = scores["Variational LSTM"][0].value - scores["EWMA calibrated with the long run"][0].value
+    assert formats.decimal(better, 4) in scores["EWMA calibrated with the long run"][-1].text
+    assert found.rows("scores-1")["Variational LSTM"][0]["text"] == formats.decimal(
+        scores["Variational LSTM"][0].value, 4
+    )
+    assert verdict.about in found.text
+
+
+def test_the_page_says_plainly_whether_a_forecaster_is_ready_and_what_its_means_are_worth(decided, found):
+    read = contents.read(decided, "main", OWN)
+    y, means = outcomes_of(decided, read), 0.02 - 0.01 * np.arange(3)
+    first, second, third = judged.judge(decided, read)[0].sentences
+    loss = -stats.norm.logpdf(y, means, 0.04).mean() + stats.norm.logpdf(y, 0, np.sqrt(0.002)).mean()
+    assert first.startswith("It beats EWMA" if loss < 0 else "It does not beat EWMA volatility here")
+    assert "strongest simple forecaster" in second
+    ranks = np.corrcoef(np.argsort(np.argsort(means)), np.argsort(np.argsort(y)))[0, 1]
+    assert f"is {formats.decimal(ranks, 3)}, with a standard error of 0.000" in third
+    assert first in found.text
+    assert third in found.text
+
+
+def test_every_session_that_was_judged_is_shown_beside_the_months(store):
+    decide(store)
+    rows = [
+        {"forecaster": name, "kind": "all", "label": "", "name": measure, "value": value, "rows": 1234}
+        for name in ("own", "ewma", "ewma_zero_mean", "calibrated_ewma")
+        for measure, value in WHOLE.items()
+    ]
+    rows += [{**row, "kind": "year", "label": "2021"} for row in rows if row["name"] in ("nll", "covers_90")]
+    shared = {"key": "j", "scenario": "main", "start_date": date(2020, 1, 2), "end_date": date(2022, 1, 3)}
+    shared |= {"created_at": datetime(2023, 1, 1), "lower": -0.04, "upper": -0.02}
+    put(store, "judgements", [shared | row for row in rows])
+    shown = page()
+    assert "Every session from 2020-01-02 to 2022-01-03, 1,234 forecasts" in shown.text
+    assert "It beats EWMA volatility: its negative log likelihood less that of EWMA volatility is" in shown.text
+    assert shown.rows("scores-2")["EWMA 0.97, pooled mean"][-1]["text"] == "\u22120.0300 [\u22120.0400, \u22120.0200]"
+    assert [cell["text"] for cell in shown.rows("forecasts-by-year-2")["2021"]][-1] == "90.0%"
+    calibration = json.loads(shown.texts["script"][0])["calibration"][1]["data"]
+    assert calibration[1]["y"] == [0, 0.12, 0.9, 1]
+
+
+def test_the_reason_of_a_gate_stands_under_the_forecasts(store):
+    decide(store)
+    gate = {"key": "f-3", "as_of": AS_OF[3], "months": 24, "kept": 0.3, "reason": "only 3 <of> 24", "score": 1.0}
+    put(store, "gates", [gate | {"baseline_score": 0.9}])
+    assert "Gate: only 3 <of> 24." in page().text
 
 
 def test_the_error_of_a_sharpe_ratio_is_that_of_independent_returns(decided):

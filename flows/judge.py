@@ -1,0 +1,94 @@
+"""judge: what the forecasts of every session were worth. Nothing is decided.
+
+The months are planned as for a backfill, so their models are those that decide; between two as-of dates every
+session is forecast by the first one's model.
+"""
+
+from itertools import pairwise
+from typing import Any
+
+from prefect import flow
+
+from flows import lines, planning
+from flows.lines import MAIN
+from flows.parameters import Parameters
+from flows.planning import Plan
+from flows.rebalance import RUNNER, forecast_blocks, recorded, wait_for
+from flows.train import train_blocks
+from storage import catalog
+from storage.errors import InputError
+from storage.store import open_store
+from tasks import features, garch
+from tasks import judge as stage
+from tasks.judge import Span
+
+
+@flow(name="judge", task_runner=RUNNER, flow_run_name="judge {start} to {end}")
+def judge(
+    start: str,
+    end: str,
+    scenario: str = MAIN,
+    parameters: Parameters | None = None,
+    path: str | None = None,
+    with_garch: bool = False,
+) -> dict[str, Any]:
+    """Judge the forecasts of every session in the months from `start` to `end` (like 2015-01) on what followed.
+
+    `with_garch` adds GARCH(1,1), refitted each year, to what they are compared with; it needs the package arch.
+    """
+    if with_garch:
+        garch.check_installed()
+    with recorded("judge", scenario) as diary:
+        with diary.stage("ingest"):
+            line = lines.open_line(scenario, parameters, path)
+        _check(line.newest.parameters)
+        spans, by_garch = [], []
+        with diary.stage("judge"):
+            for plan in planning.make(line, planning.with_next(line, planning.between(line, start, end))):
+                found = _predicted(plan)
+                spans += found
+                by_garch += _garch(plan, found) if with_garch else []
+            if not spans:
+                raise InputError(f"months {start} to {end} hold no forecast followed by another month; give later ones")
+            config, newest = line.newest.parameters.features, planning.possible(line)[-1]
+            produced = stage.judge_forecasts(
+                line.newest.panel, scenario, tuple(spans), tuple(by_garch), config.horizon, newest.prefix
+            )
+        catalog.rebuild(open_store())
+        return {"scenario": scenario, "judgement": produced.keys[0], "months": len(spans)}
+
+
+def _check(parameters: Parameters) -> None:
+    """Refuse what has no forecast between as-of dates."""
+    if parameters.forecast.forecaster == "files":
+        raise InputError(
+            "forecast.forecaster is 'files', whose forecasts are of their own days only; the report judges those, and "
+            "prism judge needs a forecaster that PRISM computes"
+        )
+
+
+def _predicted(plan: Plan) -> list[Span]:
+    """Spans between the plan's months, all of their sessions forecast."""
+    config, panel = plan.segment.parameters.forecaster, plan.segment.panel
+    features.compute_features(panel, plan.history, config.features)
+    train_blocks(plan)
+    forecast_blocks(plan)
+    key_of = dict(zip(plan.history, plan.features, strict=True))
+    spans = [
+        stage.span(one.moment, other.moment, (key_of[one.moment], key_of[other.moment]), one.model, config)
+        for one, other in pairwise(plan.forecasts)
+    ]
+    wait_for(
+        [
+            stage.predict_sessions.submit(panel, block, plan.features_to(block[-1].until), config)
+            for block in planning.by_year(spans)
+        ]
+    )
+    return spans
+
+
+def _garch(plan: Plan, spans: list[Span]) -> list[str]:
+    """Keys of the GARCH forecasts of the spans, computed block by block."""
+    config, blocks = plan.segment.parameters.features, planning.by_year(spans)
+    wait_for([stage.garch_sessions.submit(plan.segment.panel, block, config) for block in blocks])
+    return [stage.garch_key(block, config) for block in blocks]

@@ -1,0 +1,80 @@
+"""The terminal's words on forecasts: those of a month, and what those of many were worth."""
+
+from typing import Any
+
+from flows import display
+from storage import scenarios
+from storage.errors import NoDataError
+from storage.store import Store
+
+_MEASURES = {
+    "nll": ("NLL", "{:.4f}", 1),
+    "crps": ("CRPS x 100", "{:.3f}", 100),
+    "nll_with_tails": ("NLL, tails", "{:.4f}", 1),
+    "covers_50": ("50 %", "{:.1f} %", 100),
+    "covers_90": ("90 %", "{:.1f} %", 100),
+    "covers_95": ("95 %", "{:.1f} %", 100),
+    "pit_distance": ("PIT", "{:.3f}", 1),
+    "rank_ic": ("rank IC", "{:+.3f}", 1),
+    "rank_ic_error": ("error", "{:.3f}", 1),
+    "sign_accuracy": ("sign", "{:.1f} %", 100),
+}  # heading, format, factor
+_DIFFERENCES = ("nll_difference", "nll_difference_by_quarter", "crps_difference", "crps_difference_by_quarter")
+
+
+def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
+    """Mean and variance forecast for the sessions after a month's as-of date."""
+    decision = display.newest(store, scenario, month)
+    as_of = decision["as_of"]
+    terms = scenarios.at(scenarios.read(store, scenario), decision["rebalance_date"])
+    sql = "SELECT * FROM forecasts WHERE as_of = ?"
+    rows = display.select(store, scenario, f"{sql} ORDER BY ticker", as_of)
+    if as_json or as_csv:
+        display.show(rows, as_json, as_csv)
+        return
+    body = [
+        [row["ticker"], f"{100 * row['mean']:.2f} %"]
+        + [f"{100 * row[name] ** 0.5:.2f} %" for name in ("variance", "baseline_variance")]
+        + [f"{100 * row[name]:+.1f} %" for name in ("lower_90", "upper_90")]
+        for row in rows
+    ]
+    display.table(
+        body,
+        ["ticker", "mean", "volatility", "EWMA volatility", "90 % from", "to"],
+        f"Next {terms.parameters['features']['horizon']} sessions, as forecast on {as_of}",
+    )
+
+
+def judgement(store: Store, scenario: str, as_json: bool) -> None:
+    """What the newest judgement of a scenario found."""
+    rows = display.select(store, scenario, "SELECT * FROM judgements")
+    if not rows:
+        raise NoDataError(f"no forecasts of scenario {scenario} have been judged; run `prism judge` first")
+    if as_json:
+        display.document({"scenario": scenario, "measures": rows})
+        return
+    whole = {(row["forecaster"], row["name"]): row for row in rows if row["kind"] == "all"}
+    names = sorted({name for name, _ in whole}, key=lambda name: (name != "own", whole[name, "nll"]["value"]))
+    body = [[name, *(_figure(whole.get((name, m)), m) for m in _MEASURES)] for name in names]
+    first = rows[0]
+    title = (
+        f"Forecasts of every session, {first['start_date']} to {first['end_date']}, {whole['own', 'nll']['rows']} rows"
+    )
+    display.table(body, ["", *(heading for heading, _, _ in _MEASURES.values())], title)
+    body = [[name, *(_difference(whole[name, m], m) for m in _DIFFERENCES)] for name in names if name != "own"]
+    columns = ["own less", "NLL (95 %, HAC)", "by quarters", "CRPS x 100 (HAC)", "by quarters"]
+    display.table(body, columns, "\nDifferences on the same rows: below 0, the forecaster that is judged is better")
+
+
+def _figure(row: dict[str, Any] | None, name: str) -> str | None:
+    if row is None or row["value"] is None:
+        return None
+    _, form, factor = _MEASURES[name]
+    return form.format(factor * row["value"])
+
+
+def _difference(row: dict[str, Any], name: str) -> str:
+    factor = 100 if name.startswith("crps") else 1
+    ends = ["?" if row[end] is None else f"{factor * row[end]:+.4f}" for end in ("lower", "upper")]
+    interval = f"[{', '.join(ends)}]"
+    return interval if name.endswith("by_quarter") else f"{factor * row['value']:+.4f} {interval}"

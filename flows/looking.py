@@ -1,0 +1,106 @@
+"""Commands that look at what is stored: nothing is computed or changed."""
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import display, judgements, prices
+from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_month, existing_store
+from storage import catalog
+
+
+@app.command()
+def doctor(store: StoreOption = None, as_json: Json = False) -> None:
+    """What is stored, since when, what is missing, waiting or stale; and the settings, with their origin."""
+    prices.health(existing_store(store), as_json)
+
+
+@app.command()
+def weights(
+    month: MonthOption = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Weights of every strategy for a month."""
+    place = existing_store(store)
+    display.weights(place, scenario, as_month(month, "--month"), as_json, as_csv)
+
+
+@app.command()
+def trades(
+    month: MonthOption = None,
+    holdings: Annotated[
+        Path | None, typer.Option(help="CSV of what you hold: ticker, shares; $CASH in currency.")
+    ] = None,
+    capital: Annotated[float | None, typer.Option(help="Value of the whole account (default: the holdings').")] = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Planned trades of a month; with --holdings or --capital the orders in shares."""
+    place = existing_store(store)
+    wanted = as_month(month, "--month")
+    if holdings is None and capital is None:
+        display.trades(place, scenario, wanted, as_json, as_csv)
+    else:
+        display.orders(place, scenario, wanted, holdings, capital, as_json, as_csv)
+
+
+@app.command()
+def metrics(
+    scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
+) -> None:
+    """Measures of the backtest, strategy by strategy."""
+    place = existing_store(store)
+    display.metrics(place, scenario, as_json, as_csv)
+
+
+@app.command()
+def forecasts(
+    month: MonthOption = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Mean and volatility forecast for each asset."""
+    place = existing_store(store)
+    judgements.forecasts(place, scenario, as_month(month, "--month"), as_json, as_csv)
+
+
+@app.command()
+def report(
+    open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Write the report of what is decided, one self-contained HTML file."""
+    place = existing_store(store)
+    decision = display.newest(place, scenario, None)
+    from tasks.report import write_report
+
+    path = write_report.fn(scenario, display.published(place, scenario, decision["rebalance_date"]))
+    display.say({"report": path}, as_json)
+    if open_it:
+        webbrowser.open(Path(path).as_uri())
+
+
+@app.command()
+def query(
+    sql: str, scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
+) -> None:
+    """SQL over the store, read-only."""
+    place = existing_store(store)
+    display.show(catalog.query(place, scenario, sql).to_pylist(), as_json, as_csv)
+
+
+@app.command()
+def params(as_json: Json = False) -> None:
+    """Every parameter: default, range, help."""
+    display.params(as_json)

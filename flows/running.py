@@ -1,0 +1,203 @@
+"""Commands that compute: run, backfill, ingest, plan, judge, tune."""
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from flows import display, judgements, prices, tunings
+from flows import parameters as forms
+from flows.options import (
+    Amend,
+    Index,
+    Json,
+    ParamsFile,
+    PathOption,
+    ScenarioOption,
+    Set,
+    Source,
+    StoreOption,
+    UniverseOption,
+    app,
+    as_day,
+    as_month,
+    chosen_parameters,
+    existing_store,
+    given_values,
+    use_store,
+)
+from storage.store import open_store
+
+log = logging.getLogger("prism.cli")
+
+
+@app.command()
+def run(
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    as_of: Annotated[str | None, typer.Option(help="Decide with what was known up to this date.")] = None,
+    months: Annotated[int, typer.Option(min=1, help="Also fill the months missing among the last N.")] = 36,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    amend: Amend = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Decide the newest month: weights, trades, backtest and report."""
+    use_store(store)
+    day = as_day(as_of, "--as-of")
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    log.info("starting Prefect")
+    from flows.monthly import monthly_rebalance
+
+    result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend)
+    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+
+
+@app.command()
+def backfill(
+    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
+    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    amend: Amend = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Decide past months; stop it, run it again, it goes on."""
+    use_store(store)
+    as_month(start, "--start"), as_month(end, "--end")
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    log.info("starting Prefect")
+    from flows.backfill import backfill as flow
+
+    result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
+    display.outcome(open_store(), scenario, result, end, as_json)
+
+
+@app.command()
+def ingest(
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    accept: Annotated[
+        list[str] | None, typer.Option(help="Take this ticker in spite of what the gate found (repeatable).")
+    ] = None,
+    rates: Annotated[
+        Path | None, typer.Option(help="File of returns: a date column, one for each rate or factor.")
+    ] = None,
+    unit: Annotated[str | None, typer.Option(help="Of --rates: percent or fraction, a session.")] = None,
+    forecasts: Annotated[
+        Path | None, typer.Option(help="File of your own forecasts: as_of, ticker, mean, variance, known_at.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="Say what is understood and what is refused; store nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Bring prices, rates, or your own forecasts into the store, or look at what would be."""
+    use_store(store)
+    given = given_values(source, universe, index, params, assignments)
+    files = [str(name) if name else None for name in (path, rates, forecasts)]
+    if dry_run:
+        prices.delivery(forms.make(given), files[0], tuple(accept or ()), as_json)
+        return
+    log.info("starting Prefect")
+    from flows.ingest import ingest_prices
+
+    parameters = chosen_parameters(scenario, given)
+    result = ingest_prices(scenario, parameters, files[0], tuple(accept or ()), files[1], unit, files[2])
+    if forecasts is None:
+        prices.ingested(result, as_json)
+    else:
+        display.say(result, as_json)
+
+
+@app.command()
+def plan(
+    start: Annotated[str | None, typer.Option(help="First month (default: the last 36).")] = None,
+    end: Annotated[str | None, typer.Option(help="Last month.")] = None,
+    months: Annotated[int, typer.Option(min=1, help="Months to look at, without --start.")] = 36,
+    source: Source = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    amend: Amend = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """What would be computed, why, and how long it takes; runs nothing."""
+    existing_store(store)
+    from flows.outlook import outlook
+
+    span = (as_month(start, "--start") if start else None, as_month(end, "--end") if end else None)
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    display.plan(outlook(scenario, parameters, amend, *span, months), as_json)
+
+
+@app.command()
+def judge(
+    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
+    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    with_garch: Annotated[bool, typer.Option("--garch", help="Compare with GARCH(1,1) too (package arch).")] = False,
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Judge the forecasts of every session on what followed, beside simpler ones; decides nothing."""
+    use_store(store)
+    as_month(start, "--start"), as_month(end, "--end")
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    log.info("starting Prefect")
+    from flows.judge import judge as flow
+
+    flow(start, end, scenario, parameters, str(path) if path else None, with_garch)
+    judgements.judgement(open_store(), scenario, as_json)
+
+
+@app.command()
+def tune(
+    name: Annotated[str, typer.Option(help="Name of the study; given again, it goes on.")],
+    start: Annotated[str, typer.Option(help="First year that is forecast, like 2010.")],
+    end: Annotated[str, typer.Option(help="Last year; nothing after it is looked at.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the study, those already there included.")] = 50,
+    space: Annotated[str, typer.Option(help="What trials choose from: scaled, document_a.")] = "scaled",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of what is proposed.")] = 0,
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Search the forecaster's parameters, year by year; stop it, run it again, it goes on. Decides nothing."""
+    use_store(store)
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    log.info("starting Prefect")
+    from flows.tune import tune as flow
+
+    flow(name, start, end, trials, space, scenario, parameters, str(path) if path else None, seed)
+    tunings.study(open_store(), name, as_json)

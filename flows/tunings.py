@@ -1,0 +1,47 @@
+"""The terminal's words on studies: their best trials, and how to use them."""
+
+import json
+from typing import Any
+
+from flows import display
+from flows import parameters as forms
+from storage.store import Store
+
+_SHOWN = 10
+
+
+def study(store: Store, name: str, as_json: bool) -> None:
+    """The trials of a study, the best first."""
+    from tasks import tune
+
+    rows = tune.read(store, name)
+    trials, best = [_plain(row) for row in rows], tune.best(rows)
+    if as_json:
+        found = None if best is None else _plain(best)
+        display.document({"study": name, "terms": tune.terms(rows), "best": found, "trials": trials})
+        return
+    trials.sort(key=_rank)
+    choices = list(forms.flat(trials[0]["config"]))
+    body = [_line(trial, choices) for trial in trials[:_SHOWN]]
+    columns = ["trial", "state", "NLL", "years", *(choice.partition(".")[2] for choice in choices)]
+    display.table(body, columns, f"Study {name}: the best of {len(trials)} trials")
+    if best is not None:
+        display.say_line(f"\nuse the best with --params tuned:{name}, in run, backfill, judge and plan")
+
+
+def _rank(trial: dict[str, Any]) -> tuple[bool, float, int]:
+    """Completed trials by value, then the others by how far they came."""
+    unfinished = trial["value"] is None
+    return unfinished, -len(trial["steps"]) if unfinished else trial["value"], trial["number"]
+
+
+def _plain(row: dict[str, Any]) -> dict[str, Any]:
+    """What a person wants of a trial."""
+    kept = ("number", "state", "value", "steps", "sessions")
+    return {name: row[name] for name in kept} | {"config": json.loads(row["config"])}
+
+
+def _line(trial: dict[str, Any], choices: list[str]) -> list[Any]:
+    chosen, value = forms.flat(trial["config"]), trial["value"]
+    shown = None if value is None else f"{value:.5f}"
+    return [trial["number"], trial["state"], shown, len(trial["steps"]), *(chosen[choice] for choice in choices)]

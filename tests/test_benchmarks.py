@@ -1,0 +1,151 @@
+"""The benchmark: what its table says of a run and the one before, and that both of its contestants do the same work."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from tasks.numerics import fitting, windows
+from tests.benchmarks import frame, run, training
+from tests.benchmarks.frame import Section
+
+BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
+
+
+def test_a_ratio_above_one_is_better_for_ours_in_speeds_and_in_costs():
+    assert frame.speed("s", "a", 300, 100, "rows/s").ratio == 3
+    assert frame.cost("s", "a", 100, 300, "s").ratio == 3
+
+
+def test_numbers_are_kept_to_four_digits():
+    row = frame.speed("s", "a", 123_456, 1.23456, "rows/s", floor=0.123456)
+    assert (row.ours, row.baseline, row.ratio, row.floor) == (123_500, 1.235, 100_000, 0.1235)
+
+
+def test_cases_take_turns_and_the_first_turn_is_not_counted():
+    calls = []
+    seconds = frame.interleaved({name: lambda name=name: calls.append(name) for name in "ab"}, turns=3)
+    assert "".join(calls) == "abababab"
+    assert set(seconds) == {"a", "b"}
+    assert all(value >= 0 for value in seconds.values())
+
+
+@pytest.mark.parametrize(
+    ("ratio", "last", "fallen"), [(7.9, 10, True), (8.1, 10, False), (12, 10, False), (1, None, False)]
+)
+def test_a_fall_of_more_than_a_fifth_is_marked(ratio, last, fallen):
+    assert frame.has_fallen(ratio, last) is fallen
+
+
+def test_a_case_is_compared_with_the_same_case_of_the_last_run():
+    row = frame.speed("s", "a", 7, 1, "rows/s")
+    assert frame.last_ratio(row, BEFORE) == 10
+    assert frame.last_ratio(row._replace(case="b"), BEFORE) is None
+    assert frame.last_ratio(row._replace(section="t"), BEFORE) is None
+    assert "10.0 fell" in run.cells(Section("s", (), (row,)), row, BEFORE)[6]
+
+
+def test_what_is_wanted_is_a_smallest_ratio_or_a_largest_value():
+    speed, memory = frame.speed("s", "a", 29, 1, "rows/s"), frame.cost("s", "m", 700, 1400, "MiB")
+    section = Section("s", (), (speed, memory), {"a": 30}, {"m": 700})
+    assert frame.wanted(section, speed) == (">= 30 x", False)
+    assert frame.wanted(section, memory) == ("<= 700 MiB", True)
+    assert frame.wanted(section, speed._replace(case="b")) == ("", True)
+
+
+def test_a_report_is_read_back_as_it_was_written(tmp_path):
+    row = frame.speed("s", "a", 7, 1, "rows/s", floor=0.5)
+    found = frame.report([Section("s", ("a note",), (row,))], "2024-02-29 12:00 UTC")
+    assert frame.read(tmp_path / "latest.json")["rows"] == []
+    frame.write(found, tmp_path / "latest.json")
+    assert frame.read(tmp_path / "latest.json") == found
+    assert found["notes"] == {"s": ["a note"]}
+    assert {"cpu", "cores", "capability", "threads", "torch"} <= set(found["machine"])
+
+
+def test_the_last_run_is_kept_in_the_form_that_the_next_one_reads():
+    found = frame.read()
+    assert found["rows"]
+    for row in found["rows"]:
+        assert list(row) == list(frame.Row._fields)
+        assert row["section"] in run.SECTIONS
+        assert row["ratio"] > 0
+        assert row["floor"] is None or 0 < row["floor"] <= 1
+
+
+def test_a_section_that_does_not_exist_is_refused(capsys):
+    assert run.main(["trainig"]) == 2
+    assert "'trainig'" in capsys.readouterr().err
+
+
+# --- the section *training*
+
+
+@pytest.fixture(scope="module")
+def known():
+    return training.history((3, 260))
+
+
+def one_window_at_a_time(**network):
+    """A config of which a chunk is one window, so that ours has no longer context than the transcription."""
+    config = training.configured(hidden=8, latent=3, batch=8192, **(network or training.DOCUMENT))
+    return replace(config, training=replace(config.training, chunk=1, learning_rate=0.01))
+
+
+def transcribed(parameters, n_features, config):
+    """The transcription with our parameters: the same ones, in the same order, under names of its own."""
+    net = training.Transcription(n_features, config.network.hidden, config.network.latent)
+    values = zip(net.state_dict(), parameters.values(), strict=True)
+    net.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in values})
+    return net
+
+
+def test_both_have_the_same_loss_for_the_same_parameters_windows_and_noise(known):
+    config = one_window_at_a_time()
+    fit, data = training.started(known, config)
+    ours = fitting.epoch(fit, data, config, config.training.epochs, training.streams(0))
+
+    shuffle, draws = training.streams(0)
+    plan = windows.chunks(data.samples, 1, shuffle)  # one window each, in the order of the noise
+    place = np.searchsorted(np.flatnonzero(data.samples), plan[:, 0] * data.samples.shape[1] + plan[:, 1])
+    noise = torch.randn((len(plan), config.network.latent), generator=draws)
+    inputs, target, weight = (value[place] for value in training.materialised(data, config.features.lookback))
+    net = transcribed(fit.parameters, inputs.shape[2], config)
+    theirs = training.plain_loss(net(inputs, noise), target, weight, config.loss)
+
+    assert len(plan) == data.samples.sum() > 100
+    assert ours.loss == pytest.approx(theirs.item(), rel=1e-5)
+
+
+def test_materialised_windows_are_those_that_end_at_the_samples(known):
+    _, data = training.started(known, one_window_at_a_time())
+    inputs, target, weight = training.materialised(data, 66)
+    panel, labels = data.inputs.reshape(*data.samples.shape, -1), data.target.reshape(data.samples.shape)
+    for row, (asset, last) in enumerate(np.argwhere(data.samples)):
+        assert torch.equal(inputs[row], panel[asset, last - 65 : last + 1])
+        assert target[row] == labels[asset, last]
+    assert inputs.is_contiguous()
+    assert (weight > 0).all()
+
+
+def test_operations_are_those_of_every_step_and_every_window(known):
+    config = one_window_at_a_time(head="residual")
+    _, data = training.started(known, config)
+    count = int(data.samples.sum())
+    encoder, heads = 2 * 66 * 4 * 8 * (9 + 8), 2 * (3 * 8 * 3 + 2 * 8 + 8 * 8)
+    assert training.operations(config, data.samples, 9, epochs=2) == 3 * 2 * count * (encoder + heads)
+
+
+def test_the_work_of_both_sides_runs(known):
+    config = training.configured(hidden=8, latent=3)
+    _, data = training.started(known, config)
+    training.plainly(config, data, batches=1)()
+    training.by_chunks(config, known, epochs=1)()
+    training.products(4, 4, 4)()
+
+
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    held = np.ones(32 * 2**20)  # 256 MiB here are not counted there
+    assert 1 < frame.peak_memory("math", "gcd") < 100
+    assert held.size
