@@ -1,6 +1,7 @@
 # The two commands of the README, and what developers add to them.
 #   make run      environment, then the monthly run on the embedded sample
 #   make test     environment, then the test suite, as CI runs it
+#   make test-all the suite with its long tests
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
 
@@ -16,7 +17,8 @@ run: .venv/installed
 test: .venv/installed-dev
 	@$(BIN)/python -m pytest
 
-test-all: test
+test-all: .venv/installed-dev
+	@$(BIN)/python -m pytest -m "long or not long"
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.benchmarks.run

@@ -76,11 +76,18 @@ def possible(
     if kind == "historical":
         least = baselines.FEWEST + forecaster.features.horizon
         moments = tuple(m for m in moments if any(_own_sessions(panel, m, t) >= least for t in _eligible(panel, m)))
-    needed = forecaster.training.minimum_sessions if kind == "vlstm" else 1
+    needed = _sessions_to_train(forecaster) if kind == "vlstm" else 1
     known = [_sessions_with_labels(panel, moment, forecaster.features) for moment in moments]
     return [
         moment for moment, count in zip(moments, known, strict=True) if count >= needed and _eligible(panel, moment)
     ]
+
+
+def _sessions_to_train(forecaster: Forecaster) -> int:
+    """Sessions with labels that a training needs, those of its validation included."""
+    training = forecaster.training
+    apart = training.validation_sessions + forecaster.features.horizon if training.patience else 0
+    return training.minimum_sessions + apart
 
 
 def _eligible(panel: panels.Panel, moment: Moment) -> set[str]:

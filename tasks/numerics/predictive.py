@@ -21,6 +21,7 @@ from torch import Tensor
 
 from tasks.numerics import baselines, scores, tails, windows
 from tasks.numerics.configs import Forecaster
+from tasks.numerics.features import VARIANCE_FLOOR
 from tasks.numerics.tails import Tails
 from tasks.numerics.training import FORECAST, Model, generators, set_threads, standardise
 from tasks.numerics.vlstm import VLSTM, from_head_units, from_parameters, reparameterise, variance_of_scale
@@ -163,7 +164,7 @@ def _moments(net: VLSTM, inputs: Tensor, noise: Tensor) -> tuple[FloatArray, Flo
 
 
 def learn(history: History, config: Forecaster) -> Learned:
-    """What the simple forecasters take from all labels that `history` knows, all assets pooled.
+    """What the simple forecasters take from the labels that `history` knows, all assets pooled.
 
     Raises ValueError where no label is known.
     """
@@ -172,17 +173,28 @@ def learn(history: History, config: Forecaster) -> Learned:
     if not known.any():
         raise ValueError(f"no label of {config.features.horizon} sessions is known; start later")
     mean = float(labels[known].mean())
-    return Learned(mean, _calibrated(history, labels, mean, config.features.horizon))
+    return Learned(mean, _calibrated(history, labels, mean, config))
 
 
-def _calibrated(history: History, labels: FloatArray, mean: float, horizon: int) -> FloatArray:
-    """Coefficients (3,) of the calibrated EWMA on all known labels (A, T); EWMA as it is where they do not tell."""
+def _calibrated(history: History, labels: FloatArray, mean: float, config: Forecaster) -> FloatArray:
+    """Coefficients (3,) of the calibrated EWMA on the labels (A, T) that tell; EWMA as it is where too few do."""
+    horizon, used = config.features.horizon, _telling(history, config)
     long_run = baselines.expanding_variance(history.log_return)
-    used = np.isfinite(labels) & np.isfinite(history.ewma_variance) & np.isfinite(long_run)
+    used &= np.isfinite(long_run)
     try:
         return baselines.calibrate(labels[used], horizon * history.ewma_variance[used], horizon * long_run[used], mean)
     except ValueError:  # a market that stands still, or hardly began: a yardstick must not stop the forecasts
         return baselines.START
+
+
+def _telling(history: History, config: Forecaster) -> BoolArray:
+    """Past forecasts that tell how wrong variances are: (A, T).
+
+    Those at which the network could train, but for assets that stood still: their first move afterwards is any number
+    of times their EWMA, which is at its floor.
+    """
+    samples = windows.training_samples(history, config.features.lookback, config.features.horizon)
+    return samples & (history.ewma_variance > VARIANCE_FLOOR)
 
 
 def simple(history: History, rows: Rows, learned: Learned, config: Forecaster) -> Simple:
@@ -208,9 +220,9 @@ def simple_forecast(history: History, rows: Rows, learned: Learned, config: Fore
 
 
 def simple_tails(history: History, learned: Learned, config: Forecaster) -> Tails:
-    """Tails of the configured simple forecaster, fitted to all labels that `history` knows."""
+    """Tails of the configured simple forecaster, fitted to the labels that tell."""
     labels = windows.targets(history.log_return, config.features.horizon)
-    asset, column = np.nonzero(np.isfinite(labels))
+    asset, column = np.nonzero(_telling(history, config))
     past = Rows(asset, column, np.zeros(asset.size, np.int64))
     mean, variance = simple(history, past, learned, config).moments(config.forecast.forecaster)
     residuals = (labels[asset, column] - mean) / np.sqrt(variance)

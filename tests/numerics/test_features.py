@@ -225,7 +225,7 @@ def test_features_of_volume_are_left_out_by_name():
 
 def test_a_series_shorter_than_the_lookback_has_no_feature():
     values = features.compute(make_series(30), features.names(SCALED, True), SCALED)
-    assert values.shape == (30, 10)
+    assert values.shape == (30, 9)
     assert np.isnan(values).all()
 
 

@@ -163,18 +163,17 @@ def test_the_draws_of_a_row_are_those_of_its_day_and_its_asset():
 
 def test_nothing_after_a_rows_own_session_is_used():
     model, history = make_model(), make_history((90, 90, 80))
-    network = NETWORK
     rows = Rows(np.array([0, 1, 2]), np.array([70, 75, 66]), np.full(3, STAMP))
-    before = forecast(model, history, rows, network)
+    before = forecast(model, history, rows)
     assert np.isfinite(before.variance).all()
     for asset, column in zip(rows.asset, rows.column, strict=True):
         for values in history[:3]:
             values[asset, column + 1 :] = 7 * values[asset, column + 1 :] + 1
-    assert as_bytes(forecast(model, history, rows, network)) == as_bytes(before)
-    for place, values in enumerate(history[:3]):
+    assert as_bytes(forecast(model, history, rows)) == as_bytes(before)
+    for values in (history.features, history.ewma_variance):
         values[1, 75] += 0.5
-        after = forecast(model, history, rows, network)
-        assert [after.variance[k] == before.variance[k] for k in range(3)] == [True, False, True], place
+        after = forecast(model, history, rows)
+        assert [after.variance[k] == before.variance[k] for k in range(3)] == [True, False, True]
         before = after
 
 
@@ -235,7 +234,7 @@ def test_an_asset_that_is_not_wanted_may_lack_everything():
 def test_a_row_without_its_data_is_refused():
     model, history = make_model(), make_history()
     history.features[1, 50, 2] = np.nan
-    with pytest.raises(ValueError, match=r"assets \[1\] lack features in their last 20 own sessions"):
+    with pytest.raises(ValueError, match=r"assets \[1\] lack features, or an EWMA variance, in their last own"):
         forecast(model, history)
     history.ewma_variance[2, 39] = np.nan
     with pytest.raises(ValueError, match=r"assets \[1, 2\] lack features"):

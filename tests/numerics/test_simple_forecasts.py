@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from tasks.numerics import features, predictive, training, windows
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
 from tasks.numerics.predictive import Forecast, Rows, Simple
-from tasks.numerics.tails import Tails
+from tasks.numerics.tails import GAUSSIAN, Tails
 from tasks.numerics.windows import History
 
 L, H, LENGTHS = 20, 5, (300, 300, 180)
@@ -171,6 +171,26 @@ def test_what_is_learned_from_a_cut_history_is_the_same_whatever_follows():
     assert learned.label_mean != predictive.learn(HISTORY, CONFIG).label_mean
 
 
+def test_an_asset_that_stood_still_tells_nothing_of_how_wrong_variances_are():
+    still = make_history()
+    still.log_return[2, 1:150] = 0.0
+    still.ewma_variance[2] = features.ewma_variance(still.log_return[2])
+    assert (still.ewma_variance[2, 66:150] == features.VARIANCE_FLOOR).all()
+    learned = predictive.learn(still, CONFIG)
+    table = by_pandas(still).query("asset != 2 or column >= 150")
+    np.testing.assert_allclose(learned.coefficients, likeliest(table, learned.label_mean), rtol=1e-3, atol=1e-3)
+    tails = predictive.simple_tails(still, learned, configured("ewma"))
+    assert tails.scale < 2
+
+
+def test_a_market_that_stands_still_leaves_ewma_as_it_is():
+    still = HISTORY._replace(
+        log_return=np.where(np.isfinite(HISTORY.log_return), 0.0, np.nan),
+        ewma_variance=np.where(np.isfinite(HISTORY.ewma_variance), features.VARIANCE_FLOOR, np.nan),
+    )
+    assert predictive.learn(still, CONFIG).coefficients.tolist() == [0, 1, 0]
+
+
 def test_no_known_label_is_refused():
     with pytest.raises(ValueError, match="no label of 5 sessions"):
         predictive.learn(make_history((5, 4, 3)), CONFIG)
@@ -181,7 +201,7 @@ def test_an_interval_is_that_of_scipys_distribution(coverage):
     mean, variance = np.array([0.01, -0.02, 0.0]), np.array([0.0004, 0.0025, 1.0])
     student = predictive.interval(Forecast(mean, variance, Tails(4.5, 0.8)), coverage)
     np.testing.assert_allclose(student, stats.t.interval(coverage, 4.5, mean, 0.8 * np.sqrt(variance)), rtol=1e-9)
-    gaussian = predictive.interval(Forecast(mean, variance, predictive.GAUSSIAN), coverage)
+    gaussian = predictive.interval(Forecast(mean, variance, GAUSSIAN), coverage)
     np.testing.assert_allclose(gaussian, stats.norm.interval(coverage, mean, np.sqrt(variance)), rtol=1e-9)
 
 
@@ -206,4 +226,4 @@ def test_intervals_hold_the_share_of_past_outcomes_that_they_promise(forecaster)
     assert held(history, found, rows, 0.9) == pytest.approx(0.9, abs=0.02)
     assert held(history, found, rows, 0.5) == pytest.approx(0.5, abs=0.03)
     # of a Gaussian with the same variance, the middle is too wide
-    assert held(history, found._replace(tails=predictive.GAUSSIAN), rows, 0.5) > 0.6
+    assert held(history, found._replace(tails=GAUSSIAN), rows, 0.5) > 0.6

@@ -247,5 +247,5 @@ def test_no_sample_is_refused_with_what_is_needed():
 
 def test_validation_needs_its_sessions_too():
     patient = changed(training={"patience": 1, "validation_sessions": 130})
-    with pytest.raises(ValueError, match="the longest asset has 150 of 175 own sessions"):
+    with pytest.raises(ValueError, match="validation takes the newest 130 sessions of all that may train; lower"):
         fit(make_history(), patient)

@@ -7,9 +7,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from storage import blobs, tables
 from storage.store import open_store
 
+pytestmark = pytest.mark.long
 ROOT = Path(__file__).parents[2]
 KILLS, EPOCHS, MEMBERS = 3, 10, 2
 TRAINING = f"""
