@@ -4,9 +4,10 @@ import os
 import tempfile
 
 # before Prefect, numba or a stage is imported: they read their places once
-_HOME = tempfile.mkdtemp(prefix="prism-tests-")
+# the processes that share a run share its compiled kernels, and have a Prefect each
+_HOME = os.environ.setdefault("PRISM_TESTS_HOME", tempfile.mkdtemp(prefix="prism-tests-"))
 os.environ["PRISM_CACHE"] = os.path.join(_HOME, "cache")
-os.environ["PREFECT_HOME"] = os.path.join(_HOME, "prefect")
+os.environ["PREFECT_HOME"] = os.path.join(_HOME, "prefect-" + os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 os.environ.pop("PREFECT_API_URL", None)
 

@@ -49,6 +49,7 @@ def test_months_are_decided_by_gated_forecasts_and_the_reasons_are_kept(store, g
     assert monthly_rebalance(months=1)["decided"] == []
 
 
+@pytest.mark.long
 def test_gated_weights_do_not_depend_on_where_a_run_began(tmp_path, gated, csv, place, content):
     found = []
     for name, begin in (("early", "2017-06"), ("late", "2017-12")):

@@ -164,7 +164,10 @@ def test_a_whole_horizon_of_sessions_lies_between_training_and_judging(place, tm
     [
         ({"seed": 1}, r"seed 0 -> 1\), which do not compare with these; give another --name"),
         ({"end": "2016"}, r"end 2017 -> 2016, prices '\w{16}' -> '\w{16}'\)"),
-        ({"space": "document_a"}, r"\(space 'scaled@\w{16}' -> 'document_a@\w{16}'\)"),
+        (
+            {"space": "document_a", "set": {"training": {"validation_sessions": 21}}},
+            r"\(space 'scaled@\w{16}' -> 'document_a@\w{16}'",
+        ),
         ({"set": {"training": {"ensemble": 2}}}, r"\(training.ensemble 1 -> 2\)"),
     ],
 )

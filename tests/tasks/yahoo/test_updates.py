@@ -61,6 +61,7 @@ def returns_of(panel):
     return pd.DataFrame(panel.returns, pd.DatetimeIndex(panel.sessions).as_unit("s"), panel.universe.assets)
 
 
+@pytest.mark.long
 def test_36_monthly_updates_give_the_true_returns_and_those_of_one_whole_refetch(
     market, yahoo, at, ingest, place_of_store
 ):
