@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tasks.numerics import predictive, training, windows
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
@@ -105,3 +106,15 @@ def test_another_number_of_threads_changes_sigma_by_far_less_than_one_percent(el
     assert change.size == 460
     assert np.median(change) < 1e-6
     assert change.max() < 0.01
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+@pytest.mark.parametrize("head", ["residual", "document"])
+def test_a_gpu_changes_sigma_by_less_than_one_percent(head):
+    history, config = make_history(), configured(1, head)
+    rows = predictive.rows_at(history, 400, np.ones(20, bool), STAMP)
+    sigmas = []
+    for device in ("cpu", "cuda"):
+        model, _ = training.train(windows.cut(history, 320), config, STAMP, device)
+        sigmas.append(np.sqrt(predictive.vlstm(model, history, rows, config, device).variance))
+    assert np.median(np.abs(sigmas[1] / sigmas[0] - 1)) < 0.01
