@@ -4,7 +4,6 @@ from typing import Any
 
 from flows import display
 from storage import scenarios
-from storage.errors import NoDataError
 from storage.store import Store
 
 _MEASURES = {
@@ -45,11 +44,10 @@ def forecasts(store: Store, scenario: str, month: str | None, as_json: bool, as_
     )
 
 
-def judgement(store: Store, scenario: str, as_json: bool) -> None:
-    """What the newest judgement of a scenario found."""
-    rows = display.select(store, scenario, "SELECT * FROM judgements")
-    if not rows:
-        raise NoDataError(f"no forecasts of scenario {scenario} have been judged; run `prism judge` first")
+def judgement(store: Store, scenario: str, key: str, as_json: bool) -> None:
+    """What a judgement found."""
+    sql = "SELECT * EXCLUDE (key, scenario) FROM raw.judgements WHERE key = ? ORDER BY kind, label, forecaster, name"
+    rows = display.select(store, scenario, sql, key)
     if as_json:
         display.document({"scenario": scenario, "measures": rows})
         return

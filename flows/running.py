@@ -171,8 +171,8 @@ def judge(
     log.info("starting Prefect")
     from flows.judge import judge as flow
 
-    flow(start, end, scenario, parameters, str(path) if path else None, with_garch)
-    judgements.judgement(open_store(), scenario, as_json)
+    result = flow(start, end, scenario, parameters, str(path) if path else None, with_garch)
+    judgements.judgement(open_store(), scenario, result["judgement"], as_json)
 
 
 @app.command()

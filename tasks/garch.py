@@ -5,7 +5,7 @@ from datetime import date
 import numpy as np
 import pandas as pd
 
-from storage.errors import InputError
+from storage.errors import InputError, NoDataError
 from tasks import panels
 from tasks.numerics import baselines
 from tasks.numerics.windows import FloatArray
@@ -28,6 +28,8 @@ def variances(panel: panels.Panel, first: date, last: date, horizon: int) -> pd.
     """Variance of the next `horizon` returns at every session from `first` up to before `last`, fitted at `first`.
 
     Columns ticker, session, garch; an asset with fewer than 252 returns at `first` is left out.
+
+    Raises NoDataError where that leaves none.
     """
     parts = []
     for ticker in panel.universe.assets:
@@ -42,6 +44,8 @@ def variances(panel: panels.Panel, first: date, last: date, horizon: int) -> pd.
         days = asset.day[:upto].astype("datetime64[s]")
         rows = pd.DataFrame({"ticker": ticker, "session": days, "garch": forecast})
         parts.append(rows[(asset.day[:upto] >= np.datetime64(first)) & (asset.day[:upto] < np.datetime64(last))])
+    if not parts:
+        raise NoDataError(f"no asset has {_FEWEST} returns on {first} to fit a GARCH to; start later, or leave it out")
     return pd.concat(parts, ignore_index=True)
 
 

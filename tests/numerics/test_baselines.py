@@ -190,3 +190,32 @@ def test_samples_that_cannot_be_calibrated_are_refused():
         baselines.calibrate(labels, ewma, 2 * ewma, mean)
     with pytest.raises(ValueError, match="are the labels all the mean"):
         baselines.calibrate(np.full(200, mean), ewma, long_run, mean)
+
+
+def garch_by_hand(log_return, omega, alpha, beta, horizon):
+    """Variance of the next returns' sum at the last session, written out."""
+    known = log_return[1:]
+    level = np.mean(known[:66] ** 2)
+    for value in known[66:]:
+        level = omega + alpha * value**2 + beta * level
+    expected = [level]
+    for _ in range(horizon - 1):
+        expected.append(omega + (alpha + beta) * expected[-1])
+    return sum(expected)
+
+
+@pytest.mark.parametrize("count", [67, 68, 150])
+@pytest.mark.parametrize("horizon", [1, 21])
+def test_garch_sums_the_expected_variances_of_the_next_sessions(count, horizon):
+    log_return = np.append(np.nan, 0.01 * np.random.default_rng(0).standard_normal(count - 1))
+    found = baselines.garch_variance(log_return, 2e-6, 0.08, 0.9, horizon)
+    assert found[-1] == pytest.approx(garch_by_hand(log_return, 2e-6, 0.08, 0.9, horizon), rel=1e-12)
+    assert np.flatnonzero(np.isfinite(found))[0] == 66
+    longer = baselines.garch_variance(np.append(log_return, 5.0), 2e-6, 0.08, 0.9, horizon)
+    assert longer[:-1].tobytes() == found.tobytes()
+
+
+def test_garch_without_reaction_is_its_long_run_variance():
+    log_return = np.append(np.nan, 0.01 * np.random.default_rng(0).standard_normal(2000))
+    found = baselines.garch_variance(log_return, 1e-5, 0.0, 0.9, 21)
+    assert found[-1] == pytest.approx(21 * 1e-5 / 0.1, rel=1e-6)
