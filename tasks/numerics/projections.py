@@ -78,7 +78,8 @@ def _shift(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolAr
             low = theta
         else:
             high = theta
-        theta += excess / max(moving, 1)
+        # where nothing moves the sum is flat, and a step by its excess may be a millionth of the way
+        theta = theta + excess / moving if moving else high
         if not low < theta < high:
             theta = 0.5 * (low + high)
             if not low < theta < high:

@@ -47,6 +47,16 @@ def solve_by_slsqp(point, previous, penalty):
     return weights(result.x)
 
 
+@pytest.mark.parametrize("lost", [1e-15, 1e-11, 1e-9, 1e-6, 1e-3])
+@pytest.mark.parametrize("penalty", [0.02, 5.0, 1e4])
+def test_a_small_weight_that_is_masked_out_goes_to_the_others_at_once(lost, penalty):
+    previous = np.array([0.6 - lost, lost, 0.4])
+    w = turnover_prox(previous.copy(), previous, penalty, np.array([True, False, True]))
+    assert w[1] == 0
+    assert abs(w.sum() - 1) < 1e-13 * (1 + penalty)
+    assert np.abs(w - [0.6, 0, 0.4]).max() <= lost + 1e-13 * (1 + penalty)
+
+
 @settings(max_examples=300, deadline=None)
 @given(problems())
 def test_no_move_of_weight_between_two_assets_lowers_the_cost(problem):
