@@ -30,15 +30,6 @@ Values = float | FloatArray
 FEWEST = 3  # rows of a rank correlation
 
 
-def scale_from_variance(variance: Values, degrees: Values) -> FloatArray:
-    """Scale of the distribution that has this variance: sqrt(variance (nu - 2) / nu).
-
-    Raises ValueError for degrees of 2 and below, which have no variance.
-    """
-    _check_degrees(degrees, 2)
-    return np.sqrt(variance * (1 - 2 / np.asarray(degrees, float)))
-
-
 def negative_log_likelihood(y: FloatArray, location: Values, scale: Values, degrees: Values = np.inf) -> FloatArray:
     """Negative log density of each y (N,). Raises ValueError for scales or degrees that are not positive."""
     _check_degrees(degrees, 0)

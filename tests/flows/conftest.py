@@ -1,9 +1,12 @@
 """A small market in a person's own files, and what the flows make of it."""
 
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from flows import cli
 from flows import parameters as forms
 from storage import catalog
 from storage.store import open_store
@@ -101,3 +104,17 @@ def _exact(value):
 
 def _day(row):
     return row.get("as_of") or row.get("rebalance_date") or row["session"]
+
+
+@pytest.fixture
+def prism(monkeypatch, capsys):
+    """Run `prism ...` in this process: exit code, standard output, standard error."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["prism", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return ended.value.code or 0, printed.out, printed.err
+
+    return run

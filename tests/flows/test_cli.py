@@ -13,7 +13,6 @@ import duckdb
 import numpy as np
 import pytest
 
-from flows import cli
 from storage import ledger, tables
 from storage.store import open_store
 
@@ -25,20 +24,6 @@ LIGHT = [
 ]
 NUMBERS = {"cumulative_return", "annual_return", "annual_volatility", "sharpe", "sortino", "max_drawdown", "cvar_95"}
 NUMBERS |= {"turnover", "costs", "hhi", "effective_positions", "top10", "active_positions"}
-
-
-@pytest.fixture
-def prism(monkeypatch, capsys):
-    """Run `prism ...` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["prism", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture(scope="module")

@@ -1,11 +1,9 @@
 """Judging from Python and from the terminal: nothing is decided, nothing is done twice, and it says what it found."""
 
 import json
-import sys
 
 import pytest
 
-from flows import cli
 from flows import parameters as forms
 from flows.backfill import backfill
 from flows.judge import judge
@@ -14,20 +12,6 @@ from storage.errors import InputError
 from tasks import judge as stage
 
 pytestmark = pytest.mark.flow
-
-
-@pytest.fixture
-def prism(monkeypatch, capsys):
-    """Run `prism ...` in this process: exit code, standard output, standard error."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["prism", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return ended.value.code or 0, printed.out, printed.err
-
-    return run
 
 
 def test_judging_decides_nothing_and_uses_the_models_that_decide(store, light, csv):

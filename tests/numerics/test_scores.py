@@ -95,12 +95,6 @@ def test_the_true_distribution_scores_best(score, degrees):
         assert score(y, location, scale, degrees).mean() > best
 
 
-@pytest.mark.parametrize("degrees", [2.5, 6.0, np.inf])
-def test_a_scale_gives_back_its_variance(degrees):
-    scale = scores.scale_from_variance(np.array([0.04, 9.0]), degrees)
-    np.testing.assert_allclose(distribution(0, scale, degrees).var(), [0.04, 9.0], rtol=1e-12)
-
-
 @pytest.mark.parametrize("degrees", [3.0, np.inf])
 @pytest.mark.parametrize("coverage", [0.5, 0.9, 0.95])
 def test_intervals_cover_simulated_draws_as_often_as_they_say(degrees, coverage):
@@ -156,8 +150,6 @@ def test_impossible_distributions_and_probabilities_are_refused():
             score(y, 0.0, 1.0, np.array([np.inf, 0.0]))
     with pytest.raises(ValueError, match=r"degrees is 1.0 at least once; it must be above 1"):
         scores.crps(y, 0.0, 1.0, 1.0)
-    with pytest.raises(ValueError, match=r"degrees is 2.0 at least once; it must be above 2"):
-        scores.scale_from_variance(1.0, 2.0)
     with pytest.raises(ValueError, match=r"scale is 0.0 at least once"):
         scores.interval(0.0, 0.0)
     for coverage in (0.0, 1.0, 90):
