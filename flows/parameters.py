@@ -21,7 +21,7 @@ from tasks.numerics.configs import (
     ForecastConfig,
     Forecaster,
     LossConfig,
-    OGDConfig,
+    OnlineConfig,
     ReturnDrawdownConfig,
     TrainingConfig,
     VLSTMConfig,
@@ -63,8 +63,8 @@ class Parameters(BaseModel):
     forecast: ForecastConfig = Field(ForecastConfig(), description="How forecasts are drawn.")
     covariance: CovarianceConfig = Field(CovarianceConfig(), description="Correlation of recent returns.")
     return_drawdown: ReturnDrawdownConfig = Field(ReturnDrawdownConfig(), description="The return-drawdown optimiser.")
-    ogd_long_window: OGDConfig = Field(OGD_LONG_WINDOW, description="Online gradient descent, long window.")
-    ogd_conservative: OGDConfig = Field(OGD_CONSERVATIVE, description="Online gradient descent, conservative.")
+    ogd_long_window: OnlineConfig = Field(OGD_LONG_WINDOW, description="Online gradient descent, long window.")
+    ogd_conservative: OnlineConfig = Field(OGD_CONSERVATIVE, description="Online gradient descent, conservative.")
     accounting: AccountingConfig = Field(AccountingConfig(), description="What trading and holding cost.")
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Parameters(BaseModel):
         return Forecaster(self.features, self.network, self.loss, self.training, self.forecast)
 
     @property
-    def online(self) -> dict[str, OGDConfig]:
+    def online(self) -> dict[str, OnlineConfig]:
         """Online strategies that are run, with their configs."""
         return {name: getattr(self, name) for name in self.strategies if name.startswith("ogd")}
 

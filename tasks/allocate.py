@@ -20,7 +20,7 @@ from storage.store import Store, open_store
 from tasks import panels
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import covariance, online, return_drawdown
-from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, CovarianceConfig, OGDConfig, ReturnDrawdownConfig
+from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, CovarianceConfig, OnlineConfig, ReturnDrawdownConfig
 
 RETURN_DRAWDOWN = keyed_by(
     __name__,
@@ -44,7 +44,7 @@ def return_drawdown_key(
     return RETURN_DRAWDOWN.key("return_drawdown", prefix=moment.prefix, **inputs)
 
 
-def online_key(moment: Moment, strategy: str, config: OGDConfig) -> str:
+def online_key(moment: Moment, strategy: str, config: OnlineConfig) -> str:
     """Key of an online strategy's state and weights at one date."""
     return ONLINE.key(strategy, prefix=moment.prefix, config=config)
 
@@ -108,7 +108,7 @@ def _optimise(
 
 @cached_task(cache_policy=ONLINE, task_run_name="{strategy} from {moments[0].month}")
 def allocate_online(
-    panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], strategy: str, config: OGDConfig
+    panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], strategy: str, config: OnlineConfig
 ) -> Produced:
     """Step an online strategy through every session, and keep its state and weights at `moments`.
 
@@ -136,7 +136,7 @@ def _fold(
     panel: panels.Panel,
     history: tuple[Moment, ...],
     keys: dict[Moment, str],
-    config: OGDConfig,
+    config: OnlineConfig,
     missing: set[Moment],
 ) -> Folded:
     """States at the missing dates that have one, and the share of their month's sessions at the turnover ceiling."""
@@ -165,7 +165,7 @@ def _newest_state(
 
 
 def _advance(
-    panel: panels.Panel, since: Moment | None, state: online.State | None, until: Moment, config: OGDConfig
+    panel: panels.Panel, since: Moment | None, state: online.State | None, until: Moment, config: OnlineConfig
 ) -> tuple[online.State | None, float]:
     """The state at `until`, from that at `since`; None before the inception. A block starts its steps anew."""
     end = panel.at(until.as_of)

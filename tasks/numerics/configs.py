@@ -8,7 +8,7 @@ Values enter every cache key; this file's source does not. It therefore holds no
 """
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, get_args, get_type_hints
 
 TRADING_DAYS = 252  # sessions a year, by convention
@@ -16,7 +16,10 @@ RISK_FREE = 0.02  # annual; every ratio and account uses it unless configured ot
 
 
 def option(default: Any, description: str, **limits: float) -> Any:
-    """A field of a config: its default, what it means, and its limits (`ge`, `gt`, `le`, `lt`)."""
+    """A field of a config: its default, what it means, and its limits (`ge`, `gt`, `le`, `lt`).
+
+    `names` marks text like `a=1, b=2`, and `text` any other.
+    """
     return field(default=default, metadata={"description": description, **limits})
 
 
@@ -26,6 +29,13 @@ _RULES = {
     "le": (lambda value, limit: value <= limit, "at most"),
     "lt": (lambda value, limit: value < limit, "below"),
 }
+
+
+def _check_names(field_name: str, value: str) -> None:
+    try:
+        named_numbers(value)
+    except ValueError as error:
+        raise ValueError(f"{field_name} is {value!r}; {error}") from error
 
 
 @dataclass(frozen=True)
@@ -41,9 +51,29 @@ class Config:
                 raise ValueError(f"{entry.name} is {value}; it must be a finite number")
             if choices and value not in choices:
                 raise ValueError(f"{entry.name} is {value!r}; it must be one of {', '.join(map(repr, choices))}")
+            if "names" in entry.metadata:
+                _check_names(entry.name, value)
             for name, (holds, words) in _RULES.items():
                 if name in entry.metadata and not holds(value, entry.metadata[name]):
                     raise ValueError(f"{entry.name} is {value!r}; it must be {words} {entry.metadata[name]}")
+
+
+def named_numbers(text: str) -> dict[str, float]:
+    """Numbers by name, from text like `Energy=0.1, Financials=0.3`; empty text has none.
+
+    ValueError, with the part that is wrong, for anything else and for a name given twice.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(",") if text.strip() else ():
+        name, sign, number = (piece.strip() for piece in part.rpartition("="))
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not sign or not name or name in found or not math.isfinite(value):
+            raise ValueError(f"{part.strip()!r} is not of the form name=number with a name of its own")
+        found[name] = value
+    return found
 
 
 @dataclass(frozen=True)
@@ -149,27 +179,54 @@ class CovarianceConfig(Config):
     """How the correlation of recent returns is estimated."""
 
     sessions: int = option(60, "Sessions of daily log returns, the as-of session included.", ge=10, le=126)
-    shrinkage: Literal["ledoit_wolf", "none"] = option(
-        "ledoit_wolf", "Ledoit-Wolf towards constant correlation, or the document's sample correlation."
+    shrinkage: Literal["ledoit_wolf", "none", "ewma"] = option(
+        "ledoit_wolf",
+        "Ledoit-Wolf towards constant correlation, the document's sample correlation, or exponential weights.",
+    )
+    ewma_decay: float = option(
+        0.97, "Weight of a session relative to the next one, where shrinkage is ewma.", gt=0, le=1
     )
 
 
 @dataclass(frozen=True)
 class ReturnDrawdownConfig(Config):
-    """Objective of the return-drawdown optimiser."""
+    """Objective and constraints of the return-drawdown optimiser."""
 
+    method: Literal["slsqp", "exact"] = option(
+        "slsqp", "SLSQP on the support of the certified optimum and started there, or that optimum as it is."
+    )
     alpha: float = option(0.2, "Weight of the expected return beside return over drawdown.", ge=0, le=100)
     horizon: int = option(21, "Sessions that the drawdown proxy covers.", ge=1, le=252)
     sigma_horizon: Literal[1, 21] = option(
         1, "Sessions that the forecast volatility is taken to cover: 1 is the document literally, 21 the sane unit."
     )
     drawdown_floor: float = option(1e-4, "Smallest value of the drawdown proxy.", gt=0, le=0.1)
+    max_weight: float = option(1.0, "Largest weight of an asset; 1: no cap.", gt=0, le=1)
+    max_sector_weight: float = option(1.0, "Largest weight of a sector; 1: no cap.", gt=0, le=1)
+    sector_caps: str = option(
+        "", "Caps of single sectors in place of that, like Energy=0.1, Financials=0.3.", names=True
+    )
+    min_weight: float = option(0.0, "Smallest position: a weight is 0 or at least this.", ge=0, le=0.5)
+    turnover_limit: float = option(
+        1.0,
+        "Largest turnover (half the sum of absolute changes) from the holdings of the month before; 1: none.",
+        gt=0,
+        le=1,
+    )
 
 
 @dataclass(frozen=True)
-class OGDConfig(Config):
-    """One PRISM online gradient descent strategy."""
+class OnlineConfig(Config):
+    """One online strategy: what it climbs, how, within which set and limits."""
 
+    objective: Literal["window", "log_wealth", "linear"] = option(
+        "window",
+        "What a step climbs: the terms below over the window, or the logarithm of the last session's wealth "
+        "(exponentiated gradient), or its return (hedge).",
+    )
+    geometry: Literal["euclidean", "entropy"] = option(
+        "euclidean", "Steps add to the weights and are projected, or multiply the weights and are normalised."
+    )
     learning_rate: float = option(0.01, "Step size at the start of a block.", gt=0, le=10)
     momentum: float = option(0.8, "Share of the last step's velocity that is kept.", ge=0, lt=1)
     decay: float = option(0.997, "Factor on the step size, each session.", gt=0, le=1)
@@ -177,13 +234,108 @@ class OGDConfig(Config):
         "block", "Start the decay again each January, or never, as the document does (the steps then die out)."
     )
     window: int = option(90, "Sessions of returns in the objective.", ge=5, le=252)
+    expected_return: Literal["mean", "exponential"] = option(
+        "mean", "Expected return of the window: its mean, or with weights that halve every half_life sessions."
+    )
+    half_life: float = option(63.0, "Half-life in sessions of exponential weights.", gt=0, le=2520)
     sortino_weight: float = option(1.0, "Weight of the Sortino ratio (a1).", ge=0)
     drawdown_weight: float = option(1.0, "Weight of the maximum drawdown (a2).", ge=0)
     turnover_weight: float = option(
         0.1, "Weight of the sum of absolute weight changes (a3), by its proximal step.", ge=0
     )
-    turnover_ceiling: float = option(0.2, "Largest sum of absolute weight changes in a session.", gt=0, le=2)
+    l1_weight: float = option(
+        0.05,
+        "Weight of the sum of absolute weights (a4), by its proximal step; it is constant, hence without effect, "
+        "where weights are long only and sum to 1.",
+        ge=0,
+    )
+    return_weight: float = option(0.0, "Weight of the expected return a session (a5).", ge=0)
+    cvar_weight: float = option(0.0, "Weight of the conditional value at risk a session (a6).", ge=0)
+    cvar_level: float = option(0.95, "Level of the conditional value at risk.", gt=0.5, lt=1)
+    factor_weight: float = option(
+        0.0,
+        "Weight of the squared distances of the betas from their targets (a7), on the universe's factors, or on the "
+        "market where it has none.",
+        ge=0,
+    )
+    factor_targets: str = option(
+        "", "Target betas, like MTUM=0.5, VLUE=0; market=1 without factors; else 0.", names=True
+    )
+    concentration_weight: float = option(
+        0.0, "Weight of the distance of the number of effective positions from its range (a8).", ge=0
+    )
+    effective_minimum: float = option(1.0, "Least number of effective positions that is free.", ge=1)
+    effective_maximum: float = option(1000.0, "Largest number of effective positions that is free.", ge=1)
+    volatility_weight: float = option(0.0, "Weight of the annualised volatility (a9).", ge=0)
+    extra_terms: str = option(
+        "",
+        "Further terms with their weights, like cdar=-0.5, or of your own, by dotted path: mine.skewness=0.1.",
+        names=True,
+    )
     downside_floor: float = option(1e-4, "Added in quadrature to the downside deviation (epsilon).", gt=0, le=0.1)
+    turnover_ceiling: float = option(0.2, "Largest sum of absolute weight changes in a session.", gt=0, le=10)
+    fully_invested: bool = option(True, "Weights sum to 1; otherwise the rest is cash, or debt.")
+    gross_limit: float = option(1.0, "Largest sum of absolute weights.", gt=0, le=10)
+    short_each: float = option(0.0, "Largest short weight of an asset.", ge=0, le=10)
+    short_total: float = option(0.0, "Largest sum of short weights.", ge=0, le=10)
+    drawdown_limit: float = option(0.0, "Largest drawdown of the weights over limit_window; 0: none.", ge=0, lt=1)
+    volatility_limit: float = option(0.0, "Largest annualised volatility of the weights over it; 0: none.", ge=0)
+    limit_window: int = option(252, "Sessions over which limits are kept and the guard looks.", ge=5, le=252)
+    guard_limit: float = option(
+        0.0, "Drawdown of the strategy's own account at which the guard has sold everything; 0: no guard.", ge=0, lt=1
+    )
+    guard_multiple: float = option(
+        0.0, "Exposure for each part of wealth above the guard's floor; 0: 1 / guard_limit, all at the peak.", ge=0
+    )
+    max_positions: int = option(0, "Largest number of assets held; 0: any.", ge=0)
+    max_trade: float = option(
+        0.0, "Largest sum of absolute weight changes from one rebalance date to the next; 0: any.", ge=0
+    )
+
+    def __post_init__(self) -> None:
+        """Raise ValueError also where values contradict each other."""
+        super().__post_init__()
+        shorts = min(self.short_each, self.short_total) > 0
+        if self.fully_invested and self.gross_limit < 1:
+            raise ValueError(
+                f"gross_limit is {self.gross_limit} and fully_invested true; weights that sum to 1 need at least 1"
+            )
+        if self.effective_minimum > self.effective_maximum:
+            raise ValueError(
+                f"effective_minimum is {self.effective_minimum}; it must be at most effective_maximum, "
+                f"{self.effective_maximum}"
+            )
+        if self.geometry == "entropy" and (self.turnover_weight or self.l1_weight):
+            raise ValueError(
+                "geometry is 'entropy', which has no proximal steps; set turnover_weight and l1_weight to 0"
+            )
+        if self.geometry == "entropy" and shorts and self.fully_invested:
+            raise ValueError(
+                "geometry is 'entropy' with short weights, which bounds only their absolute sum; set fully_invested "
+                "to false, or shorts to 0"
+            )
+
+
+@dataclass(frozen=True)
+class SectorConfig(Config):
+    """One allocator among sectors, whose returns are those of the weights within them, and one within each."""
+
+    outer: str = option(
+        "ogd_long_window", "Online strategy, one of your own, or equal_weight among the sectors.", text=True
+    )
+    inner: str = option("ogd_long_window", "The same within each sector.", text=True)
+
+
+@dataclass(frozen=True)
+class ExpertsConfig(Config):
+    """Online aggregation of the other strategies by their returns after costs."""
+
+    learning_rate: float = option(
+        1.0, "Power of each strategy's wealth in its share; 1 lets every share run like money left in it.", gt=0, le=100
+    )
+    fixed_share: float = option(
+        0.0, "Part of all shares that is divided equally again at each rebalance date.", ge=0, le=1
+    )
 
 
 @dataclass(frozen=True)
@@ -202,5 +354,19 @@ class AccountingConfig(Config):
     )
 
 
-OGD_LONG_WINDOW = OGDConfig()
-OGD_CONSERVATIVE = OGDConfig(learning_rate=0.005, momentum=0.85)
+OGD_LONG_WINDOW = OnlineConfig()
+OGD_CONSERVATIVE = OnlineConfig(learning_rate=0.005, momentum=0.85)
+OGD_LEVERAGED = OnlineConfig(fully_invested=False, gross_limit=1.5)
+OGD_LONG_SHORT = OnlineConfig(gross_limit=1.6, short_total=0.3, short_each=0.05)
+_MULTIPLIED = OnlineConfig(
+    geometry="entropy",
+    learning_rate=0.05,
+    momentum=0.0,
+    decay=1.0,
+    turnover_weight=0.0,
+    l1_weight=0.0,
+    turnover_ceiling=10.0,
+)
+EXPONENTIATED_GRADIENT = replace(_MULTIPLIED, objective="log_wealth")
+HEDGE = replace(_MULTIPLIED, objective="linear")
+MIRROR_DESCENT = replace(_MULTIPLIED, turnover_ceiling=0.2)

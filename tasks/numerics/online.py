@@ -29,7 +29,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, OGDConfig
+from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, OnlineConfig
 
 # numba's cache of this file does not notice edits of that one: after them, delete __pycache__.
 from tasks.numerics.projections import simplex, turnover_prox
@@ -76,7 +76,9 @@ def with_reset(state: State) -> State:
     return state._replace(t=0)
 
 
-def objective(weights: FloatArray, window: FloatArray, config: OGDConfig, risk_free: FloatArray | None = None) -> float:
+def objective(
+    weights: FloatArray, window: FloatArray, config: OnlineConfig, risk_free: FloatArray | None = None
+) -> float:
     """F(w) = a1 Sortino - a2 MDD of weights (n,) held through the simple returns `window` (m, n)."""
     terms = _terms(config)
     _, columns = _layouts(window, weights.size)
@@ -87,7 +89,7 @@ def objective(weights: FloatArray, window: FloatArray, config: OGDConfig, risk_f
 
 
 def gradient(
-    weights: FloatArray, window: FloatArray, config: OGDConfig, risk_free: FloatArray | None = None
+    weights: FloatArray, window: FloatArray, config: OnlineConfig, risk_free: FloatArray | None = None
 ) -> FloatArray:
     """dF/dw (n,), exact; of several equal drawdowns the first counts, and without one its gradient is 0."""
     rows, columns = _layouts(window, weights.size)
@@ -96,14 +98,14 @@ def gradient(
 
 
 def step(
-    state: State, window: FloatArray, mask: BoolArray, config: OGDConfig, risk_free: FloatArray | None = None
+    state: State, window: FloatArray, mask: BoolArray, config: OnlineConfig, risk_free: FloatArray | None = None
 ) -> State:
     """One session: `run` with T = 1, on window (m, n), mask (n,) and risk-free returns (m,)."""
     return run(state, window, mask[None, :], config, risk_free)[0]
 
 
 def run(
-    state: State, returns: FloatArray, mask: BoolArray, config: OGDConfig, risk_free: FloatArray | None = None
+    state: State, returns: FloatArray, mask: BoolArray, config: OnlineConfig, risk_free: FloatArray | None = None
 ) -> tuple[State, FloatArray, float]:
     """T sessions in a row; each sees the m returns that end with it.
 
@@ -129,7 +131,7 @@ def run(
     return State(weights, velocity, state.t + sessions), path, bound / sessions
 
 
-def _terms(config: OGDConfig) -> _Terms:
+def _terms(config: OnlineConfig) -> _Terms:
     """The config as floats: an integer would be another type to the compiled code, and compile it again."""
     return _Terms(
         learning_rate=float(config.learning_rate),

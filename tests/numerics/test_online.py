@@ -7,10 +7,10 @@ import pytest
 import torch
 from scipy.optimize import approx_fprime, brentq
 
-from tasks.numerics.configs import OGD_CONSERVATIVE, OGD_LONG_WINDOW, OGDConfig
+from tasks.numerics.configs import OGD_CONSERVATIVE, OGD_LONG_WINDOW, OnlineConfig
 from tasks.numerics.online import State, gradient, init, objective, run, step, with_reset
 
-SHORT = OGDConfig(window=10)
+SHORT = OnlineConfig(window=10)
 
 
 def market(seed, sessions, n):
@@ -78,7 +78,7 @@ def plain_prox(y, c, penalty, allowed):
 
 
 @pytest.mark.parametrize("seed", range(40))
-@pytest.mark.parametrize("config", [OGD_LONG_WINDOW, OGDConfig(sortino_weight=0.3, drawdown_weight=4)])
+@pytest.mark.parametrize("config", [OGD_LONG_WINDOW, OnlineConfig(sortino_weight=0.3, drawdown_weight=4)])
 def test_value_and_gradient_are_those_of_autograd(seed, config):
     x = market(seed, 90, 12) * (1 + seed / 5)
     w = np.random.default_rng(seed).dirichlet(np.ones(12))
@@ -111,13 +111,13 @@ def test_the_gradient_is_the_slope_of_the_objective(cash):
 
 def test_only_what_is_earned_above_cash_counts():
     x, cash, w = np.array([[0.02], [-0.01], [0.04]]), np.array([0.01, 0.01, 0.0]), np.ones(1)
-    config = OGDConfig(drawdown_weight=0)
+    config = OnlineConfig(drawdown_weight=0)
     downside = np.sqrt(0.02**2 / 3 + config.downside_floor**2)
     assert objective(w, x, config, cash) == pytest.approx(0.03 / 3 / downside, rel=1e-14)
 
 
 def test_the_drawdown_by_hand_counts_the_start_as_a_peak():
-    only_drawdown = OGDConfig(sortino_weight=0)
+    only_drawdown = OnlineConfig(sortino_weight=0)
     x = np.array([[-0.1], [0.05], [-0.2], [0.5], [-0.1]])
     kept = 0.9 * 1.05 * 0.8
     assert objective(np.ones(1), x, only_drawdown) == pytest.approx(-(1 - kept), rel=1e-14)
@@ -126,19 +126,19 @@ def test_the_drawdown_by_hand_counts_the_start_as_a_peak():
 
 
 def test_of_two_equal_drawdowns_the_first_counts():
-    only_drawdown = OGDConfig(sortino_weight=0)
+    only_drawdown = OnlineConfig(sortino_weight=0)
     x = np.array([[-0.5, 0.0], [1.0, 1.0], [0.0, 0.0], [-0.5, -0.25]])
     np.testing.assert_allclose(gradient(np.array([1.0, 0]), x, only_drawdown), [-0.5, 0], atol=1e-15)
 
 
 def test_without_drawdown_its_gradient_is_zero():
     x = np.abs(market(2, 20, 4))
-    np.testing.assert_array_equal(gradient(np.full(4, 0.25), x, OGDConfig(sortino_weight=0)), np.zeros(4))
+    np.testing.assert_array_equal(gradient(np.full(4, 0.25), x, OnlineConfig(sortino_weight=0)), np.zeros(4))
 
 
 def test_a_day_that_loses_more_than_everything_stays_finite():
     x = np.array([[0.01], [-1.2], [0.3]])
-    config = OGDConfig(sortino_weight=0)
+    config = OnlineConfig(sortino_weight=0)
     assert objective(np.ones(1), x, config) == pytest.approx(-(1 - 1e-6), rel=1e-12)
     assert gradient(np.ones(1), x, config) == 0
 
@@ -152,7 +152,7 @@ def test_a_window_without_losses_is_finite_and_bounded_by_the_floor():
 
 
 def test_momentum_and_decay_by_hand():
-    config = OGDConfig(window=10, momentum=0.5, decay=0.9, learning_rate=1e-3, turnover_weight=0, turnover_ceiling=2)
+    config = OnlineConfig(window=10, momentum=0.5, decay=0.9, learning_rate=1e-3, turnover_weight=0, turnover_ceiling=2)
     x, free = market(3, 12, 2), np.ones(2, bool)
     state = State(np.array([0.5, 0.5]), np.zeros(2), 4)
     velocity, w = np.zeros(2), state.weights
@@ -170,16 +170,16 @@ def test_turnover_falls_with_its_weight_and_ends():
     start = init(free)
     traded = []
     for a3 in (0, 0.005, 0.02, 0.03):
-        after = step(start, x, free, OGDConfig(turnover_weight=a3, turnover_ceiling=2))
+        after = step(start, x, free, OnlineConfig(turnover_weight=a3, turnover_ceiling=2))
         traded.append(np.abs(after.weights - start.weights).sum())
     assert (np.diff(traded) < 0).all()
-    _, path, _ = run(start, market(4, 200, 20), everything(111, 20), OGDConfig(turnover_weight=1e4))
+    _, path, _ = run(start, market(4, 200, 20), everything(111, 20), OnlineConfig(turnover_weight=1e4))
     np.testing.assert_array_equal(path, np.tile(start.weights, (111, 1)))
 
 
 def test_the_ceiling_binds_exactly_along_the_way_to_the_unbound_step():
     x, free = market(5, 90, 20), np.ones(20, bool)
-    fast = OGDConfig(learning_rate=0.5, turnover_weight=0.01, turnover_ceiling=2)
+    fast = OnlineConfig(learning_rate=0.5, turnover_weight=0.01, turnover_ceiling=2)
     start = init(free)
     unbound = step(start, x, free, fast)
     bound, _, share = run(start, x, free[None], replace(fast, turnover_ceiling=0.05))
@@ -193,7 +193,7 @@ def test_the_ceiling_binds_exactly_along_the_way_to_the_unbound_step():
 
 def test_a_masked_asset_has_no_weight_and_no_velocity_at_once():
     x = market(6, 90, 4)
-    config = OGDConfig(turnover_ceiling=0.01)
+    config = OnlineConfig(turnover_ceiling=0.01)
     start = State(np.array([0.6, 0.2, 0.2, 0.0]), np.array([0.1, 0.0, -0.1, 0.2]), 3)
     mask = np.array([False, True, True, False])
     after = step(start, x, mask, config)
@@ -209,12 +209,12 @@ def test_an_asset_that_enters_starts_at_nothing():
     x[:, 2] = 0
     start = init(np.array([True, True, False]))
     np.testing.assert_array_equal(start.weights, [0.5, 0.5, 0])
-    after = step(start, x, np.ones(3, bool), OGDConfig(turnover_weight=1e4))
+    after = step(start, x, np.ones(3, bool), OnlineConfig(turnover_weight=1e4))
     np.testing.assert_array_equal(after.weights, start.weights)
 
 
 @pytest.mark.parametrize("series", [False, True])
-@pytest.mark.parametrize("config", [OGD_LONG_WINDOW, OGD_CONSERVATIVE, OGDConfig(window=20, turnover_ceiling=0.02)])
+@pytest.mark.parametrize("config", [OGD_LONG_WINDOW, OGD_CONSERVATIVE, OnlineConfig(window=20, turnover_ceiling=0.02)])
 def test_the_path_is_that_of_a_plain_implementation(config, series):
     sessions, n = 250, 9
     x = market(8, config.window - 1 + sessions, n)

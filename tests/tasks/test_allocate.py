@@ -16,9 +16,9 @@ from storage.store import open_store
 from storage.universe import Member
 from tasks import allocate, panels
 from tasks.numerics import covariance, online, return_drawdown
-from tasks.numerics.configs import CovarianceConfig, OGDConfig, ReturnDrawdownConfig
+from tasks.numerics.configs import CovarianceConfig, OnlineConfig, ReturnDrawdownConfig
 
-FAST = OGDConfig(window=20)
+FAST = OnlineConfig(window=20)
 SIXTY = CovarianceConfig()
 
 

@@ -21,7 +21,7 @@ from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
 from tasks import allocate, caching, features, forecast
-from tasks.numerics.configs import FeatureConfig, Forecaster, OGDConfig
+from tasks.numerics.configs import FeatureConfig, Forecaster, OnlineConfig
 from tasks.own_forecasts import Own
 
 ROOT = Path(__file__).parents[2]
@@ -43,16 +43,16 @@ def edited(monkeypatch):
 
 
 def test_a_key_changes_with_each_of_its_inputs():
-    key = allocate.online_key(MOMENT, "ogd", OGDConfig())
+    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
     others = {
-        allocate.online_key(Moment(MOMENT.rebalance_date, MOMENT.as_of, "another"), "ogd", OGDConfig()),
-        allocate.online_key(MOMENT, "other", OGDConfig()),
-        allocate.online_key(MOMENT, "ogd", OGDConfig(momentum=0.7)),
+        allocate.online_key(Moment(MOMENT.rebalance_date, MOMENT.as_of, "another"), "ogd", OnlineConfig()),
+        allocate.online_key(MOMENT, "other", OnlineConfig()),
+        allocate.online_key(MOMENT, "ogd", OnlineConfig(momentum=0.7)),
         allocate.ONLINE.key("ogd", prefix="prefix"),
-        allocate.FIXED.key("ogd", prefix="prefix", config=OGDConfig()),
+        allocate.FIXED.key("ogd", prefix="prefix", config=OnlineConfig()),
     }
     assert len(others | {key}) == 6
-    assert key == allocate.online_key(MOMENT, "ogd", OGDConfig())
+    assert key == allocate.online_key(MOMENT, "ogd", OnlineConfig())
 
 
 def test_a_key_changes_with_the_schema_and_the_libraries(monkeypatch):
@@ -65,16 +65,16 @@ def test_a_key_changes_with_the_schema_and_the_libraries(monkeypatch):
 
 @pytest.mark.parametrize("module", ["tasks.allocate", *caching.closure(allocate.ONLINE.modules)])
 def test_a_key_changes_with_the_source_of_every_module_behind_it(edited, module):
-    key = allocate.online_key(MOMENT, "ogd", OGDConfig())
+    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
     edited(module)
-    assert allocate.online_key(MOMENT, "ogd", OGDConfig()) != key
+    assert allocate.online_key(MOMENT, "ogd", OnlineConfig()) != key
 
 
 @pytest.mark.parametrize("module", ["tasks.numerics.configs", "tasks.numerics.vlstm", "tasks.forecast"])
 def test_a_key_does_not_change_with_the_configs_source_or_another_stages(edited, module):
-    key = allocate.online_key(MOMENT, "ogd", OGDConfig())
+    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
     edited(module)
-    assert allocate.online_key(MOMENT, "ogd", OGDConfig()) == key
+    assert allocate.online_key(MOMENT, "ogd", OnlineConfig()) == key
 
 
 def test_a_key_is_the_same_in_every_process_and_naming_a_forecast_loads_no_network():
@@ -99,7 +99,7 @@ def test_the_closure_follows_imports_wherever_they_stand(monkeypatch):
     sources = {
         "tasks.numerics.online": "def f():\n    from tasks.numerics import loss\n    import numpy\n",
         "tasks.numerics.loss": "if True:\n    import tasks.numerics.windows as w\n",
-        "tasks.numerics.windows": "from tasks.numerics.configs import OGDConfig\nfrom prefect import task\n",
+        "tasks.numerics.windows": "from tasks.numerics.configs import OnlineConfig\nfrom prefect import task\n",
     }
     monkeypatch.setattr(caching, "source", sources.__getitem__)
     assert caching.closure(("tasks.numerics.online",)) == tuple(sorted(sources))
