@@ -19,9 +19,10 @@ def backfill(
     path: str | None = None,
     amend: str | None = None,
 ) -> dict[str, Any]:
-    """Decide every month from `start` to `end` (like 2015-01)."""
+    """Decide every rebalance date in the months from `start` to `end` (like 2015-01)."""
     with recorded("backfill", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
-        new = decide_months(line, planning.between(line, start, end), diary)
-        return account(line, diary) | {"decided": new}
+        wanted = planning.between(line, start, end)
+        new = decide_months(line, wanted, diary)
+        return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

@@ -17,6 +17,7 @@ from flows import parameters as forms
 from flows.parameters import STRATEGIES
 from storage import catalog, ledger, scenarios, universe
 from storage.errors import NoDataError
+from storage.keys import name_of
 from storage.store import Store
 from tasks.orders import in_shares, read_holdings
 
@@ -88,27 +89,35 @@ def select(store: Store, scenario: str, sql: str, *values: Any) -> Rows:
 
 
 def newest(store: Store, scenario: str, month: str | None) -> dict[str, Any]:
-    """The decision of a month, or the newest one; raises NoDataError where there is none."""
+    """The newest decision, or that of a month or a day, with its name; raises NoDataError where there is none."""
     rows = select(
         store,
         scenario,
-        "SELECT * FROM decisions WHERE ? IS NULL OR strftime(rebalance_date, '%Y-%m') = ? ORDER BY rebalance_date",
-        month,
-        month,
+        "SELECT * FROM decisions WHERE starts_with(strftime(rebalance_date, '%Y-%m-%d'), ?) ORDER BY rebalance_date",
+        month or "",
     )
     if not rows:
-        when = f"month {month}" if month else "any month"
+        when = f"{'day' if len(month) > len('2019-12') else 'month'} {month}" if month else "any month"
         raise NoDataError(f"scenario {scenario} has not decided {when}; run `prism run` or `prism backfill` first")
-    return rows[-1]
+    return rows[-1] | {"name": _named(store, scenario, rows[-1]["rebalance_date"])}
+
+
+def _named(store: Store, scenario: str, day: date) -> str:
+    """A decision's name: its month, or its day where every session is decided."""
+    return name_of(day, _parameters(store, scenario, day).get("rebalance") == "D")
 
 
 def published(store: Store, scenario: str, day: date) -> str:
-    """The published strategy of the month."""
-    return str(scenarios.at(scenarios.read(store, scenario), day).parameters["publish"])
+    """The published strategy of a rebalance date."""
+    return str(_parameters(store, scenario, day)["publish"])
+
+
+def _parameters(store: Store, scenario: str, day: date) -> dict[str, Any]:
+    return scenarios.at(scenarios.read(store, scenario), day).parameters
 
 
 def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
-    """Weights of every strategy for a month, the published one first."""
+    """Weights of every strategy at a rebalance date, the published one first."""
     decision = newest(store, scenario, month)
     rows = select(
         store,
@@ -123,7 +132,7 @@ def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_cs
     elif as_csv:
         show(rows, False, True)
     else:
-        _weights_table(rows, first, f"Weights for {decision['rebalance_date']:%Y-%m}, known at {decision['as_of']}")
+        _weights_table(rows, first, f"Weights for {decision['name']}, known at {decision['as_of']}")
 
 
 def _weights_document(store: Store, scenario: str, decision: dict[str, Any], rows: Rows, first: str) -> dict[str, Any]:
@@ -160,7 +169,7 @@ def _weights_table(rows: Rows, first: str, title: str) -> None:
 
 
 def trades(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
-    """Planned trades of a month, those of the published strategy first."""
+    """Planned trades of a rebalance date, those of the published strategy first."""
     decision = newest(store, scenario, month)
     rows = select(
         store,
@@ -191,8 +200,9 @@ def orders(
     as_json: bool,
     as_csv: bool,
 ) -> None:
-    """Orders in shares, from what a person holds to the published weights of a month."""
-    day = newest(store, scenario, month)["rebalance_date"]
+    """Orders in shares, from what a person holds to the published weights of a rebalance date."""
+    shown = newest(store, scenario, month)
+    day = shown["rebalance_date"]
     decision = ledger.current(store, scenario)[day]
     first = published(store, scenario, day)
     sql = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND strategy = ?"
@@ -211,7 +221,7 @@ def orders(
         show(rows, False, True)
     else:
         body = [[r["ticker"], *(f"{r[name]:,.2f}".removesuffix(".00") for name in columns[1:])] for r in rows]
-        table(body, columns, f"Orders to {first}, {day:%Y-%m}, in shares at the closes of {decision.as_of}")
+        table(body, columns, f"Orders to {first}, {shown['name']}, in shares at the closes of {decision.as_of}")
         say_line(f"cash left: {sheet.orders.cash:,.2f}")
 
 
@@ -259,7 +269,7 @@ def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_
         metrics(store, scenario, False, False)
     except NoDataError as error:
         say_line(str(error))
-    say_line(f"\n{len(result['decided'])} months newly decided; report: {result['report']}")
+    say_line(f"\n{_dates(len(result['decided']))} newly decided; report: {result['report']}")
 
 
 def plan(outlook: "Outlook", as_json: bool) -> None:
@@ -273,9 +283,13 @@ def plan(outlook: "Outlook", as_json: bool) -> None:
     for row in outlook.months:
         by_reason.setdefault(row["why"], []).append(row["month"])
     for reason, months in by_reason.items():
-        say_line(f"{len(months)} months ({months[0]} to {months[-1]}): {reason}")
+        say_line(f"{_dates(len(months))} ({months[0]} to {months[-1]}): {reason}")
     if not outlook.months:
-        say_line("every month is decided and up to date")
+        say_line("every rebalance date is decided and up to date")
+
+
+def _dates(count: int) -> str:
+    return f"{count} rebalance date{'' if count == 1 else 's'}"
 
 
 def _duration(missing: int, seconds: float | None) -> str:

@@ -1,7 +1,7 @@
 """judge: what the forecasts of every session were worth. Nothing is decided.
 
-The months are planned as for a backfill, so their models are those that decide; between two as-of dates every
-session is forecast by the first one's model.
+The months are planned as for a backfill, however often the scenario trades, so their models are those that decide;
+between two as-of dates every session is forecast by the first one's model.
 """
 
 from itertools import pairwise
@@ -18,7 +18,7 @@ from flows.train import train_blocks
 from storage import catalog
 from storage.errors import InputError
 from storage.store import open_store
-from tasks import features, garch
+from tasks import features, garch, panels
 from tasks import judge as stage
 from tasks.judge import Span
 
@@ -40,7 +40,7 @@ def judge(
         garch.check_installed()
     with recorded("judge", scenario) as diary:
         with diary.stage("ingest"):
-            line = lines.open_line(scenario, parameters, path)
+            line = planning.monthly(lines.open_line(scenario, parameters, path))
         _check(line.newest.parameters)
         spans, by_garch = [], []
         with diary.stage("judge"):
@@ -50,10 +50,9 @@ def judge(
                 by_garch += _garch(plan, found) if with_garch else []
             if not spans:
                 raise InputError(f"months {start} to {end} hold no forecast followed by another month; give later ones")
-            config, newest = line.newest.parameters.features, planning.possible(line)[-1]
-            produced = stage.judge_forecasts(
-                line.newest.panel, scenario, tuple(spans), tuple(by_garch), config.horizon, newest.prefix
-            )
+            config, panel = line.newest.parameters.features, line.newest.panel
+            known = panels.moments(open_store(), panel)[-1].prefix
+            produced = stage.judge_forecasts(panel, scenario, tuple(spans), tuple(by_garch), config.horizon, known)
         catalog.rebuild(open_store())
         return {"scenario": scenario, "judgement": produced.keys[0], "months": len(spans)}
 

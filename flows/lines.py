@@ -1,12 +1,12 @@
-"""From a scenario's name and what a person gave to a line of results that months can be decided on.
+"""From a scenario's name and what a person gave to a line of results that can be decided.
 
 A scenario keeps its own parameters. What is not given means the scenario's own; what is given and differs is
-refused, unless it goes to another scenario or amends this one for the months to come.
+refused, unless it goes to another scenario or amends this one for the rebalance dates to come.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from flows import parameters as forms
@@ -20,13 +20,13 @@ from storage.universe import Universe
 from tasks.fetch import ingest
 
 MAIN = "main"
-_MONTHS_TO_SELL = 2  # the month that drops an asset, and the one before it
+_DATES_TO_SELL = 2  # the rebalance date that drops an asset, and the one before it
 _OWN_DEFAULT = {"sample": "sample20", "yahoo": "prism109"}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """The terms of some months, and where their prices are."""
+    """The terms of some rebalance dates, and where their prices are."""
 
     terms: Terms
     parameters: Parameters
@@ -35,15 +35,15 @@ class Segment:
 
 @dataclass(frozen=True)
 class Line:
-    """A scenario with its newest prices, ready to decide months."""
+    """A scenario with its newest prices, ready to decide."""
 
     scenario: str
     segments: tuple[Segment, ...]  # in order of time
-    pending: Terms | None  # to be written with the first month they decide
+    pending: Terms | None  # to be written with the first date they decide
 
     @property
     def newest(self) -> Segment:
-        """What holds for the newest month."""
+        """What holds for the newest rebalance date."""
         return self.segments[-1]
 
     def at(self, day: date) -> Segment:
@@ -100,9 +100,9 @@ def open_line(
 
 
 def _left_behind(store: Store, scenario: str) -> list[Universe]:
-    """Universes of the newest decided months: what an amendment drops is still held until the next trade is done."""
+    """Universes of the newest decided dates: what an amendment drops is still held until the next trade is done."""
     decided = ledger.current(store, scenario)
-    used = {decided[day].record["universe"] for day in sorted(decided)[-_MONTHS_TO_SELL:]}
+    used = {decided[day].record["universe"] for day in sorted(decided)[-_DATES_TO_SELL:]}
     return [universe.load(store, identity) for identity in sorted(used)]
 
 
@@ -184,7 +184,7 @@ def _check_amendment(scenario: str, own: Parameters | None, wanted: Parameters, 
         raise InputError(
             f"scenario {scenario} was decided with other parameters "
             f"({forms.difference(own.values(), wanted.values())}); give --scenario NAME for a line of its own, another "
-            '--store DIR, or --amend "reason" to change the months after the newest decided one (its source and '
+            '--store DIR, or --amend "reason" to change what comes after the newest decided one (its source and '
             "currency stay)"
         )
 
@@ -201,8 +201,10 @@ def _check_currency(store: Store, scenario: str, terms: list[Terms], universe_id
 
 
 def _first_after(store: Store, scenario: str) -> date:
-    """The first day of the month after the newest decided one."""
+    """The first day of the month after the newest decided date; where every session is decided, the next day."""
     last = max(ledger.current(store, scenario))
+    if scenarios.at(scenarios.read(store, scenario), last).parameters.get("rebalance") == "D":
+        return last + timedelta(days=1)
     return date(last.year + last.month // 12, last.month % 12 + 1, 1)
 
 
@@ -217,6 +219,6 @@ def whatif_name(parameters: Parameters) -> str:
     return f"whatif-{digest(parameters.values())[:10]}"
 
 
-def months_of(scenario: str) -> Sequence[date]:
+def decided_dates(scenario: str) -> Sequence[date]:
     """Rebalance dates that the scenario has decided."""
     return list(ledger.current(open_store(), scenario))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from flows import display, judgements, prices
-from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_month, existing_store
+from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_date, existing_store
 from storage import catalog
 
 
@@ -25,9 +25,9 @@ def weights(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Weights of every strategy for a month."""
+    """Weights of every strategy at a rebalance date."""
     place = existing_store(store)
-    display.weights(place, scenario, as_month(month, "--month"), as_json, as_csv)
+    display.weights(place, scenario, as_date(month), as_json, as_csv)
 
 
 @app.command()
@@ -42,9 +42,9 @@ def trades(
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Planned trades of a month; with --holdings or --capital the orders in shares."""
+    """Planned trades of a rebalance date; with --holdings or --capital the orders in shares."""
     place = existing_store(store)
-    wanted = as_month(month, "--month")
+    wanted = as_date(month)
     if holdings is None and capital is None:
         display.trades(place, scenario, wanted, as_json, as_csv)
     else:
@@ -70,7 +70,7 @@ def forecasts(
 ) -> None:
     """Mean and volatility forecast for each asset."""
     place = existing_store(store)
-    judgements.forecasts(place, scenario, as_month(month, "--month"), as_json, as_csv)
+    judgements.forecasts(place, scenario, as_date(month), as_json, as_csv)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """monthly_rebalance: the scheduled run. Newest prices in; weights, trades, backtest and report out.
 
-Decides the newest month, after filling those missing among the last `months`. On `main`, before the close of
-the rebalance date, that publishes the month.
+Decides the newest rebalance date, after filling those missing in the last `months`. On `main`, before the close of
+that date, this publishes it. It is for whoever trades each quarter or every session too.
 """
 
 from datetime import date
@@ -27,10 +27,10 @@ def monthly_rebalance(
     months: int = MONTHS,
     amend: str | None = None,
 ) -> dict[str, Any]:
-    """Decide the newest month, or that of the latest monthly as-of date up to `as_of`."""
+    """Decide the newest rebalance date, or the one of the latest as-of date up to `as_of`."""
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
-        wanted = planning.up_to(line, as_of, clock.now().date())[-months:]
+        wanted = planning.last_months(planning.up_to(line, as_of, clock.now().date()), months)
         new = decide_months(line, wanted, diary, publishable(line, wanted[-1]))
         return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

@@ -18,7 +18,7 @@ from storage.settings import Settings
 from storage.store import Store, open_store
 
 app = typer.Typer(
-    help="Which weights do I hold next month, and what do I trade?",
+    help="Which weights do I hold next, and what do I trade?",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -35,11 +35,14 @@ UniverseOption = Annotated[
 Index = Annotated[str | None, typer.Option(help="Ticker of the index.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="TOML or JSON file of parameters, or tuned:NAME.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter: return_drawdown.alpha=0.7 (repeatable).")]
-Amend = Annotated[str | None, typer.Option(help="Change the months after the newest decided one, for this reason.")]
-MonthOption = Annotated[str | None, typer.Option("--month", help="Month of the rebalance date (default: the newest).")]
+Amend = Annotated[str | None, typer.Option(help="Change what comes after the newest decided date, for this reason.")]
+MonthOption = Annotated[
+    str | None, typer.Option("--month", help="Month, or day, of the rebalance date (default: the newest).")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
 
+_MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 _TUNED = "tuned:"  # in place of a file: the best trial of a study
 
 
@@ -128,6 +131,13 @@ def as_day(text: str | None, option: str) -> date | None:
 
 def as_month(text: str | None, option: str) -> str | None:
     """A month given as text like 2019-12; raises InputError for anything else."""
-    if text is not None and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text):
+    if text is not None and not re.fullmatch(_MONTH, text):
         raise InputError(f"{option} {text!r} is no month; write it as 2019-12")
+    return text
+
+
+def as_date(text: str | None) -> str | None:
+    """What `--month` may name: a month, or a day like 2019-12-31; raises InputError for anything else."""
+    if text is not None and not re.fullmatch(rf"{_MONTH}(-\d\d)?", text):
+        raise InputError(f"--month {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
     return text

@@ -22,10 +22,10 @@ from tasks.decide import why_changed
 
 @dataclass(frozen=True)
 class Outlook:
-    """What is to do: by stage, and by month with the reason."""
+    """What is to do: by stage, and by rebalance date with the reason."""
 
     stages: list[dict[str, Any]]  # stage, answers missing, seconds (None: never timed here)
-    months: list[dict[str, Any]]  # month, why
+    months: list[dict[str, Any]]  # month (the whole day, where every session is decided), why
 
 
 def outlook(
@@ -45,8 +45,8 @@ def outlook(
 def _wanted(line: Line, start: str | None, end: str | None, months: int) -> Sequence[Moment]:
     possible = planning.possible(line)
     if start is None and end is None:
-        return possible[-months:]
-    return planning.between(line, start or possible[0].month, end or possible[-1].month)
+        return planning.last_months(possible, months)
+    return planning.between(line, start or planning.month_of(possible[0]), end or planning.month_of(possible[-1]))
 
 
 def _stages(store: Store, lacking: dict[str, int]) -> list[dict[str, Any]]:
@@ -76,7 +76,7 @@ def _months(store: Store, line: Line, plans: list[Plan]) -> list[dict[str, Any]]
 
 
 def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) -> str:
-    """Why the month would be computed; empty where what is decided is what would be."""
+    """Why the date would be computed; empty where what is decided is what would be."""
     if standing is None:
         return "not decided yet"
     if standing.forecasts == month.forecasts and set(standing.weights) == set(month.weights.values()):

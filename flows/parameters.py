@@ -5,6 +5,7 @@ places (`as_of`, `months`, `path`, the store) are arguments of the flows instead
 """
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -13,22 +14,51 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from storage.errors import InputError
 from tasks.numerics.configs import (
+    EXPONENTIATED_GRADIENT,
+    HEDGE,
+    MIRROR_DESCENT,
     OGD_CONSERVATIVE,
+    OGD_LEVERAGED,
+    OGD_LONG_SHORT,
     OGD_LONG_WINDOW,
     AccountingConfig,
     CovarianceConfig,
+    ExpertsConfig,
     FeatureConfig,
     ForecastConfig,
     Forecaster,
     LossConfig,
     OnlineConfig,
     ReturnDrawdownConfig,
+    SectorConfig,
     TrainingConfig,
     VLSTMConfig,
 )
 
-Strategy = Literal["return_drawdown", "ogd_long_window", "ogd_conservative", "equal_weight", "index"]
+Rebalance = Literal["D", "M", "Q"]
+Strategy = Literal[
+    "return_drawdown",
+    "ogd_long_window",
+    "ogd_conservative",
+    "ogd_leveraged",
+    "ogd_long_short",
+    "exponentiated_gradient",
+    "mirror_descent",
+    "hedge",
+    "sector_ogd",
+    "experts",
+    "equal_weight",
+    "index",
+]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
+    "return_drawdown",
+    "ogd_long_window",
+    "ogd_conservative",
+    "equal_weight",
+    "index",
+)
+ONLINE = tuple(name for name in STRATEGIES if name.startswith("ogd_")) + STRATEGIES[5:8]
 BASELINES = ("equal_weight", "index")
 Values = dict[str, Any]
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -54,8 +84,19 @@ class Parameters(BaseModel):
         "", description="Ticker of a risk-free rate, like ^IRX or a column of --rates; empty: 2 % a year, constant."
     )
     factors: tuple[str, ...] = Field((), description="Tickers of factors, funds or columns of --rates.")
-    publish: Strategy = Field("return_drawdown", description="The strategy whose weights are the weights.")
-    strategies: tuple[Strategy, ...] = Field(STRATEGIES, description="Strategies and baselines to run.")
+    publish: str = Field(
+        "return_drawdown", description="The strategy whose weights are the weights: one of strategies, or of your own."
+    )
+    strategies: tuple[Strategy, ...] = Field(DEFAULT_STRATEGIES, description="Strategies and baselines to run.")
+    own: dict[str, str] = Field(
+        {},
+        description="Strategies of your own: a name, and the dotted path of a module with init and step, or allocate.",
+    )
+    rebalance: Rebalance = Field(
+        "M",
+        description="Trade at the close of the first session of each month (M), of each quarter (Q), or of every "
+        "session (D).",
+    )
     features: FeatureConfig = Field(FeatureConfig(), description="What the forecaster sees.")
     network: VLSTMConfig = Field(VLSTMConfig(), description="Shape of the Variational LSTM.")
     loss: LossConfig = Field(LossConfig(), description="Terms of the training loss.")
@@ -65,12 +106,37 @@ class Parameters(BaseModel):
     return_drawdown: ReturnDrawdownConfig = Field(ReturnDrawdownConfig(), description="The return-drawdown optimiser.")
     ogd_long_window: OnlineConfig = Field(OGD_LONG_WINDOW, description="Online gradient descent, long window.")
     ogd_conservative: OnlineConfig = Field(OGD_CONSERVATIVE, description="Online gradient descent, conservative.")
+    ogd_leveraged: OnlineConfig = Field(OGD_LEVERAGED, description="Online gradient descent with leverage and cash.")
+    ogd_long_short: OnlineConfig = Field(OGD_LONG_SHORT, description="Online gradient descent, long and short.")
+    exponentiated_gradient: OnlineConfig = Field(
+        EXPONENTIATED_GRADIENT, description="Multiplicative weights that climb the logarithm of wealth."
+    )
+    mirror_descent: OnlineConfig = Field(
+        MIRROR_DESCENT, description="Multiplicative weights that climb the objective of online gradient descent."
+    )
+    hedge: OnlineConfig = Field(HEDGE, description="Multiplicative weights that climb the last session's return.")
+    sector_ogd: SectorConfig = Field(SectorConfig(), description="One allocator among sectors, one within each.")
+    experts: ExpertsConfig = Field(ExpertsConfig(), description="Aggregation of the other strategies.")
+    begin: str = Field(
+        "",
+        description="First month, like 2015-01, of strategies whose dates depend on each other and on forecasts "
+        "(experts, a turnover limit); empty: the first with a forecast.",
+    )
     accounting: AccountingConfig = Field(AccountingConfig(), description="What trading and holding cost.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Parameters":
-        if self.publish not in self.strategies:
-            raise ValueError(f"publish is {self.publish!r}; it must be one of strategies {list(self.strategies)}")
+        names = (*self.strategies, *self.own)
+        if self.publish not in names:
+            raise ValueError(f"publish is {self.publish!r}; it must be one of strategies {list(names)}")
+        if self.begin and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", self.begin):
+            raise ValueError(f"begin is {self.begin!r}; it must be a month like 2015-01")
+        for name in self.own:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in STRATEGIES:
+                raise ValueError(
+                    f"own names a strategy {name!r}; use lower-case letters, digits and _, and no name that PRISM has"
+                )
+        _check_levels(self)
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
         if self.return_drawdown.horizon != self.features.horizon:
@@ -87,12 +153,21 @@ class Parameters(BaseModel):
 
     @property
     def online(self) -> dict[str, OnlineConfig]:
-        """Online strategies that are run, with their configs."""
-        return {name: getattr(self, name) for name in self.strategies if name.startswith("ogd")}
+        """The online configs by strategy, whether it is run or not."""
+        return {name: getattr(self, name) for name in ONLINE}
 
     def values(self) -> Values:
         """Plain JSON values, as they are stored and compared."""
         return self.model_dump(mode="json")
+
+
+def _check_levels(parameters: Parameters) -> None:
+    """Refuse levels of `sector_ogd` that are no strategy that may be one."""
+    known = [*ONLINE, *parameters.own, "equal_weight"]
+    for level in ("outer", "inner"):
+        name = getattr(parameters.sector_ogd, level)
+        if name not in known:
+            raise ValueError(f"sector_ogd.{level} is {name!r}; it must be one of {known}")
 
 
 def make(values: Values) -> Parameters:

@@ -1,30 +1,34 @@
-"""What each month needs, by key, before anything is computed.
+"""What each rebalance date needs, by key, before anything is computed.
 
 Keys follow from inputs, configs and code alone, so the same plan serves the flows, which compute what is
 missing, and `prism plan`, which only says what that would be.
 """
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Protocol, TypeVar
 
+from flows import strategies
 from flows.lines import Line, Segment
-from flows.parameters import BASELINES, Parameters
+from flows.parameters import Parameters
+from flows.strategies import Strategies
 from storage import tables
 from storage.errors import InputError
 from storage.keys import Moment
 from storage.store import Store, open_store
-from tasks import allocate, features, forecast, gate, own_forecasts, panels
+from tasks import features, forecast, gate, own_forecasts, panels
 from tasks.numerics.configs import Forecaster
 
 
 @dataclass(frozen=True)
 class MonthPlan:
-    """One month's keys."""
+    """The keys of one rebalance date."""
 
     moment: Moment
+    follows: date | None  # the scenario's rebalance date before it
     forecast: forecast.Month | None
     gate: gate.Gated | None
     weights: dict[str, str]  # by strategy
@@ -39,49 +43,78 @@ class MonthPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Months of one segment, with the keys of every month of the data up to the last of them."""
+    """Rebalance dates of one segment, with the keys of every month of the data up to the last of them.
+
+    Features and models are monthly however often one trades; states are kept at every date.
+    """
 
     segment: Segment
-    history: tuple[Moment, ...]
+    history: tuple[Moment, ...]  # the months
     features: tuple[str, ...]  # of `history`
-    forecasts: tuple[forecast.Month, ...]  # of the months and of those that their gates look at, in order of time
-    months: tuple[MonthPlan, ...]
+    begun: tuple[features.Part, ...]  # the months that are not over at the last forecast of each block
+    folds: tuple[Moment, ...]  # `history` and the dates decided: where strategies with a state stop
+    forecasts: tuple[forecast.Month, ...]  # of the chain and of the months that its gates look at, in order of time
+    strategies: Strategies
+    keys: strategies.Keys
+    chain: tuple[MonthPlan, ...]  # the dates decided, and those before them that they depend on
+    months: tuple[MonthPlan, ...]  # the dates decided
 
     def features_to(self, moment: Moment) -> tuple[str, ...]:
         """Keys of the feature partitions that are known at `moment`."""
-        return self.features[: self.history.index(moment) + 1]
+        config = self.segment.parameters.features
+        whole = sum(month.as_of <= moment.as_of for month in self.history)
+        begun = [features.part_key(part, config) for part in self.begun if part.moment == moment]
+        return (*self.features[:whole], *begun)
 
     def blocks(self) -> list[tuple[MonthPlan, ...]]:
-        """The months by year: what one task decides."""
+        """The dates decided, by year: what one task decides."""
         return by_year(self.months)
 
 
 class Dated(Protocol):
-    """Whatever belongs to one month."""
+    """Whatever belongs to one rebalance date."""
 
     @property
     def moment(self) -> Moment:
-        """The month's moment."""
+        """The date's moment."""
 
 
 Of = TypeVar("Of", bound=Dated)
 
 
 def by_year(months: Sequence[Of]) -> list[tuple[Of, ...]]:
-    """Months in tuples of one year each, in order."""
+    """Rebalance dates in tuples of one year each, in order."""
     return [tuple(part) for _, part in groupby(months, lambda month: month.moment.rebalance_date.year)]
 
 
+def monthly(line: Line) -> Line:
+    """The line with a rebalance date each month, for what does not depend on how often one trades."""
+    segments = [
+        replace(segment, parameters=segment.parameters.model_copy(update={"rebalance": "M"}))
+        for segment in line.segments
+    ]
+    return replace(line, segments=tuple(segments))
+
+
+def schedule(line: Line) -> tuple[Moment, ...]:
+    """Every rebalance date of the data by the terms that hold on it, in order of time."""
+    store = open_store()
+    return tuple(
+        moment
+        for segment in line.segments
+        for moment in panels.moments(store, segment.panel, segment.parameters.rebalance)
+        if line.at(moment.rebalance_date) is segment
+    )
+
+
 def possible(line: Line) -> tuple[Moment, ...]:
-    """Months that the data can decide: from the first with an eligible asset on."""
-    store, panel = open_store(), line.newest.panel
-    everything = panels.load(store, panel)
-    moments = panels.moments(store, panel)
-    return tuple(moment for moment in moments if everything.eligible[: everything.at(moment.as_of) + 1].any())
+    """Rebalance dates that the data can decide: from the first with an eligible asset on."""
+    first = panels.load(open_store(), line.newest.panel).first_eligible
+    return tuple(moment for moment in schedule(line) if moment.as_of >= first)
 
 
 def up_to(line: Line, day: date | None, today: date) -> tuple[Moment, ...]:
-    """Possible months whose as-of date is `day` or earlier (None: all)."""
+    """Possible rebalance dates whose as-of date is `day` or earlier (None: all)."""
     moments = possible(line)
     if not moments:
         raise InputError("no month can be decided: no asset has the 132 sessions needed; bring longer prices")
@@ -94,124 +127,197 @@ def up_to(line: Line, day: date | None, today: date) -> tuple[Moment, ...]:
     return tuple(moment for moment in moments if day is None or moment.as_of <= day)
 
 
+def last_months(moments: Sequence[Moment], count: int) -> tuple[Moment, ...]:
+    """The rebalance dates in the last `count` calendar months, that of the newest one included."""
+    first = _number(moments[-1]) - count if moments else 0
+    return tuple(moment for moment in moments if _number(moment) > first)
+
+
+def _number(moment: Moment) -> int:
+    """A number that grows by one with each calendar month."""
+    return 12 * moment.rebalance_date.year + moment.rebalance_date.month
+
+
 def between(line: Line, start: str, end: str) -> tuple[Moment, ...]:
-    """Possible months from `start` to `end`, both named like 2024-05."""
+    """Possible rebalance dates in the months from `start` to `end`, both named like 2024-05."""
     moments = possible(line)
     if start > end:
         raise InputError(f"start {start} is after end {end}; give the earlier month first")
-    if not moments or start < moments[0].month or end > moments[-1].month:
-        span = f"{moments[0].month} to {moments[-1].month}" if moments else "none"
+    last = panels.moments(open_store(), line.newest.panel)[-1].month
+    if not moments or start < month_of(moments[0]) or end > last:
+        span = f"{month_of(moments[0])} to {last}" if moments else "none"
         raise InputError(f"months {start} to {end} cannot all be decided; the prices allow {span}")
-    return tuple(moment for moment in moments if start <= moment.month <= end)
+    found = tuple(moment for moment in moments if start <= month_of(moment) <= end)
+    if not found:
+        raise InputError(
+            f"months {start} to {end} hold no rebalance date of scenario {line.scenario}, which trades on the first "
+            "session of each quarter; give months with a January, April, July or October among them"
+        )
+    return found
+
+
+def month_of(moment: Moment) -> str:
+    """The calendar month of a rebalance date, like 2024-05."""
+    return f"{moment.rebalance_date:%Y-%m}"
 
 
 def with_next(line: Line, months: Sequence[Moment]) -> list[Moment]:
-    """The months and, where there is one, the month after them."""
+    """The dates and, where there is one, the date after them."""
     return [*months, *(moment for moment in possible(line) if moment.as_of > months[-1].as_of)][: len(months) + 1]
 
 
 def make(line: Line, wanted: Sequence[Moment]) -> list[Plan]:
-    """The plans of the months wanted, one for each stretch that shares its terms, in order of time."""
-    plans = []
+    """The plans of the dates wanted, one for each stretch that shares its terms, in order of time."""
+    before = {later.rebalance_date: earlier.rebalance_date for earlier, later in pairwise(schedule(line))}
+    days, plans = {moment.rebalance_date for moment in wanted}, []
     for segment in line.segments:
-        months = {moment.rebalance_date for moment in wanted if line.at(moment.rebalance_date) == segment}
-        if months:
-            plans.append(_plan(segment, months))
+        follows = {day: before.get(day) for day in days if line.at(day) is segment}
+        if follows:
+            plans.append(_plan(segment, follows))
     return plans
 
 
-def _plan(segment: Segment, months: set[date]) -> Plan:
-    store, config = open_store(), segment.parameters.forecaster
+def _plan(segment: Segment, follows: dict[date, date | None]) -> Plan:
+    """The plan of some dates, given with the rebalance date before each."""
+    store, parameters = open_store(), segment.parameters
     panel = panels.load(store, segment.panel)
-    history = tuple(m for m in panels.moments(store, segment.panel) if m.rebalance_date <= max(months))
-    keys = tuple(features.feature_key(moment, config.features) for moment in history)
-    by_moment = dict(zip(history, keys, strict=True))
-    own = _own(store, segment, panel)
-    ready = _forecasts(forecast.possible(panel, history, config, own), by_moment, config, own)
-    strategies = runnable(panel, segment.parameters)
-    wanted = [moment for moment in history if moment.rebalance_date in months]
-    plans = tuple(_month(panel, moment, ready, strategies, segment.parameters) for moment in wanted)
-    needed = {other for plan in plans if plan.gate for other, _ in plan.gate.past}
-    needed |= {plan.moment for plan in plans}
-    return Plan(segment, history, keys, tuple(month for at, month in ready.items() if at in needed), plans)
+    history = tuple(m for m in panels.moments(store, segment.panel) if m.rebalance_date <= max(follows))
+    keys = tuple(features.feature_key(moment, parameters.features) for moment in history)
+    dates = [
+        moment
+        for moment in panels.moments(store, segment.panel, parameters.rebalance)
+        if panel.first_eligible <= moment.as_of and moment.rebalance_date <= max(follows)
+    ]
+    run = strategies.of(panel, parameters)
+    wanted = [
+        moment
+        for moment in dates
+        if moment.rebalance_date in follows or (run.is_chained and month_of(moment) >= parameters.begin)
+    ]
+    parts = _parts(history, wanted)
+    found = _forecasts(panel, dict(zip(history, keys, strict=True)), parts, parameters.forecaster, _own(store, segment))
+    chain = tuple(_month(panel, moment, follows.get(moment.rebalance_date), found, parameters) for moment in wanted)
+    given = [(month.moment, month.forecasts) for month in chain]
+    named = strategies.keys(run, given, parameters, _begin(chain, parameters))
+    chain = tuple(replace(month, weights=named.weights[month.moment]) for month in chain)
+    months = tuple(month for month in chain if month.moment.rebalance_date in follows)
+    forecasts = _used(found, chain)
+    ends = {block[-1].moment for block in by_year(forecasts)}
+    begun = tuple(part for moment, (_, part) in parts.items() if moment in ends)
+    folds = {moment.as_of: moment for moment in (*history, *dates)}
+    stops = tuple(folds[day] for day in sorted(folds))
+    return Plan(segment, history, keys, begun, stops, forecasts, run, named, chain, months)
 
 
-def _own(store: Store, segment: Segment, panel: panels.Panel) -> own_forecasts.Own:
+def _begin(chain: Sequence[MonthPlan], parameters: Parameters) -> Moment | None:
+    """The first date of what is chained: that of `begin`, else the first with a forecast; None where there is none."""
+    if parameters.begin:
+        return next((month.moment for month in chain if month_of(month.moment) >= parameters.begin), None)
+    return next((month.moment for month in chain if month.forecast), None)
+
+
+def _used(found: "_Forecasts", months: Sequence[MonthPlan]) -> tuple[forecast.Month, ...]:
+    """The forecasts of the dates and of the months that their gates look at, in order of time."""
+    days = {month.moment.as_of for month in months if month.forecast}
+    days |= {moment.as_of for month in months if month.gate for moment, _ in month.gate.past}
+    return tuple(found.by_day[day] for day in sorted(days))
+
+
+def _own(store: Store, segment: Segment) -> own_forecasts.Own:
     """What there is of a person's own forecasts, where they are asked for."""
     if segment.parameters.forecast.forecaster != "files":
         return own_forecasts.Own()
-    return own_forecasts.of(store, segment.terms.dataset, panel.universe.assets)
+    assets = panels.load(store, segment.panel).universe.assets
+    return own_forecasts.of(store, segment.terms.dataset, assets)
+
+
+@dataclass(frozen=True)
+class _Forecasts:
+    """The forecasts that are possible."""
+
+    monthly: dict[Moment, forecast.Month]
+    by_day: dict[date, forecast.Month]  # by as-of date, those of the months among them
 
 
 def _forecasts(
-    ready: list[Moment], by_moment: dict[Moment, str], config: Forecaster, own: own_forecasts.Own
-) -> dict[Moment, forecast.Month]:
-    """The forecast of every moment that can have one; a network's is trained at the first of its year."""
-    found = {}
+    panel: panels.Panel,
+    keys: dict[Moment, str],
+    parts: dict[Moment, tuple[Moment, features.Part]],
+    config: Forecaster,
+    own: own_forecasts.Own,
+) -> _Forecasts:
+    """The forecasts of all months, whose features have `keys`, and of the dates between two of them, `parts`.
+
+    A network is trained at the first month of its year; between two months a date is forecast by what was learned at
+    the earlier one, if that was enough.
+    """
+    of_months: dict[Moment, forecast.Month] = {}
+    ready = forecast.possible(panel, tuple(keys), config, own)
     for _, block in groupby(ready, lambda moment: moment.rebalance_date.year):
         months, trained = list(block), None
         if config.forecast.forecaster == "vlstm":
-            trained = forecast.Trained(months[0], forecast.trained_key(by_moment[months[0]], config))
+            trained = forecast.Trained(months[0], forecast.trained_key(keys[months[0]], config))
         for moment in months:
-            found[moment] = forecast.month_keys(moment, by_moment[moment], trained, config, own)
+            of_months[moment] = forecast.month_keys(moment, keys[moment], trained, config, own)
+    by_day = {moment.as_of: month for moment, month in of_months.items()}
+    for moment in forecast.possible(panel, tuple(parts), config, own):
+        learned, part = parts[moment]
+        if learned in of_months or config.forecast.forecaster == "files":
+            key = features.part_key(part, config.features)
+            by_day[moment.as_of] = forecast.day_keys(moment, key, learned, of_months.get(learned), config, own)
+    return _Forecasts(of_months, by_day)
+
+
+def _parts(history: tuple[Moment, ...], wanted: Sequence[Moment]) -> dict[Moment, tuple[Moment, features.Part]]:
+    """For each date between two monthly as-of dates the earlier one, and what the features hold since then."""
+    found, days = {}, [month.as_of for month in history]
+    for moment in wanted:
+        place = bisect_right(days, moment.as_of) - 1
+        if place >= 0 and days[place] != moment.as_of:
+            found[moment] = history[place], features.Part(moment, days[place])
     return found
-
-
-def runnable(panel: panels.Panel, parameters: Parameters) -> tuple[str, ...]:
-    """The strategies that these prices allow: `index` needs an index.
-
-    Raises InputError where that leaves out the published one.
-    """
-    names = tuple(name for name in parameters.strategies if name != "index" or panel.index_returns is not None)
-    if parameters.publish not in names:
-        raise InputError("publish is 'index' and the universe has no index; name one with --index TICKER")
-    return names
 
 
 def _month(
     panel: panels.Panel,
     moment: Moment,
-    ready: dict[Moment, forecast.Month],
-    strategies: tuple[str, ...],
+    follows: date | None,
+    found: _Forecasts,
     parameters: Parameters,
 ) -> MonthPlan:
-    plan, passed = ready.get(moment), None
+    """One date without the keys of its weights."""
+    plan, passed = found.by_day.get(moment.as_of), None
     if plan is not None and parameters.forecast.gate:
-        before = [(other, month.forecast) for other, month in ready.items() if other.as_of < moment.as_of]
+        before = [(m, month.forecast) for m, month in found.monthly.items() if m.as_of < moment.as_of]
         passed = gate.gated(panel, moment, plan.forecast, before, parameters.features.horizon)
-    bare = MonthPlan(moment, plan, passed, {})
-    return replace(bare, weights=_weights(moment, bare.forecasts, strategies, parameters))
-
-
-def _weights(
-    moment: Moment, forecasts: str | None, strategies: tuple[str, ...], parameters: Parameters
-) -> dict[str, str]:
-    keys = {name: allocate.online_key(moment, name, config) for name, config in parameters.online.items()}
-    keys |= {name: allocate.fixed_key(moment, name) for name in strategies if name in BASELINES}
-    if "return_drawdown" in strategies:
-        keys["return_drawdown"] = allocate.return_drawdown_key(
-            moment,
-            forecasts,
-            parameters.forecast.mean_units,
-            parameters.covariance,
-            parameters.return_drawdown,
-        )
-    return dict(sorted(keys.items()))
+    return MonthPlan(moment, follows, plan, passed, {})
 
 
 def missing(store: Store, plan: Plan) -> dict[str, int]:
     """How many answers of each stage the store lacks."""
+    begun = [features.part_key(part, plan.segment.parameters.features) for part in plan.begun]
+    known = (*plan.features, *begun)
     lacking = {
-        "features": _lacking(store, "features", plan.features if plan.forecasts else ()),
+        "features": _lacking(store, "features", known if plan.forecasts else ()),
         "train": _lacking(store, "models", [month.trained.key for month in plan.forecasts if month.trained]),
         "forecast": _lacking(store, "forecasts", [month.forecast for month in plan.forecasts]),
     }
-    gates = [month.gate.key for month in plan.months if month.gate]
+    gates = [month.gate.key for month in plan.chain if month.gate]
     lacking |= {"gate": _lacking(store, "gates", gates)} if gates else {}
     for name in plan.months[0].weights:
-        lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.months])
+        lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.chain])
     return lacking
 
 
 def _lacking(store: Store, table: str, keys: Sequence[str]) -> int:
     return len(set(keys) - tables.existing(store, table, set(keys)))
+
+
+def traded(segment: Segment, moments: Sequence[Moment]) -> tuple[Moment, ...]:
+    """Those whose trade lies within the data."""
+    panel, lag = panels.load(open_store(), segment.panel), segment.parameters.accounting.lag
+    last = panel.sessions[-1].item()
+    found = tuple(m for m in moments if (m.rebalance_date if lag else m.as_of) <= last)
+    if not found:
+        raise InputError("none of these dates has traded yet; give an earlier end")
+    return found

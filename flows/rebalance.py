@@ -1,6 +1,6 @@
-"""rebalance: the one way in which a month is decided, whoever asks for it.
+"""rebalance: the one way in which a rebalance date is decided, whoever asks for it.
 
-`decide_months` is what the monthly run, a backfill and an ad-hoc run have in common: plan, fan out over the
+`decide_months` is what the scheduled run, a backfill and an ad-hoc run have in common: plan, fan out over the
 blocks of dates, fold in date order, record. The flow `rebalance` is the ad-hoc run: other parameters become a
 scenario of their own, which decides the same months as `main` has, and leaves what was published as it is.
 """
@@ -8,6 +8,7 @@ scenario of their own, which decides the same months as `main` has, and leaves w
 import logging
 import time
 import uuid
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from storage.keys import Moment, to_json
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import allocate, calendars, decide, features, forecast, gate, panels
+from tasks import allocate, calendars, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
 from tasks.caching import StageKey, versions
 from tasks.report import write_report
@@ -41,8 +42,10 @@ _STAGES: tuple[StageKey, ...] = (
     forecast.KEYED,
     gate.KEYED,
     allocate.RETURN_DRAWDOWN,
-    allocate.ONLINE,
     allocate.FIXED,
+    allocate.OWN,
+    learn.KEYED,
+    experts.KEYED,
     decide.KEYED,
 )
 log = logging.getLogger("prism.flow")
@@ -82,9 +85,9 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
 
 
 def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: Moment | None = None) -> list[str]:
-    """Decide the months wanted, computing what the store lacks; those that got a new record.
+    """Decide the dates wanted, computing what the store lacks; the names of those that got a new record.
 
-    The month after those wanted is looked at again where it was decided, since its trades start from theirs.
+    The date after those wanted is looked at again where it was decided, since its trades start from theirs.
     """
     store = open_store()
     new: list[str] = []
@@ -95,20 +98,21 @@ def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: M
             scenarios.write(store, line.scenario, pending)
             pending = None
         with diary.stage("decide", len(plan.months)):
+            made = made_of(plan)
             for block in plan.blocks():
-                months = tuple(_for_ledger(month, plan, publish) for month in block)
+                months = tuple(_for_ledger(month, plan, made, publish) for month in block)
                 new += decide.decide(plan.segment.panel, line.scenario, months)
-    if pending is not None:  # an amendment whose months are still to come
+    if pending is not None:  # an amendment whose dates are still to come
         scenarios.write(store, line.scenario, pending)
     tables.compact(store)
     return new
 
 
 def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Moment]:
-    """Decided months that follow one of the months wanted."""
-    decided, following = ledger.current(store, line.scenario), dict(pairwise(planning.possible(line)))
-    after = [following[moment] for moment in wanted if moment in following]
-    return [moment for moment in after if moment.rebalance_date in decided and moment not in wanted]
+    """Decided dates that follow one of the dates wanted."""
+    decided, asked = ledger.current(store, line.scenario), set(wanted)
+    pairs = pairwise(planning.possible(line))
+    return [m for before, m in pairs if before in asked and m not in asked and m.rebalance_date in decided]
 
 
 def _compute(store: Store, plan: Plan, diary: Diary) -> None:
@@ -116,26 +120,33 @@ def _compute(store: Store, plan: Plan, diary: Diary) -> None:
     lacking, panel, parameters = planning.missing(store, plan), plan.segment.panel, plan.segment.parameters
     if plan.forecasts:
         with diary.stage("features", lacking["features"]):
-            features.compute_features(panel, plan.history, parameters.features)
+            features.compute_features(panel, plan.history, parameters.features, plan.begun)
         with diary.stage("train", lacking["train"]):
             train_blocks(plan)
         with diary.stage("forecast", lacking["forecast"]):
             forecast_blocks(plan)
     if parameters.forecast.gate and plan.forecasts:
         with diary.stage("gate", lacking["gate"]):
-            gates = planning.by_year([month.gate for month in plan.months if month.gate])
+            gates = planning.by_year([month.gate for month in plan.chain if month.gate])
             wait_for([gate.gate_forecasts.submit(panel, block, parameters.features.horizon) for block in gates])
-    if "return_drawdown" in parameters.strategies:
+    if plan.keys.return_drawdown:
         with diary.stage("return_drawdown", lacking["return_drawdown"]):
-            wait_for([_return_drawdown(plan, block) for block in plan.blocks()])
-    moments = tuple(month.moment for month in plan.months)
-    for name, config in parameters.online.items():
+            _return_drawdown(plan)
+    moments = tuple(month.moment for month in plan.chain)
+    for name, recipe in plan.strategies.recipes.items():
         with diary.stage(name, lacking[name]):
-            allocate.allocate_online(panel, plan.history, moments, name, config)
+            learn.learn(panel, plan.folds, moments, recipe, parameters.rebalance)
+    for name, (path, source) in plan.strategies.modules.items():
+        with diary.stage(name, lacking[name]):
+            forecasts = tuple(month.forecasts for month in plan.chain)
+            allocate.allocate_own(panel, moments, forecasts, name, path, source)
     for name in ("equal_weight", "index"):
         if name in plan.months[0].weights:
             with diary.stage(name, lacking[name]):
                 allocate.allocate_fixed(panel, moments, name)
+    if plan.keys.experts:
+        with diary.stage(experts.NAME, lacking[experts.NAME]):
+            experts.follow(panel, plan.keys.experts, parameters.experts, parameters.accounting)
 
 
 def wait_for(futures: Sequence[Any]) -> None:
@@ -145,7 +156,7 @@ def wait_for(futures: Sequence[Any]) -> None:
 
 
 def forecast_blocks(plan: Plan) -> None:
-    """Forecast all months of a plan, the blocks at once."""
+    """Forecast all dates of a plan, the blocks at once."""
     segment = plan.segment
     wait_for(
         [
@@ -161,35 +172,36 @@ def forecast_blocks(plan: Plan) -> None:
     )
 
 
-def _return_drawdown(plan: Plan, block: tuple[MonthPlan, ...]) -> Any:
-    parameters = plan.segment.parameters
-    return allocate.allocate_return_drawdown.submit(
-        plan.segment.panel,
-        tuple(month.moment for month in block),
-        tuple(month.forecasts for month in block),
-        parameters.forecast.mean_units,
-        parameters.covariance,
-        parameters.return_drawdown,
-    )
+def _return_drawdown(plan: Plan) -> None:
+    """The optimiser's dates, by year: at once, or one after the other where they form a chain."""
+    panel, rule = plan.segment.panel, plan.strategies.rule
+    blocks = planning.by_year(plan.keys.return_drawdown)
+    if rule.is_chained:
+        for block in blocks:
+            allocate.allocate_return_drawdown(panel, block, rule)
+    else:
+        wait_for([allocate.allocate_return_drawdown.submit(panel, block, rule) for block in blocks])
 
 
-def _for_ledger(month: MonthPlan, plan: Plan, publish: Moment | None) -> decide.Month:
-    """A month as the ledger takes it, with all that it was made of."""
+def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Moment | None) -> decide.Month:
+    """A date as the ledger takes it, with all that it was made of."""
     return decide.Month(
         moment=month.moment,
+        follows=month.follows,
         kind="published" if month.moment == publish else "backfill",
         forecasts=month.forecasts,
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,
-        made_of=made_of(plan),
+        made_of=made,
     )
 
 
 def made_of(plan: Plan) -> dict[str, Any]:
-    """Parameters, source hashes and library versions behind a plan's months."""
+    """Parameters, source hashes and library versions behind a plan's dates."""
     code = {name: value for stage in _STAGES for name, value in stage.code.items()}
     used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
+    code |= plan.strategies.code
     terms = {"valid_from": plan.segment.terms.valid_from, "reason": plan.segment.terms.reason}
     return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": used}
 
@@ -199,18 +211,19 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
     store = open_store()
     with diary.stage("backtest"):
         backtest(line.newest.panel, line.scenario)
-    newest = max(ledger.current(store, line.scenario))
+    decided = ledger.current(store, line.scenario)
+    newest = decided[max(decided)]
     with diary.stage("report"):
-        path = write_report(line.scenario, line.at(newest).parameters.publish)
+        path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
     catalog.rebuild(store)
-    return {"scenario": line.scenario, "month": f"{newest:%Y-%m}", "report": path}
+    return {"scenario": line.scenario, "month": newest.month, "report": path}
 
 
 def publishable(line: Line, moment: Moment) -> Moment | None:
     """The moment, if deciding it now publishes it: on `main`, before the close of its rebalance date."""
     exchange = panels.load(open_store(), line.newest.panel).universe.exchange
     in_time = clock.now() < calendars.close_of(exchange, moment.rebalance_date)
-    newest = moment == panels.moments(open_store(), line.newest.panel)[-1]
+    newest = moment == planning.schedule(line)[-1]
     return moment if line.scenario == MAIN and newest and in_time else None
 
 
@@ -220,8 +233,7 @@ def rebalance(
 ) -> dict[str, Any]:
     """What if the parameters were others? Decides the months that `main` has, as a scenario of its own."""
     store = open_store()
-    decided = set(lines.months_of(MAIN))
-    if not decided:
+    if not lines.decided_dates(MAIN):
         raise InputError("main has decided no month yet, so there is nothing to compare with; run `prism run` first")
     wanted = lines.complete(parameters or lines.own_parameters(store, MAIN))
     name = scenario or (MAIN if wanted == lines.own_parameters(store, MAIN) else lines.whatif_name(wanted))
@@ -229,6 +241,13 @@ def rebalance(
         own = scenarios.read(store, MAIN)[-1]
         shared = own.dataset if own.parameters["source"] == wanted.source else None
         line = lines.open_line(name, wanted, path, dataset=shared, fetch=shared is None or path is not None)
-        months = [moment for moment in planning.possible(line) if moment.rebalance_date in decided]
-        new = decide_months(line, months, diary)
+        new = decide_months(line, _as_main(line), diary)
         return account(line, diary) | {"decided": new}
+
+
+def _as_main(line: Line) -> list[Moment]:
+    """The line's dates on which, or since which and before its next one, `main` has decided."""
+    decided = set(lines.decided_dates(MAIN))
+    days = [moment.rebalance_date for moment in planning.schedule(lines.open_line(MAIN, fetch=False))]
+    newest = [(moment, bisect_right(days, moment.rebalance_date) - 1) for moment in planning.possible(line)]
+    return [moment for moment, place in newest if place >= 0 and days[place] in decided]

@@ -1,4 +1,4 @@
-"""Commands that compute: run, backfill, ingest, plan, judge, tune."""
+"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep."""
 
 import logging
 from pathlib import Path
@@ -39,7 +39,7 @@ def run(
     universe: UniverseOption = None,
     index: Index = None,
     as_of: Annotated[str | None, typer.Option(help="Decide with what was known up to this date.")] = None,
-    months: Annotated[int, typer.Option(min=1, help="Also fill the months missing among the last N.")] = 36,
+    months: Annotated[int, typer.Option(min=1, help="Also fill what is missing in the last N months.")] = 36,
     params: ParamsFile = None,
     assignments: Set = None,
     amend: Amend = None,
@@ -47,7 +47,7 @@ def run(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Decide the newest month: weights, trades, backtest and report."""
+    """Decide the newest rebalance date: weights, trades, backtest and report."""
     use_store(store)
     day = as_day(as_of, "--as-of")
     parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
@@ -73,7 +73,7 @@ def backfill(
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
-    """Decide past months; stop it, run it again, it goes on."""
+    """Decide the dates of past months; stop it, run it again, it goes on."""
     use_store(store)
     as_month(start, "--start"), as_month(end, "--end")
     parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
@@ -81,7 +81,7 @@ def backfill(
     from flows.backfill import backfill as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
-    display.outcome(open_store(), scenario, result, end, as_json)
+    display.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 
 @app.command()
@@ -201,3 +201,34 @@ def tune(
 
     flow(name, start, end, trials, space, scenario, parameters, str(path) if path else None, seed)
     tunings.study(open_store(), name, as_json)
+
+
+@app.command()
+def sweep(
+    name: Annotated[str, typer.Option(help="Name of the sweep.")],
+    strategy: Annotated[str, typer.Option(help="Online strategy, like ogd_long_window.")],
+    grid: Annotated[
+        list[str], typer.Option(help="Values of a field: momentum=0,0.8 or learning_rate=1e-3:0.1:32:log.")
+    ],
+    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
+    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Account every combination of values of one online strategy in one run, each a trial. Decides nothing."""
+    use_store(store)
+    as_month(start, "--start"), as_month(end, "--end")
+    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+    log.info("starting Prefect")
+    from flows.sweep import grid_of
+    from flows.sweep import sweep as flow
+
+    flow(name, strategy, grid_of(grid), start, end, scenario, parameters, str(path) if path else None)
+    tunings.sweep(open_store(), name, as_json)

@@ -38,7 +38,7 @@ def train_forecaster(
     start: str, end: str, scenario: str = MAIN, parameters: Parameters | None = None, path: str | None = None
 ) -> dict[str, Any]:
     """Train the models that the months from `start` to `end` (like 2024-05) need; nothing is decided."""
-    line = lines.open_line(scenario, parameters, path)
+    line = planning.monthly(lines.open_line(scenario, parameters, path))
     models = []
     for plan in planning.make(line, planning.between(line, start, end)):
         features.compute_features(plan.segment.panel, plan.history, plan.segment.parameters.features)

@@ -1,4 +1,4 @@
-"""The terminal's words on studies: their best trials, and how to use them."""
+"""The terminal's words on studies and sweeps: their best trials, and how to use them."""
 
 import json
 from typing import Any
@@ -8,6 +8,7 @@ from flows import parameters as forms
 from storage.store import Store
 
 _SHOWN = 10
+_MEASURES = ("sharpe", "annual_return", "annual_volatility", "max_drawdown", "turnover", "costs")
 
 
 def study(store: Store, name: str, as_json: bool) -> None:
@@ -27,6 +28,38 @@ def study(store: Store, name: str, as_json: bool) -> None:
     display.table(body, columns, f"Study {name}: the best of {len(trials)} trials")
     if best is not None:
         display.say_line(f"\nuse the best with --params tuned:{name}, in run, backfill, judge and plan")
+
+
+def sweep(store: Store, name: str, as_json: bool) -> None:
+    """The trials of a sweep, the best first, and what choosing the best of them is worth."""
+    from tasks import tune
+
+    rows = tune.read(store, name)
+    grid = [field for field, _ in tune.terms(rows)["grid"]]
+    trials = [_swept(row, grid) for row in rows]
+    if as_json:
+        display.document({"sweep": name, "terms": tune.terms(rows), "trials": trials})
+        return
+    trials.sort(key=lambda trial: (-(trial["sharpe"] if trial["sharpe"] is not None else -1e9), trial["trial"]))
+    columns = ["trial", *grid, *_MEASURES]
+    body = [[_short(trial[column]) for column in columns] for trial in trials[:_SHOWN]]
+    display.table(body, columns, f"Sweep {name}: the best of {len(trials)} configs, out of sample and after costs")
+    sharpes = sorted(trial["sharpe"] for trial in trials if trial["sharpe"] is not None)
+    if sharpes:
+        middle = sharpes[len(sharpes) // 2]
+        display.say_line(
+            f"\nSharpe ratios from {sharpes[0]:.2f} over {middle:.2f} to {sharpes[-1]:.2f}: the best of "
+            f"{len(trials)} is partly luck. Use it with --params tuned:{name}, in run, backfill and plan"
+        )
+
+
+def _swept(row: dict[str, Any], grid: list[str]) -> dict[str, Any]:
+    (config,) = json.loads(row["config"]).values()
+    return {"trial": row["number"]} | {field: config[field] for field in grid} | json.loads(row["measures"])
+
+
+def _short(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
 
 
 def _rank(trial: dict[str, Any]) -> tuple[bool, float, int]:

@@ -13,6 +13,8 @@ from typing import Any
 
 def canonical(value: Any) -> Any:
     """The JSON form of a key's ingredient; raises TypeError for whatever has no exact one (frames, sets, objects)."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
     if is_dataclass(value) and not isinstance(value, type):
         return {entry.name: canonical(getattr(value, entry.name)) for entry in fields(value)}
     if isinstance(value, dict):
@@ -21,8 +23,6 @@ def canonical(value: Any) -> Any:
         return [canonical(entry) for entry in value]
     if isinstance(value, (date, datetime)):
         return value.isoformat()
-    if value is None or type(value) in (bool, int, float, str):
-        return value
     raise TypeError(f"a {type(value).__name__} cannot be part of a key; pass a key, a number, a date or a string")
 
 
@@ -44,6 +44,11 @@ class PanelKey:
     universe: str  # id of the universe's blob
 
 
+def name_of(rebalance_date: date, daily: bool) -> str:
+    """What a decision is called: by its month, or by its day where every session is decided."""
+    return f"{rebalance_date}" if daily else f"{rebalance_date:%Y-%m}"
+
+
 @dataclass(frozen=True)
 class Moment:
     """One decision's point in time, and the content of all it may see."""
@@ -51,11 +56,12 @@ class Moment:
     rebalance_date: date
     as_of: date
     prefix: str  # hash of the universe and of its bars up to as_of
+    daily: bool = False  # one of a decision at every session
 
     @property
     def month(self) -> str:
-        """The month's name, `2024-05`: that of its rebalance date."""
-        return f"{self.rebalance_date:%Y-%m}"
+        """Its name: the month of its rebalance date, `2024-05`, or the whole day where every session is decided."""
+        return name_of(self.rebalance_date, self.daily)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from storage import clock, tables
 from storage.errors import StoreError
-from storage.keys import digest, to_json
+from storage.keys import digest, name_of, to_json
 from storage.schemas import TABLES
 from storage.store import Store
 
@@ -25,7 +25,7 @@ _RESULTS = ("forecasts", "weights", "trades")
 
 @dataclass(frozen=True)
 class Decision:
-    """One month as it was decided."""
+    """One rebalance date as it was decided."""
 
     scenario: str
     rebalance_date: date
@@ -39,6 +39,11 @@ class Decision:
     revision: int = 0
     advisory: bool = False
     reason: str | None = None
+
+    @property
+    def month(self) -> str:
+        """What it is called: by the month of its rebalance date, or by the day where every session is decided."""
+        return name_of(self.rebalance_date, self.record.get("parameters", {}).get("rebalance") == "D")
 
     @property
     def lineage(self) -> str:

@@ -110,20 +110,16 @@ TABLES = {
         {"key": TEXT, "study": TEXT, "number": COUNT, "family": TEXT, "config": TEXT, "configuration": TEXT}
         | {"terms": TEXT, "code": TEXT, "universe": TEXT, "start_date": DAY, "end_date": DAY, "sessions": COUNT}
         | {"state": TEXT, "objective": TEXT, "value": REAL, "steps": REALS, "daily_sharpe": REAL, "returns": TEXT}
-        | {"created_at": TIME},
+        | {"created_at": TIME, "measures": TEXT},
         ("key",),
-        ("value", "daily_sharpe", "returns"),
+        ("value", "daily_sharpe", "returns", "measures"),
     ),
     "own_forecasts": Table(
         {"dataset": TEXT, "as_of": DAY, "ticker": TEXT, "mean": REAL, "variance": REAL, "known_at": TIME}
         | {"known_from": TIME},
         ("dataset", "as_of", "ticker"),
     ),
-    "states": Table(
-        {"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "weights": REALS, "velocity": REALS}
-        | {"steps": COUNT, "binding": REAL},
-        ("key",),
-    ),
+    "carried": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "state": TEXT}, ("key",)),
     "allocations": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "diagnostics": TEXT}, ("key",)),
     "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),
     "trades": Table(_POSITION, ("key", "strategy", "ticker")),

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from storage import blobs, tables
 from storage.bars import VALUES
@@ -30,6 +31,7 @@ from storage.store import Store
 
 BASES = ["traded", "split", "adjusted", "rate", "yield"]  # a hash holds the place in this list: append only
 COLUMNS = ["ticker", "session", *VALUES, "basis"]
+_DAY_ZERO = date(1970, 1, 1)  # of numpy's day numbers
 
 
 @dataclass(frozen=True)
@@ -88,14 +90,19 @@ def take(
 
 
 def _row_hashes(bars: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """SHA-256 of the canonical bytes of each month and ticker: day number, values (one NaN, no minus zero), basis."""
+    """SHA-256 of the canonical bytes of each month and ticker."""
+    raw = _canonical(bars)
+    groups = bars.groupby([bars["session"].dt.strftime("%Y-%m"), bars["ticker"]], sort=False).indices
+    return {group: hashlib.sha256(raw[positions].tobytes()).hexdigest() for group, positions in groups.items()}
+
+
+def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
+    """What is hashed of each row: day number, values (one NaN, no minus zero), basis."""
     values = bars[VALUES].to_numpy(np.float64) + 0.0
     values[np.isnan(values)] = np.nan
     days = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
     basis = bars["basis"].map(BASES.index).to_numpy(np.int64)
-    raw = np.column_stack([days, values.view(np.int64), basis]).astype("<i8", copy=False)
-    groups = bars.groupby([bars["session"].dt.strftime("%Y-%m"), bars["ticker"]], sort=False).indices
-    return {group: hashlib.sha256(raw[positions].tobytes()).hexdigest() for group, positions in groups.items()}
+    return np.column_stack([days, values.view(np.int64), basis]).astype("<i8", copy=False)
 
 
 def _parquet(rows: pd.DataFrame) -> bytes:
@@ -133,6 +140,7 @@ def _newest_first(store: Store, dataset: str) -> list[dict]:
     return tables.read(store, "snapshots", dataset=dataset).sort_by([("known_at", "descending")]).to_pylist()
 
 
+@lru_cache(maxsize=64)
 def load(store: Store, identity: str) -> Snapshot:
     """The snapshot of that id (of equal ones the oldest)."""
     rows = tables.read(store, "snapshots", snapshot=identity).sort_by("known_at").slice(0, 1).to_pylist()
@@ -213,15 +221,23 @@ def _extend(running: "hashlib._Hash", month: str, hashes: dict[str, str], names:
 
 def _cut(store: Store, entry: dict, last: dict[str, date | None]) -> dict[str, str]:
     """The month's row hashes of the rows up to the `last` day of each ticker; the manifest's where none is later."""
-    early = {name: day for name, day in last.items() if day is None or day.isoformat() < entry["last"]}
-    early = {name: pd.Timestamp(day) for name, day in early.items() if name in entry["tickers"]}
-    whole = {name: value for name, value in entry["tickers"].items() if name not in early}
-    if not early:
-        return whole
-    rows = _partition(store, entry["blob"])
-    rows = rows[rows["ticker"].isin(early)]
-    rows = rows[rows["session"] <= rows["ticker"].map(early)].reset_index(drop=True)
-    return whole | ({ticker: value for (_, ticker), value in _row_hashes(rows).items()} if len(rows) else {})
+    known = {name: day for name, day in last.items() if name in entry["tickers"]}
+    early = {name: day for name, day in known.items() if day is None or day.isoformat() < entry["last"]}
+    hashes = {name: value for name, value in entry["tickers"].items() if name not in early}
+    rows = _rows_of(store, entry["blob"]) if early else {}
+    for name, day in early.items():
+        seen = 0 if day is None else np.searchsorted(rows[name][:, 0], (day - _DAY_ZERO).days, side="right")
+        if seen:
+            hashes[name] = hashlib.sha256(rows[name][:seen].tobytes()).hexdigest()
+    return hashes
+
+
+@lru_cache(maxsize=4)
+def _rows_of(store: Store, blob: str) -> dict[str, NDArray[np.int64]]:
+    """The canonical rows of a partition by ticker, in order of time: every date of its month cuts the same ones."""
+    bars = _partition(store, blob)
+    raw, groups = _canonical(bars), bars.groupby("ticker", sort=False).indices
+    return {str(ticker): raw[positions] for ticker, positions in groups.items()}
 
 
 @lru_cache(maxsize=8)

@@ -1,209 +1,181 @@
-"""Stage *allocate*: the weights of every strategy at every as-of date.
+"""Stage *allocate*: the weights of every strategy that needs nothing but what is known at one date.
 
-The return-drawdown optimiser needs that date's forecast and nothing before it, so its dates run apart. Online
-strategies carry a state from session to session: it is folded from the universe's inception (the first
-session with two eligible assets), stored at each date asked for, and resumed from the newest date stored.
+The return-drawdown optimiser needs that date's forecast and nothing before it, so its dates run apart; where its
+turnover is limited it starts from what it held, and its dates form a chain. Strategies that learn from session to
+session are the stage *learn*.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from storage import tables
-from storage.keys import Moment, PanelKey, Produced, to_json
-from storage.schemas import CASH, TABLES
+from storage.keys import Moment, PanelKey, Produced
+from storage.schemas import CASH
 from storage.store import Store, open_store
-from tasks import panels
+from tasks import allocations, holdings, own_code, panels
+from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
-from tasks.numerics import covariance, online, return_drawdown
-from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, CovarianceConfig, OnlineConfig, ReturnDrawdownConfig
+from tasks.numerics import allocators, covariance, return_drawdown
+from tasks.numerics.configs import (
+    RISK_FREE,
+    TRADING_DAYS,
+    AccountingConfig,
+    CovarianceConfig,
+    ReturnDrawdownConfig,
+    named_numbers,
+)
 
 RETURN_DRAWDOWN = keyed_by(
     __name__,
+    "tasks.allocations",
+    "tasks.holdings",
     "tasks.numerics.return_drawdown",
     "tasks.numerics.covariance",
     "tasks.panels",
-    packages=("numpy", "scipy", "exchange-calendars"),
+    packages=("numpy", "scipy", "numba", "exchange-calendars"),
 )
-ONLINE = keyed_by(__name__, "tasks.numerics.online", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
-FIXED = keyed_by(__name__, "tasks.panels", packages=("numpy", "exchange-calendars"))
-ZERO = 1e-12  # of wealth: smaller weights are rounding
+FIXED = keyed_by(__name__, "tasks.allocations", "tasks.panels", packages=("numpy", "exchange-calendars"))
+OWN = keyed_by(
+    __name__,
+    "tasks.allocations",
+    "tasks.numerics.allocators",
+    "tasks.own_code",
+    "tasks.panels",
+    packages=("numpy", "numba", "exchange-calendars"),
+)
 NO_FORECAST = "no forecast yet: too few sessions to train on"
+NO_ASSET = "no asset may be held yet"
 log = logging.getLogger("prism.allocate")
+Found = tuple[dict[str, float], dict[str, Any]]  # weights by ticker, and what is to say about them
 
 
-def return_drawdown_key(
-    moment: Moment, forecast: str | None, units: str, matrix: CovarianceConfig, config: ReturnDrawdownConfig
-) -> str:
-    """Key of the optimiser's weights at one date."""
-    inputs = {"forecast": forecast, "units": units, "covariance": matrix, "config": config}
-    return RETURN_DRAWDOWN.key("return_drawdown", prefix=moment.prefix, **inputs)
+@dataclass(frozen=True)
+class Rule:
+    """How return-drawdown decides, whatever the date."""
+
+    units: str  # of the mean
+    matrix: CovarianceConfig
+    config: ReturnDrawdownConfig
+    accounting: AccountingConfig  # of what is held, where the turnover is limited
+
+    @property
+    def is_chained(self) -> bool:
+        """Whether a date depends on the one before it."""
+        return self.config.turnover_limit < 1
 
 
-def online_key(moment: Moment, strategy: str, config: OnlineConfig) -> str:
-    """Key of an online strategy's state and weights at one date."""
-    return ONLINE.key(strategy, prefix=moment.prefix, config=config)
+@dataclass(frozen=True)
+class Date:
+    """One date of return-drawdown: its forecast, its key and, in a chain, the date before it."""
+
+    moment: Moment
+    forecast: str | None
+    key: str
+    before: "tuple[Moment, str] | None" = None
+
+
+def return_drawdown_dates(
+    moments: Sequence[tuple[Moment, str | None]], begin: Moment | None, rule: Rule
+) -> tuple[Date, ...]:
+    """Dates with their keys, given each one's forecast.
+
+    In a chain they must be all dates up to the last, and each depends on the one before it from the first on that has a
+    forecast and is not before `begin`.
+    """
+    found: list[Date] = []
+    for moment, forecast in moments:
+        inputs: dict[str, Any] = {"forecast": forecast, "units": rule.units}
+        inputs |= {"covariance": rule.matrix, "config": rule.config}
+        before = None
+        if rule.is_chained:
+            before = _link(found[-1] if found else None, begin)
+            inputs |= {"before": before, "accounting": rule.accounting}
+        key = RETURN_DRAWDOWN.key("return_drawdown", prefix=moment.prefix, **inputs)
+        found.append(Date(moment, forecast, key, before))
+    return tuple(found)
+
+
+def _link(last: Date | None, begin: Moment | None) -> tuple[Moment, str] | None:
+    """What a date depends on, given the one before it."""
+    if last is None or last.forecast is None or (begin is not None and last.moment.as_of < begin.as_of):
+        return None
+    return last.moment, last.key
+
+
+@cached_task(cache_policy=RETURN_DRAWDOWN, task_run_name="return_drawdown from {dates[0].moment.month}")
+def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rule) -> Produced:
+    """Maximise return over drawdown at each date the store lacks, in order; cash where there is no forecast."""
+    store, everything = open_store(), panels.load(open_store(), panel)
+    keys = tuple(entry.key for entry in dates)
+    there, found = tables.existing(store, "allocations", keys), []
+    books: dict[str, dict[str, float]] = {}
+    for entry in dates:
+        if entry.key not in there:
+            held = _held(store, panel, entry, books, rule)
+            weights, notes = _optimise(store, everything, entry, held, rule)
+            books[entry.key] = weights
+            found.append(Allocation(entry.key, entry.moment, "return_drawdown", weights, notes))
+    allocations.keep(store, found)
+    return Produced("allocations", keys)
+
+
+def _held(
+    store: Store, panel: PanelKey, entry: Date, books: dict[str, dict[str, float]], rule: Rule
+) -> dict[str, float] | None:
+    """What the date before left, drifted; None where the dates are no chain, or this is its first."""
+    if entry.before is None:
+        return None
+    moment, key = entry.before
+    if key not in books:
+        books[key] = {row["ticker"]: row["weight"] for row in tables.read(store, "weights", key=key).to_pylist()}
+    traded = moment.rebalance_date if rule.accounting.lag else moment.as_of
+    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    return holdings.drifted(prices, books[key], traded, entry.moment.as_of, rule.accounting)
+
+
+def _optimise(store: Store, panel: panels.Panel, entry: Date, held: dict[str, float] | None, rule: Rule) -> Found:
+    """One date's weights by ticker, and what is to say about them."""
+    if entry.forecast is None:
+        return {CASH: 1.0}, {"reason": NO_FORECAST}
+    rows = tables.read(store, "forecasts", key=entry.forecast).sort_by("ticker").to_pydict()
+    tickers = rows["ticker"]
+    columns = [panel.universe.assets.index(ticker) for ticker in tickers]
+    mean, variance = np.array(rows["mean"]), np.array(rows["variance"])
+    last = panel.at(entry.moment.as_of) + 1
+    recent = np.log1p(panel.returns[last - rule.matrix.sessions : last, columns])
+    correlation = covariance.correlation(recent, rule.matrix.shrinkage, rule.matrix.ewma_decay)
+    sectors = panels.sectors(panel)
+    result = return_drawdown.solve(
+        mean + variance / 2 if rule.units == "simple" else mean,
+        covariance.covariance(np.sqrt(variance), correlation),
+        _with_sectors_at_hand(rule.config, sectors, columns),
+        tuple(sectors[column] for column in columns),
+        None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers]),
+    )
+    without = [ticker for ticker in eligible_tickers(panel, last - 1) if ticker not in tickers]
+    if without:
+        log.warning("%s: no forecast for %s, whose features have a gap", entry.moment.month, ", ".join(without))
+    notes = {name: value for name, value in result._asdict().items() if name != "weights"}
+    return allocations.by_ticker(tickers, result.weights), notes | {"without_forecast": without}
+
+
+def _with_sectors_at_hand(
+    config: ReturnDrawdownConfig, sectors: tuple[str, ...], columns: Sequence[int]
+) -> ReturnDrawdownConfig:
+    """The config without caps of sectors that the universe has and none of the assets with a forecast is in."""
+    there = {sectors[column] for column in columns}
+    caps = named_numbers(config.sector_caps)
+    kept = {name: cap for name, cap in caps.items() if name in there or name not in sectors}
+    return replace(config, sector_caps=", ".join(f"{name}={cap!r}" for name, cap in kept.items()))
 
 
 def fixed_key(moment: Moment, strategy: str) -> str:
     """Key of a baseline's weights at one date."""
     return FIXED.key(strategy, prefix=moment.prefix)
-
-
-@cached_task(cache_policy=RETURN_DRAWDOWN, task_run_name="return_drawdown from {moments[0].month}")
-def allocate_return_drawdown(
-    panel: PanelKey,
-    moments: tuple[Moment, ...],
-    forecasts: tuple[str | None, ...],
-    units: str,
-    matrix: CovarianceConfig,
-    config: ReturnDrawdownConfig,
-) -> Produced:
-    """Maximise return over drawdown at each date the store lacks; cash where there is no forecast."""
-    store, everything = open_store(), panels.load(open_store(), panel)
-    keys = tuple(
-        return_drawdown_key(moment, forecast, units, matrix, config)
-        for moment, forecast in zip(moments, forecasts, strict=True)
-    )
-    there, found = tables.existing(store, "allocations", keys), []
-    for key, moment, forecast in zip(keys, moments, forecasts, strict=True):
-        if key not in there:
-            weights, notes = _optimise(store, everything, moment, forecast, units, matrix, config)
-            found.append(_Allocation(key, moment, "return_drawdown", weights, notes))
-    _keep(store, found)
-    return Produced("allocations", keys)
-
-
-def _optimise(
-    store: Store,
-    panel: panels.Panel,
-    moment: Moment,
-    forecast: str | None,
-    units: str,
-    matrix: CovarianceConfig,
-    config: ReturnDrawdownConfig,
-) -> tuple[dict[str, float], dict[str, Any]]:
-    """One date's weights by ticker, and what is to say about them."""
-    if forecast is None:
-        return {CASH: 1.0}, {"reason": NO_FORECAST}
-    rows = tables.read(store, "forecasts", key=forecast).sort_by("ticker").to_pydict()
-    columns = [panel.universe.assets.index(ticker) for ticker in rows["ticker"]]
-    mean, variance = np.array(rows["mean"]), np.array(rows["variance"])
-    expected = mean + variance / 2 if units == "simple" else mean
-    last = panel.at(moment.as_of) + 1
-    recent = np.log1p(panel.returns[last - matrix.sessions : last, columns])
-    correlation = covariance.correlation(recent, matrix.shrinkage)
-    result = return_drawdown.solve(expected, covariance.covariance(np.sqrt(variance), correlation), config)
-    weights = dict(zip(rows["ticker"], result.weights.tolist(), strict=True))
-    without = [ticker for ticker in _eligible_tickers(panel, last - 1) if ticker not in rows["ticker"]]
-    if without:
-        log.warning("%s: no forecast for %s, whose features have a gap", moment.month, ", ".join(without))
-    notes = {name: value for name, value in result._asdict().items() if name != "weights"}
-    return weights, notes | {"without_forecast": without}
-
-
-@cached_task(cache_policy=ONLINE, task_run_name="{strategy} from {moments[0].month}")
-def allocate_online(
-    panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], strategy: str, config: OnlineConfig
-) -> Produced:
-    """Step an online strategy through every session, and keep its state and weights at `moments`.
-
-    `history` holds all months of the data up to the last of `moments`, so that the newest stored state is found
-    wherever an earlier run left it.
-    """
-    store, everything = open_store(), panels.load(open_store(), panel)
-    keys = {moment: online_key(moment, strategy, config) for moment in history}
-    wanted = tuple(keys[moment] for moment in moments)
-    there = tables.existing(store, "allocations", wanted)
-    missing = {moment for moment in moments if keys[moment] not in there}
-    if missing:
-        folded = _fold(store, everything, history, keys, config, missing)
-        tables.put(store, "states", _state_rows(everything.universe.assets, strategy, keys, folded))
-        _keep(store, [_online_allocation(everything, strategy, keys[m], m, folded.get(m)) for m in missing])
-        log.info("%s at %d dates", strategy, len(missing))
-    return Produced("allocations", wanted)
-
-
-Folded = dict[Moment, tuple[online.State, float]]
-
-
-def _fold(
-    store: Store,
-    panel: panels.Panel,
-    history: tuple[Moment, ...],
-    keys: dict[Moment, str],
-    config: OnlineConfig,
-    missing: set[Moment],
-) -> Folded:
-    """States at the missing dates that have one, and the share of their month's sessions at the turnover ceiling."""
-    first, last = min(moment.as_of for moment in missing), max(moment.as_of for moment in missing)
-    since, state = _newest_state(store, [moment for moment in history if moment.as_of < first], keys)
-    folded = {}
-    for moment in history:
-        if (since is None or moment.as_of > since.as_of) and moment.as_of <= last:
-            state, binding = _advance(panel, since, state, moment, config)
-            since = moment
-            if state is not None and moment in missing:
-                folded[moment] = state, binding
-    return folded
-
-
-def _newest_state(
-    store: Store, earlier: list[Moment], keys: dict[Moment, str]
-) -> tuple[Moment | None, online.State | None]:
-    """The latest of the `earlier` dates whose state is stored, with the state."""
-    rows = tables.read(store, "states", key=[keys[moment] for moment in earlier]).to_pylist()
-    if not rows:
-        return None, None
-    row = max(rows, key=lambda row: row["as_of"])
-    since = next(moment for moment in earlier if moment.as_of == row["as_of"])
-    return since, online.State(np.array(row["weights"]), np.array(row["velocity"]), row["steps"])
-
-
-def _advance(
-    panel: panels.Panel, since: Moment | None, state: online.State | None, until: Moment, config: OnlineConfig
-) -> tuple[online.State | None, float]:
-    """The state at `until`, from that at `since`; None before the inception. A block starts its steps anew."""
-    end = panel.at(until.as_of)
-    if state is None or since is None:
-        ready = np.flatnonzero(panel.eligible[: end + 1].sum(axis=1) >= 2)
-        if not ready.size:
-            return None, 0.0
-        begin, state = int(ready[0]), online.init(panel.eligible[ready[0]])
-    else:
-        begin = panel.at(since.as_of)
-        if since.rebalance_date.month == 1 and config.lr_reset == "block":
-            state = online.with_reset(state)
-    if begin == end:
-        return state, 0.0
-    padded = np.vstack([np.zeros((config.window, panel.returns.shape[1])), np.nan_to_num(panel.returns[: end + 1])])
-    window = padded[begin + 2 :]  # config.window - 1 sessions before the first step's, and those of the steps
-    cash = None
-    if panel.risk_free is not None:
-        before = np.full(config.window, RISK_FREE / TRADING_DAYS)
-        cash = np.concatenate([before, panel.risk_free[: end + 1]])[begin + 2 :]
-    state, _, binding = online.run(state, window, _masks(panel, begin, end), config, cash)
-    return state, binding
-
-
-def _masks(panel: panels.Panel, begin: int, end: int) -> NDArray[np.bool_]:
-    """Eligible assets of the sessions after `begin`; a session without any keeps those of the last one with some."""
-    some = panel.eligible[: end + 1].any(axis=1)
-    last_with_some = np.maximum.accumulate(np.where(some, np.arange(end + 1), 0))
-    return panel.eligible[last_with_some[begin + 1 :]]
-
-
-def _state_rows(assets: tuple[str, ...], strategy: str, keys: dict[Moment, str], folded: Folded) -> pa.Table:
-    rows = [
-        {"key": keys[moment], "as_of": moment.as_of, "strategy": strategy, "tickers": list(assets), "binding": binding}
-        | {"weights": state.weights.tolist(), "velocity": state.velocity.tolist(), "steps": state.t}
-        for moment, (state, binding) in folded.items()
-    ]
-    return pa.Table.from_pylist(rows, TABLES["states"].schema)
 
 
 @cached_task(cache_policy=FIXED, task_run_name="{strategy} from {moments[0].month}")
@@ -213,23 +185,22 @@ def allocate_fixed(panel: PanelKey, moments: tuple[Moment, ...], strategy: str) 
     keys = tuple(fixed_key(moment, strategy) for moment in moments)
     there = tables.existing(store, "allocations", keys)
     rule = {"equal_weight": _equal_weight, "index": _index}[strategy]
-    _keep(
-        store,
-        [
-            _Allocation(key, moment, strategy, rule(everything, everything.at(moment.as_of)), {})
-            for key, moment in zip(keys, moments, strict=True)
-            if key not in there
-        ],
-    )
+    found = [
+        Allocation(key, moment, strategy, rule(everything, everything.at(moment.as_of)), {})
+        for key, moment in zip(keys, moments, strict=True)
+        if key not in there
+    ]
+    allocations.keep(store, found)
     return Produced("allocations", keys)
 
 
 def _equal_weight(panel: panels.Panel, session: int) -> dict[str, float]:
-    tickers = _eligible_tickers(panel, session)
+    tickers = eligible_tickers(panel, session)
     return {ticker: 1 / len(tickers) for ticker in tickers} if tickers else {CASH: 1.0}
 
 
-def _eligible_tickers(panel: panels.Panel, session: int) -> list[str]:
+def eligible_tickers(panel: panels.Panel, session: int) -> list[str]:
+    """Assets that a decision at the session may hold."""
     return [ticker for place, ticker in enumerate(panel.universe.assets) if panel.eligible[session, place]]
 
 
@@ -238,38 +209,47 @@ def _index(panel: panels.Panel, session: int) -> dict[str, float]:
     return {panel.universe.index or CASH: 1.0} if started else {CASH: 1.0}
 
 
-@dataclass(frozen=True)
-class _Allocation:
-    key: str
-    moment: Moment
-    strategy: str
-    weights: dict[str, float]
-    diagnostics: dict[str, Any]
+def own_key(moment: Moment, forecast: str | None, name: str, path: str, source: str) -> str:
+    """Key of the weights that a module of one's own gives at one date."""
+    return OWN.key(name, prefix=moment.prefix, forecast=forecast, path=path, source=source)
 
 
-def _online_allocation(
-    panel: panels.Panel, strategy: str, key: str, moment: Moment, folded: tuple[online.State, float] | None
-) -> _Allocation:
-    if folded is None:
-        return _Allocation(key, moment, strategy, {CASH: 1.0}, {"reason": "fewer than two assets are eligible yet"})
-    state, binding = folded
-    weights = dict(zip(panel.universe.assets, state.weights.tolist(), strict=True))
-    return _Allocation(key, moment, strategy, weights, {"steps": state.t, "ceiling_binding": binding})
+@cached_task(cache_policy=OWN, task_run_name="{name} from {moments[0].month}")
+def allocate_own(
+    panel: PanelKey, moments: tuple[Moment, ...], forecasts: tuple[str | None, ...], name: str, path: str, source: str
+) -> Produced:
+    """Weights of a module's `allocate(seen)` at each date the store lacks; `source` is the hash of its text."""
+    store, everything = open_store(), panels.load(open_store(), panel)
+    given = list(zip(moments, forecasts, strict=True))
+    keys = tuple(own_key(moment, forecast, name, path, source) for moment, forecast in given)
+    there, module = tables.existing(store, "allocations", keys), own_code.strategy(path)
+    found = []
+    for key, (moment, forecast) in zip(keys, given, strict=True):
+        if key not in there:
+            seen = _seen(store, everything, moment, forecast)
+            if seen.mask.any():
+                weights = allocators.checked(path, module.allocate(seen), seen.mask)
+                found.append(Allocation(key, moment, name, allocations.by_ticker(seen.tickers, weights), {}))
+            else:
+                found.append(Allocation(key, moment, name, {CASH: 1.0}, {"reason": NO_ASSET}))
+    allocations.keep(store, found)
+    return Produced("allocations", keys)
 
 
-def _keep(store: Store, found: list[_Allocation]) -> None:
-    """Write the weights that are not zero, then the rows that say that they are there."""
-    if not found:
-        return
-    weights = [
-        {"key": a.key, "as_of": a.moment.as_of, "strategy": a.strategy, "ticker": ticker, "weight": weight}
-        for a in found
-        for ticker, weight in a.weights.items()
-        if abs(weight) > ZERO
-    ]
-    said = [
-        {"key": a.key, "as_of": a.moment.as_of, "strategy": a.strategy, "diagnostics": to_json(a.diagnostics)}
-        for a in found
-    ]
-    tables.put(store, "weights", pa.Table.from_pylist(weights, TABLES["weights"].schema))
-    tables.put(store, "allocations", pa.Table.from_pylist(said, TABLES["allocations"].schema))
+def _seen(store: Store, panel: panels.Panel, moment: Moment, forecast: str | None) -> allocators.Seen:
+    """The market up to one date, with its forecasts where there are some."""
+    end = panel.at(moment.as_of) + 1
+    seen, assets = slice(max(0, end - allocators.LOOKBACK), end), panel.universe.assets
+    rows = tables.read(store, "forecasts", key=forecast).to_pylist() if forecast else []
+    by_ticker = {row["ticker"]: (row["mean"], row["variance"]) for row in rows}
+    mean, variance = np.array([by_ticker.get(ticker, (np.nan, np.nan)) for ticker in assets]).T
+    cash = np.full(end, RISK_FREE / TRADING_DAYS) if panel.risk_free is None else panel.risk_free
+    return allocators.Seen(
+        tickers=assets,
+        returns=np.nan_to_num(panel.returns[seen]),
+        mask=panel.eligible[end - 1],
+        risk_free=cash[seen],
+        factors={name: values[seen] for name, values in panel.factors.items()},
+        mean=mean,
+        variance=variance,
+    )

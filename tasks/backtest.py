@@ -1,13 +1,15 @@
 """Stage *backtest*: what each strategy's account would have been worth, and its measures.
 
-Covers the newest stretch of decided months without a gap. Everything is out of sample: the weights were
+Covers the newest stretch of decided rebalance dates without a gap. Everything is out of sample: the weights were
 decided with data up to their as-of dates, and trade one session later. Executions are the trades of the rebalance
 dates; what a delisting sells between two of them is told in the log, and counts in turnover and costs.
 """
 
+import json
 import logging
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage import clock, ledger, tables
 from storage.errors import StoreError
-from storage.keys import PanelKey
+from storage.keys import PanelKey, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
@@ -40,7 +42,7 @@ Rows = dict[str, list[dict[str, Any]]]
 
 @dataclass(frozen=True)
 class _Strategy:
-    """One strategy's decided months, without a gap, and its weights in each."""
+    """One strategy's decided dates, without a gap, and its weights at each."""
 
     name: str
     months: list[Decision]
@@ -48,20 +50,27 @@ class _Strategy:
 
 
 def stretch(decided: dict[date, Decision]) -> list[Decision]:
-    """The newest decided months that follow each other without a gap."""
-    months: list[Decision] = []
+    """The newest decided rebalance dates that follow each other without a gap, in order of time."""
+    newest_first: list[Decision] = []
     for day, decision in sorted(decided.items(), reverse=True):
-        if months and 12 * (months[0].rebalance_date.year - day.year) + months[0].rebalance_date.month - day.month != 1:
+        if newest_first and not _follows(newest_first[-1], day):
             break
-        months.insert(0, decision)
-    return months
+        newest_first.append(decision)
+    return newest_first[::-1]
+
+
+def _follows(later: Decision, day: date) -> bool:
+    """Whether `day` is the rebalance date before; a record that does not say so is of a scenario of whole months."""
+    if "follows" in later.record:
+        return later.record["follows"] == f"{day}"
+    return 12 * (later.rebalance_date.year - day.year) + later.rebalance_date.month - day.month == 1
 
 
 @task(cache_policy=NO_CACHE, task_run_name="backtest {scenario}")
 def backtest(panel: PanelKey, scenario: str) -> str | None:
-    """Account the scenario's decided months up to the last session of the data; the key of the result.
+    """Account the scenario's decisions up to the last session of the data; the key of the result.
 
-    None, and nothing written, while no decided month has traded yet.
+    None, and nothing written, while none of them has traded yet.
     """
     store = open_store()
     months = stretch(ledger.current(store, scenario))
@@ -85,8 +94,13 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
 
 
 def _terms(month: Decision) -> AccountingConfig:
-    """What trading and holding cost by the parameters that the month was decided with."""
-    return AccountingConfig(**month.record["parameters"]["accounting"])
+    """What trading and holding cost by the parameters that the date was decided with."""
+    return _config(to_json(month.record["parameters"]["accounting"]))
+
+
+@lru_cache(maxsize=16)
+def _config(values: str) -> AccountingConfig:
+    return AccountingConfig(**json.loads(values))
 
 
 def _trade_date(month: Decision) -> date:
@@ -99,7 +113,7 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
         rows = tables.read(store, "backtests", scenario=scenario).sort_by("position").to_pylist()
         if rows and rows[-1]["key"] == key:
             return
-        span = {"first_month": f"{months[0].rebalance_date:%Y-%m}", "last_month": f"{months[-1].rebalance_date:%Y-%m}"}
+        span = {"first_month": months[0].month, "last_month": months[-1].month}
         row = {"scenario": scenario, "position": len(rows), "key": key, "created_at": clock.now(), **span}
         if tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema)):
             return
@@ -117,7 +131,7 @@ def _accounts(store: Store, snapshot: str, universes: list[str], months: list[De
 
 
 def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
-    """Each strategy of the newest month, as far back as it was decided in every month."""
+    """Each strategy of the newest date, as far back as it was decided at every date."""
     by_key: dict[str, tuple[str, dict[str, float]]] = {}
     for row in tables.read(store, "weights", key=[key for month in months for key in month.weights]).to_pylist():
         by_key.setdefault(row["key"], (row["strategy"], {}))[1][row["ticker"]] = row["weight"]

@@ -38,14 +38,19 @@ _ROOT = Path(__file__).parents[1]
 _CLOSED_OVER = (
     "tasks.numerics",
     "storage",
-    "tasks.panels",
+    "tasks.allocations",
     "tasks.calendars",
+    "tasks.carried",
     "tasks.garch",
     "tasks.histories",
+    "tasks.holdings",
     "tasks.judging",
+    "tasks.learning",
     "tasks.models",
     "tasks.outcomes",
+    "tasks.own_code",
     "tasks.own_forecasts",
+    "tasks.panels",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

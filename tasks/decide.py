@@ -1,8 +1,8 @@
-"""Stage *decide*: the trades of a month, and its record in the ledger.
+"""Stage *decide*: the trades of a rebalance date, and its record in the ledger.
 
 Planned trades go from the holdings, drifted to the as-of date, to the new weights. The holdings are those that
-the scenario's decision of the month before left; where there is none the month starts from cash. A holding whose
-asset was delisted since then has become cash. One in an asset without a bar on the session of that month's trade
+the scenario's decision at the rebalance date before left; where there is none it starts from cash. A holding whose
+asset was delisted since then has become cash. One in an asset without a bar on the session of that date's trade
 counts as if it had been traded.
 """
 
@@ -11,6 +11,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +33,17 @@ from tasks.numerics.configs import AccountingConfig
 KEYED = keyed_by(
     __name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba", "exchange-calendars")
 )
+ByStrategy = dict[str, dict[str, float]]  # weights by strategy and ticker
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
 
 
 @dataclass(frozen=True)
 class Month:
-    """What a month's decision is made of."""
+    """What the decision of one rebalance date is made of."""
 
     moment: Moment
+    follows: date | None  # the scenario's rebalance date before it
     kind: str  # published or backfill
     forecasts: str | None  # key
     model: str | None  # key
@@ -56,7 +59,7 @@ class Month:
 
 @dataclass(frozen=True)
 class _Holdings:
-    """Weights of the month before, and the universe they were chosen from."""
+    """Weights of the rebalance date before, and the universe they were chosen from."""
 
     rebalance_date: date
     as_of: date
@@ -66,24 +69,20 @@ class _Holdings:
 
 @task(cache_policy=NO_CACHE, task_run_name="decide from {months[0].moment.month}")
 def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[str]:
-    """Plan the trades of each month, in order, and append to the ledger what it does not hold yet.
+    """Plan the trades of each rebalance date, in order, and append to the ledger what it does not hold yet.
 
-    Returns the months that got a new record.
+    Returns the names of those that got a new record.
     """
     store = open_store()
     records = ledger.read(store, scenario)
     new = _news(store, panel, records, _planned(store, panel, scenario, months, records))
     ledger.append(store, new)
     if new:
-        log.info("decided %s to %s", _name(new[0]), _name(new[-1]))
+        log.info("decided %s to %s", new[0].month, new[-1].month)
     for decision in new:
         if decision.reason:
-            log.info("%s came out differently: %s", _name(decision), decision.reason)
-    return [_name(decision) for decision in new]
-
-
-def _name(decision: Decision) -> str:
-    return f"{decision.rebalance_date:%Y-%m}"
+            log.info("%s came out differently: %s", decision.month, decision.reason)
+    return [decision.month for decision in new]
 
 
 def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[Decision]) -> list[Decision]:
@@ -91,9 +90,12 @@ def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
     known = {day: entry.lineage for day, entry in standing.items() if entry.kind != "published"}
     unknown = [d for d in planned if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
+    past: dict[date, list[Decision]] = {}
+    for entry in records:
+        past.setdefault(entry.rebalance_date, []).append(entry)
     new: list[Decision] = []
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
-        month = [entry for entry in records if entry.rebalance_date == decision.rebalance_date]
+        month = past.get(decision.rebalance_date, [])
         reason = why_changed(store, panel, decision.as_of, month[-1].record, decision.record) if month else None
         settled = ledger.settled(replace(decision, content_hash=content), month, reason)
         new += [settled] if settled else []
@@ -103,14 +105,14 @@ def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[
 def _planned(
     store: Store, panel: PanelKey, scenario: str, months: Sequence[Month], records: list[Decision]
 ) -> list[Decision]:
-    """The months' decisions, content hash and revision aside, with their trades written."""
+    """The decisions, content hash and revision aside, with their trades written."""
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
     held = {
         day: _Holdings(day, entry.as_of, entry.weights, entry.record["universe"]) for day, entry in standing.items()
     }
     decisions, wanted = [], {}
     for month in months:
-        before = _month_before(held, month.moment.rebalance_date)
+        before = held.get(month.follows) if month.follows else None
         key = _trades_key(store, panel, month, before)
         wanted[key] = (month, before)
         decisions.append(_decision(store, panel, scenario, month, before, key))
@@ -118,22 +120,14 @@ def _planned(
         if day not in standing or standing[day].kind != "published":
             held[day] = _Holdings(day, month.moment.as_of, month.keys, panel.universe)
     there = tables.existing(store, "trades", wanted)
-    rows = [row for key, plan in wanted.items() if key not in there for row in _trades(store, panel, key, *plan)]
-    if rows:
-        tables.put(store, "trades", pa.Table.from_pylist(rows, TABLES["trades"].schema))
+    _write_trades(store, panel, {key: plan for key, plan in wanted.items() if key not in there})
     return decisions
 
 
-def _month_before(held: dict[date, _Holdings], day: date) -> _Holdings | None:
-    """Holdings of the calendar month before `day`, if it was decided."""
-    wanted = (day.year, day.month - 1) if day.month > 1 else (day.year - 1, 12)
-    return next((entry for other, entry in held.items() if (other.year, other.month) == wanted), None)
-
-
 def _trades_key(store: Store, panel: PanelKey, month: Month, before: _Holdings | None) -> str:
-    """Key of the month's planned trades."""
-    seen = None
-    if before is not None:
+    """Key of the planned trades of a rebalance date."""
+    seen = month.moment.prefix if before else None
+    if before is not None and before.universe != panel.universe:
         seen = panels.prefix(store, replace(panel, universe=before.universe), month.moment.as_of)
     held = before.keys if before else ()
     return KEYED.key("trades", moment=month.moment, to=month.keys, held=held, seen=seen, config=month.accounting)
@@ -147,6 +141,7 @@ def _decision(
         "known_at": snapshots.load(store, panel.snapshot).known_at,
         "universe": panel.universe,
         "prefix": month.moment.prefix,
+        "follows": month.follows and f"{month.follows}",
         "model": month.model,
         "holdings": list(before.keys) if before else [],
         "left_out": panels.left_out(panels.load(store, panel), month.moment.as_of),
@@ -158,6 +153,7 @@ def _decision(
     return Decision(scenario, **dates, kind=month.kind, **keys, record=record)
 
 
+@cache
 def _processor() -> str:
     """The processor's kind: results agree to the byte on one kind only."""
     described = Path("/proc/cpuinfo")
@@ -165,10 +161,25 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _trades(store: Store, panel: PanelKey, key: str, month: Month, before: _Holdings | None) -> list[dict[str, Any]]:
+def _write_trades(store: Store, panel: PanelKey, wanted: dict[str, tuple[Month, _Holdings | None]]) -> None:
+    """Write the planned trades of rebalance dates by key."""
+    used = {key for month, before in wanted.values() for key in (*month.keys, *(before.keys if before else ()))}
+    weights = _weights(store, used)
+    prices = {
+        universe: panels.prices_of(store, panel.snapshot, [universe])
+        for universe in {before.universe for _, before in wanted.values() if before}
+    }
+    rows = []
+    for key, (month, before) in wanted.items():
+        held = _drifted(prices[before.universe], month, before, weights) if before else {}
+        targets = {strategy: weights[own][1] if own in weights else {} for strategy, own in month.weights}
+        rows += _trades(key, month, targets, held)
+    if rows:
+        tables.put(store, "trades", pa.Table.from_pylist(rows, TABLES["trades"].schema))
+
+
+def _trades(key: str, month: Month, targets: ByStrategy, held: ByStrategy) -> list[dict[str, Any]]:
     """Rows of planned trades, by strategy and ticker, as fractions of wealth at the as-of date."""
-    targets = _weights(store, month.keys)
-    held = _drifted(store, panel, month, before) if before else {}
     rows = []
     for strategy in sorted(targets):
         now, then = targets[strategy], held.get(strategy, {})
@@ -181,24 +192,25 @@ def _trades(store: Store, panel: PanelKey, key: str, month: Month, before: _Hold
     return rows
 
 
-def _weights(store: Store, keys: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Weights by strategy and ticker."""
-    weights: dict[str, dict[str, float]] = {}
+def _weights(store: Store, keys: set[str]) -> dict[str, tuple[str, dict[str, float]]]:
+    """By key the strategy and its weights by ticker."""
+    weights: dict[str, tuple[str, dict[str, float]]] = {}
     for row in tables.read(store, "weights", key=keys).to_pylist():
-        weights.setdefault(row["strategy"], {})[row["ticker"]] = row["weight"]
+        weights.setdefault(row["key"], (row["strategy"], {}))[1][row["ticker"]] = row["weight"]
     return weights
 
 
-def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> dict[str, dict[str, float]]:
-    """What the month before's weights have become at the as-of date, by strategy."""
-    prices = panels.prices_of(store, panel.snapshot, [before.universe])
+def _drifted(
+    prices: panels.Prices, month: Month, before: _Holdings, weights: dict[str, tuple[str, dict[str, float]]]
+) -> ByStrategy:
+    """What the weights of the date before have become at the as-of date."""
     traded = before.rebalance_date if month.accounting.lag else before.as_of
     begin, end = (
         int(np.searchsorted(prices.sessions, np.datetime64(day), side="right")) for day in (traded, month.moment.as_of)
     )
     cash = None if prices.risk_free is None else prices.risk_free[begin:end]
     after = {}
-    for strategy, held in _weights(store, before.keys).items():
+    for strategy, held in (weights[key] for key in before.keys if key in weights):
         start = np.array([held.get(ticker, 0.0) for ticker in prices.tickers])
         drifted = accounting.drift(start, prices.returns[begin:end], month.accounting, prices.delisted - begin, cash)
         after[strategy] = dict(zip(prices.tickers, drifted.tolist(), strict=True))
@@ -206,7 +218,7 @@ def _drifted(store: Store, panel: PanelKey, month: Month, before: _Holdings) -> 
 
 
 def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Why a month comes out differently from its last record: data, code, libraries, or the month before it."""
+    """Why a date comes out differently from its last record: data, code, libraries, or the date before it."""
     causes = _restatements(store, panel, as_of, before["snapshot"]) if before["prefix"] != after["prefix"] else []
     causes += ["universe"] if before["universe"] != after["universe"] else []
     changed = [name for name, value in after["code"].items() if before["code"].get(name) != value]
@@ -214,8 +226,8 @@ def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, An
     changed = [name for name, value in after["versions"].items() if before["versions"].get(name) != value]
     causes += [f"libraries: {', '.join(changed)}"] if changed else []
     if bool(before["holdings"]) != bool(after["holdings"]):
-        causes.append("the month before is decided now")
-    return "; ".join(causes) or "the month before was decided differently"
+        causes.append("the rebalance date before is decided now")
+    return "; ".join(causes) or "the rebalance date before was decided differently"
 
 
 def _restatements(store: Store, panel: PanelKey, as_of: date, since: str) -> list[str]:

@@ -1,11 +1,12 @@
 """Stage *features*: what the forecaster sees of each asset and session, kept by month.
 
 A month's partition holds the sessions after the as-of date before it, up to its own. Its key is the prefix of
-its own as-of date, so it never changes when later months arrive.
+its own as-of date, so it never changes when later months arrive. What is known between two of these dates is a
+partition of its own, of the sessions since the last one.
 """
 
 import logging
-from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
 
 import numpy as np
@@ -29,37 +30,49 @@ KEYED = keyed_by(
 )
 
 
+@dataclass(frozen=True)
+class Part:
+    """The sessions of one partition: those after `since`, up to the as-of date of `moment`."""
+
+    moment: Moment
+    since: date
+
+
 def feature_key(moment: Moment, config: FeatureConfig) -> str:
     """Key of one month's partition."""
     return KEYED.key("features", prefix=moment.prefix, config=config)
 
 
+def part_key(part: Part, config: FeatureConfig) -> str:
+    """Key of the partition of a part of a month."""
+    return KEYED.key("features", prefix=part.moment.prefix, since=part.since, config=config)
+
+
 @cached_task(cache_policy=KEYED, task_run_name="features {config.features}")
-def compute_features(panel: PanelKey, moments: tuple[Moment, ...], config: FeatureConfig) -> Produced:
-    """Compute the partitions of `moments`, all from the first month on, that the store lacks."""
+def compute_features(
+    panel: PanelKey, moments: tuple[Moment, ...], config: FeatureConfig, begun: tuple[Part, ...] = ()
+) -> Produced:
+    """Compute the partitions of `moments`, all from the first month on, and of `begun`, that the store lacks."""
     store = open_store()
-    keys = tuple(feature_key(moment, config) for moment in moments)
-    there = tables.existing(store, "features", keys)
-    missing = {key for key in keys if key not in there}
+    starts = [date.min, *(moment.as_of for moment in moments)]
+    parts = {feature_key(moment, config): Part(moment, since) for moment, since in zip(moments, starts, strict=False)}
+    parts |= {part_key(part, config): part for part in begun}
+    there = tables.existing(store, "features", parts)
+    missing = {key: part for key, part in parts.items() if key not in there}
     if missing:
-        log.info("features of %d months", len(missing))
-        names, rows = _rows(panels.load(store, panel), moments[-1].as_of, config)
-        cuts = _cuts(rows["session"], [moment.as_of for moment in moments])
-        partitions.put(
-            store,
-            "features",
-            [
-                partitions.Partition(key, moment.month, moment.as_of, names, rows[cuts == place])
-                for place, (key, moment) in enumerate(zip(keys, moments, strict=True))
-                if key in missing
-            ],
-        )
-    return Produced("features", keys)
+        log.info("%d partitions of features", len(missing))
+        last = max(part.moment.as_of for part in missing.values())
+        names, rows = _rows(panels.load(store, panel), last, config)
+        made = [_partition(key, part, names, rows) for key, part in missing.items()]
+        partitions.put(store, "features", made)
+    return Produced("features", tuple(parts))
 
 
-def _cuts(sessions: pd.Series, as_of: Sequence[date]) -> np.ndarray:
-    """For each row the place of its partition: the first as-of date at or after it."""
-    return np.searchsorted(np.array(as_of, "datetime64[D]"), sessions.to_numpy("datetime64[D]"))
+def _partition(key: str, part: Part, names: tuple[str, ...], rows: pd.DataFrame) -> partitions.Partition:
+    """The rows of one partition: the sessions after `since`."""
+    days = rows["session"].to_numpy("datetime64[D]")
+    own = rows[(days > np.datetime64(part.since)) & (days <= np.datetime64(part.moment.as_of))]
+    return partitions.Partition(key, part.moment.month, part.moment.as_of, names, own)
 
 
 def _rows(panel: panels.Panel, as_of: date, config: FeatureConfig) -> tuple[tuple[str, ...], pd.DataFrame]:

@@ -1,13 +1,16 @@
 """Stage *forecast*: train a block's model, refresh it for each month, forecast mean and variance.
 
 Models of a block are refreshed from its trained one, never from each other, so that all dates are independent
-given the block. The network is imported inside the task bodies: flows, forms and light workers load this
-module and must not load torch. A training that was interrupted goes on after its last epoch, to the same bytes.
+given the block. A date between two monthly as-of dates is forecast from all that is known at it, by what was learned
+at the earlier one: there is one model a month, however often one trades. The network is imported inside the task
+bodies: flows, forms and light workers load this module and must not load torch. A training that was interrupted
+goes on after its last epoch, to the same bytes.
 """
 
 import logging
 import time
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +31,8 @@ from tasks.progress import Progress
 
 if TYPE_CHECKING:
     from tasks.numerics.fitting import Fit
-    from tasks.numerics.predictive import Forecast, Rows, Simple
+    from tasks.numerics.predictive import Forecast, Learned, Rows, Simple
+    from tasks.numerics.tails import Tails
     from tasks.numerics.training import Model
 
 KEYED = keyed_by(
@@ -58,12 +62,13 @@ class Trained:
 
 @dataclass(frozen=True)
 class Month:
-    """One month's forecast: its key and, of a network, the model and the block's one that it was refreshed from."""
+    """One date's forecast: its key and, of a network, the model and the block's one that it was refreshed from."""
 
     moment: Moment
     trained: Trained | None
     model: str | None
     forecast: str
+    learned: Moment  # the monthly date of the model: the same, or the newest one before
 
 
 def possible(
@@ -120,16 +125,33 @@ def month_keys(
     moment: Moment, features_key: str, trained: Trained | None, forecaster: Forecaster, own: own_forecasts.Own
 ) -> Month:
     """The month's keys, given its features' and its block's trained model."""
+    model = trained.key if trained else None
+    if trained and moment != trained.moment and forecaster.training.refresh_epochs:
+        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster))
+    return Month(moment, trained, model, _key(moment, features_key, model, forecaster, own), moment)
+
+
+def day_keys(
+    moment: Moment,
+    features_key: str,
+    learned: Moment,
+    month: Month | None,
+    forecaster: Forecaster,
+    own: own_forecasts.Own,
+) -> Month:
+    """The keys of a date after the monthly date `learned`, whose own are `month` where it has a forecast."""
+    trained, model = (month.trained, month.model) if month else (None, None)
+    return Month(moment, trained, model, _key(moment, features_key, model, forecaster, own), learned)
+
+
+def _key(moment: Moment, features_key: str, model: str | None, forecaster: Forecaster, own: own_forecasts.Own) -> str:
+    """Key of one date's forecast."""
     how = {"seen": features_key, **_drawn(forecaster)}
     if forecaster.forecast.forecaster == "files":
-        key = KEYED.key("files", rows=own.digests[moment.as_of], config=forecaster.features, **how)
-        return Month(moment, None, None, key)
-    if trained is None:
-        return Month(moment, None, None, KEYED.key("simple", config=forecaster.features, **how))
-    model = trained.key
-    if moment != trained.moment and forecaster.training.refresh_epochs:
-        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster))
-    return Month(moment, trained, model, KEYED.key("forecast", model=model, **how))
+        return KEYED.key("files", rows=own.digests[moment.as_of], config=forecaster.features, **how)
+    if model is None:
+        return KEYED.key("simple", config=forecaster.features, **how)
+    return KEYED.key("forecast", model=model, **how)
 
 
 def _drawn(forecaster: Forecaster) -> dict[str, Any]:
@@ -198,7 +220,7 @@ class _Watch:
 def forecast_months(
     panel: PanelKey, months: tuple[Month, ...], history: tuple[str, ...], forecaster: Forecaster, dataset: str
 ) -> Produced:
-    """Forecast each month that the store lacks, refreshing its model first. `history` reaches to the last month."""
+    """Forecast each date that the store lacks, refreshing its model first. `history` reaches to the last date."""
     store = open_store()
     keys = tuple(month.forecast for month in months)
     there = tables.existing(store, "forecasts", keys)
@@ -206,10 +228,10 @@ def forecast_months(
     if missing:
         everything = panels.load(store, panel)
         known = histories.load(store, everything, history)
-        for month in missing:
-            seen = windows.cut(known, everything.at(month.moment.as_of))
-            tables.put(store, "forecasts", _forecast(store, everything, month, seen, forecaster, dataset))
-            log.info("forecast of %s", month.moment.month)
+        for _, group in groupby(missing, key=lambda month: month.learned):
+            dates = list(group)
+            tables.put(store, "forecasts", _forecasts(store, everything, dates, known, forecaster, dataset))
+            log.info("forecast of %s", " to ".join(dict.fromkeys((dates[0].moment.month, dates[-1].moment.month))))
     return Produced("forecasts", keys)
 
 
@@ -218,7 +240,7 @@ def _made_by() -> dict[str, Any]:
 
 
 def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaster) -> "Model":
-    """The month's model: the block's own, or that one refreshed with what is known at the month."""
+    """The date's model: the block's own, or that one refreshed with what is known at the monthly date."""
     from tasks import models
     from tasks.numerics import training
 
@@ -226,41 +248,83 @@ def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaste
     assert month.trained is not None
     if tables.existing(store, "models", [month.model]):
         return models.get(store, month.model)
-    started, stamp = time.monotonic(), month.moment.as_of.toordinal()
-    parent = month.trained.key
-    model, fits = training.refresh(models.get(store, parent), known, forecaster, stamp, Settings().device)
+    started, moment, parent = time.monotonic(), month.learned, month.trained.key
+    stamp, device = moment.as_of.toordinal(), Settings().device
+    model, fits = training.refresh(models.get(store, parent), known, forecaster, stamp, device)
     seconds = time.monotonic() - started
-    models.put(store, month.model, month.moment, parent, model, fits, seconds, forecaster, _made_by())
+    models.put(store, month.model, moment, parent, model, fits, seconds, forecaster, _made_by())
     return model
 
 
-def _forecast(
-    store: Store, panel: panels.Panel, month: Month, known: History, forecaster: Forecaster, dataset: str
-) -> pa.Table:
-    """The month's rows: every eligible asset of which enough is known, with the simple forecasts beside its own."""
+@dataclass(frozen=True)
+class _Learned:
+    """What the forecasts from one monthly date up to the next have in common."""
+
+    simple: "Learned"
+    tails: "Tails | None"  # of a simple forecaster
+    model: "Model | None"
+
+
+def _learned(store: Store, month: Month, past: History, forecaster: Forecaster) -> _Learned:
+    """What is learned from the past that is known at the monthly date."""
     from tasks.numerics import predictive
 
-    at, day = panel.at(month.moment.as_of), month.moment.as_of
-    rows = predictive.rows_at(known, at, panel.eligible[at], day.toordinal())
-    learned = predictive.learn(known, forecaster)
-    if forecaster.forecast.forecaster == "files":
-        found = _own(own_forecasts.at(store, dataset, day), panel, rows)
-    elif month.model is None:
-        found = predictive.simple_forecast(known, rows, learned, forecaster)
-    else:
-        rows = predictive.chosen(rows, predictive.complete(known, rows, forecaster.features.lookback))
-        model = _refreshed(store, month, known, forecaster)
-        found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
+    simple, kind = predictive.learn(past, forecaster), forecaster.forecast.forecaster
+    tails = predictive.simple_tails(past, simple, forecaster) if kind in predictive.SIMPLE else None
+    return _Learned(simple, tails, _refreshed(store, month, past, forecaster) if month.model else None)
+
+
+def _forecasts(
+    store: Store, panel: panels.Panel, dates: list[Month], known: History, forecaster: Forecaster, dataset: str
+) -> pa.Table:
+    """The rows of dates that share a monthly one: every eligible asset of which enough is known.
+
+    The simple forecasts stand beside its own. Each date passes through the network by itself, so that its bytes do not
+    depend on the others.
+    """
+    from tasks.numerics import predictive
+
+    past, seen = (windows.cut(known, panel.at(m.as_of)) for m in (dates[0].learned, dates[-1].moment))
+    learned, found = _learned(store, dates[0], past, forecaster), []
+    rows = predictive.joined([_rows_at(panel, month.moment, seen) for month in dates])
+    if learned.model is not None:
+        rows = predictive.chosen(rows, predictive.complete(seen, rows, forecaster.features.lookback))
+    simple = predictive.simple(seen, rows, learned.simple, forecaster)
+    shrink, device = forecaster.forecast.mean_shrink, Settings().device
+    for month in dates:
+        which = rows.stamp == month.moment.as_of.toordinal()
+        own, beside = predictive.chosen(rows, which), predictive.Simple(*(values[which] for values in simple))
+        if forecaster.forecast.forecaster == "files":
+            made = _own(own_forecasts.at(store, dataset, month.moment.as_of), panel, own)
+        elif learned.tails is not None:
+            made = predictive.Forecast(*beside.moments(forecaster.forecast.forecaster), learned.tails)
+        else:
+            made = predictive.vlstm(learned.model, seen, own, forecaster, device, shrink)
+        found += _entries(panel, month, own, made, beside, forecaster)
+    return pa.Table.from_pylist(found, TABLES["forecasts"].schema)
+
+
+def _rows_at(panel: panels.Panel, moment: Moment, seen: History) -> "Rows":
+    """The eligible assets at a date."""
+    from tasks.numerics import predictive
+
+    at = panel.at(moment.as_of)
+    return predictive.rows_at(seen, at, panel.eligible[at], moment.as_of.toordinal())
+
+
+def _entries(
+    panel: panels.Panel, month: Month, rows: "Rows", found: "Forecast", simple: "Simple", forecaster: Forecaster
+) -> list[dict[str, Any]]:
+    """A date's rows as they are stored; NoDataError where none is a forecast."""
     ready = np.isfinite(found.mean) & np.isfinite(found.variance)
     if not ready.any():
         raise NoDataError(f"{month.moment.month}: {_UNREADY[forecaster.forecast.forecaster == 'files']}")
-    columns = _columns(found, predictive.simple(known, rows, learned, forecaster))
-    said = {"key": month.forecast, "as_of": day, "model": month.model, "degrees": _finite(found.tails.degrees)}
-    found_rows = [
+    columns, degrees = _columns(found, simple), _finite(found.tails.degrees)
+    said = {"key": month.forecast, "as_of": month.moment.as_of, "model": month.model, "degrees": degrees}
+    return [
         {**said, "ticker": panel.universe.assets[rows.asset[n]]} | {name: _finite(v[n]) for name, v in columns.items()}
         for n in np.flatnonzero(ready)
     ]
-    return pa.Table.from_pylist(found_rows, TABLES["forecasts"].schema)
 
 
 def _columns(found: "Forecast", simple: "Simple") -> dict[str, FloatArray]:

@@ -1,7 +1,8 @@
-"""Stage *gate*: shrink a month's forecasts towards EWMA where they were worse than it on the dates before.
+"""Stage *gate*: shrink a date's forecasts towards EWMA where they were worse than it on the months before.
 
-Looks at exactly the 24 rebalance dates before whose outcomes are known at the month's as-of date; with fewer, the
-forecasts stay as they are. The gated forecasts are rows of their own, and the reason is kept beside them.
+Looks at exactly the 24 monthly dates before whose outcomes are known at the date's as-of date, however often one
+trades; with fewer, the forecasts stay as they are. The gated forecasts are rows of their own, and the reason is kept
+beside them.
 """
 
 import logging
@@ -32,7 +33,7 @@ log = logging.getLogger("prism.forecast")
 
 @dataclass(frozen=True)
 class Gated:
-    """One month's forecast, and those of the dates before that judge it."""
+    """One date's forecast, and those of the monthly dates before that judge it."""
 
     moment: Moment
     forecast: str
@@ -41,7 +42,7 @@ class Gated:
 
 
 def gated(panel: panels.Panel, moment: Moment, forecast: str, before: list[tuple[Moment, str]], horizon: int) -> Gated:
-    """The month's gate over the newest of the dates before whose horizon is over at its as-of date."""
+    """The date's gate over the newest of the monthly dates before whose horizon is over at its as-of date."""
     at = panel.at(moment.as_of)
     over = [(other, key) for other, key in before if panel.at(other.as_of) + horizon <= at]
     past = tuple(over[-EXACTLY:])
@@ -51,30 +52,37 @@ def gated(panel: panels.Panel, moment: Moment, forecast: str, before: list[tuple
 
 @cached_task(cache_policy=KEYED, task_run_name="gate from {months[0].moment.month}")
 def gate_forecasts(panel: PanelKey, months: tuple[Gated, ...], horizon: int) -> Produced:
-    """Decide how much of each month's correction is kept, and write the forecasts that follow."""
+    """Decide how much of each date's correction is kept, and write the forecasts that follow."""
     store, everything = open_store(), panels.load(open_store(), panel)
     keys = tuple(month.key for month in months)
     there = tables.existing(store, "gates", keys) & tables.existing(store, "forecasts", keys)
-    for month in months:
-        if month.key not in there:
-            _pass(store, everything, month, horizon)
+    missing = [month for month in months if month.key not in there]
+    if missing:
+        rows = _forecasts(store, missing)
+        gates = [_gate(everything, month, rows, horizon) for month in missing]
+        kept = {row["key"]: row["kept"] for row in gates}
+        shrunk = [_shrunk(row, kept[month.key], month.key) for month in missing for row in rows[month.forecast]]
+        tables.put(store, "gates", pa.Table.from_pylist(gates, TABLES["gates"].schema))
+        tables.put(store, "forecasts", pa.Table.from_pylist(shrunk, TABLES["forecasts"].schema))
     return Produced("forecasts", keys)
 
 
-def _pass(store: Store, panel: panels.Panel, month: Gated, horizon: int) -> None:
-    """Write a month's gate and its forecasts."""
-    found = _judged(store, panel, month, horizon) if len(month.past) == EXACTLY else None
+def _forecasts(store: Store, months: list[Gated]) -> dict[str, list[dict[str, Any]]]:
+    """By key the rows of all forecasts that are judged or shrunk, in order of their tickers."""
+    keys = {key for month in months for key in (month.forecast, *(past for _, past in month.past))}
+    found: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
+    for row in tables.read(store, "forecasts", key=keys).sort_by("ticker").to_pylist():
+        found[row["key"]].append(row)
+    return found
+
+
+def _gate(panel: panels.Panel, month: Gated, rows: dict[str, list[dict[str, Any]]], horizon: int) -> dict[str, Any]:
+    """The row of a date's gate."""
+    found = _judged(panel, month, rows, horizon) if len(month.past) == EXACTLY else None
     kept, reason = found.kept if found else 1.0, _reason(found, month)
-    row = {"key": month.key, "as_of": month.moment.as_of, "months": len(month.past), "kept": kept, "reason": reason}
-    row |= {"score": found.score if found else None, "baseline_score": found.baseline_score if found else None}
-    rows = tables.read(store, "forecasts", key=month.forecast).to_pylist()
-    tables.put(store, "gates", pa.Table.from_pylist([row], TABLES["gates"].schema))
-    tables.put(
-        store,
-        "forecasts",
-        pa.Table.from_pylist([_shrunk(entry, kept, month.key) for entry in rows], TABLES["forecasts"].schema),
-    )
     log.info("gate of %s: %s", month.moment.month, reason)
+    row = {"key": month.key, "as_of": month.moment.as_of, "months": len(month.past), "kept": kept, "reason": reason}
+    return row | {"score": found.score if found else None, "baseline_score": found.baseline_score if found else None}
 
 
 def _reason(found: Gate | None, month: Gated) -> str:
@@ -85,13 +93,12 @@ def _reason(found: Gate | None, month: Gated) -> str:
     return f"{said}: {100 * found.kept:.0f} % of the correction is kept"
 
 
-def _judged(store: Store, panel: panels.Panel, month: Gated, horizon: int) -> Gate | None:
+def _judged(panel: panels.Panel, month: Gated, rows: dict[str, list[dict[str, Any]]], horizon: int) -> Gate | None:
     """The gate that the past forecasts with a known outcome give; None where none has one."""
-    followed = {key: outcomes.after(panel, m.as_of, horizon, month.moment.as_of) for m, key in month.past}
-    rows = tables.read(store, "forecasts", key=list(followed)).sort_by(
-        [("as_of", "ascending"), ("ticker", "ascending")]
-    )
-    pairs = [(followed[row["key"]].get(row["ticker"], np.nan), row) for row in rows.to_pylist()]
+    pairs = []
+    for moment, key in month.past:  # in order of time
+        followed = outcomes.after(panel, moment.as_of, horizon, month.moment.as_of)
+        pairs += [(followed.get(row["ticker"], np.nan), row) for row in rows[key]]
     known = [(outcome, row) for outcome, row in pairs if np.isfinite(outcome)]
     if not known:
         return None

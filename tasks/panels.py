@@ -66,6 +66,12 @@ class Panel:
         return int(np.searchsorted(self.sessions, np.datetime64(day), side="right")) - 1
 
     @cached_property
+    def first_eligible(self) -> date:
+        """The first session on which some asset may be held; the last day there is where none may ever be."""
+        some = np.flatnonzero(self.eligible.any(axis=1))
+        return self.sessions[some[0]].item() if some.size else date.max
+
+    @cached_property
     def market(self) -> FloatArray:
         """Simple return of the index, or of the equal-weighted assets where there is no index: (S,), 0 at first."""
         if self.index_returns is not None:
@@ -298,23 +304,37 @@ def _gone(asset: Asset | None, declared: date | None, sessions: DayArray) -> int
     return int(np.append(np.flatnonzero(quiet), sessions.size)[0])
 
 
+def sectors(panel: Panel) -> tuple[str, ...]:
+    """The sector of each asset, by its newest row; empty where it has none."""
+    named = {member.ticker: member.sector for member in panel.universe.members if member.role == "asset"}
+    return tuple(named[ticker] for ticker in panel.universe.assets)
+
+
 def market_on(panel: Panel, asset: Asset) -> FloatArray:
     """The market's log return over each of the asset's own intervals, (T,), the first NaN."""
     level = np.cumsum(np.log1p(panel.market))
     return np.diff(level[asset.session], prepend=np.nan)
 
 
-@lru_cache(maxsize=4)
-def moments(store: Store, key: PanelKey) -> tuple[Moment, ...]:
-    """Every month that the data can decide, in order, with the prefix that names what each decision may see."""
+@lru_cache(maxsize=8)
+def moments(store: Store, key: PanelKey, rebalance: str = "M") -> tuple[Moment, ...]:
+    """Every rebalance date that the data can decide, in order, with the prefix that names what each may see.
+
+    `rebalance`: the first session of each month ("M"), of each quarter ("Q"), or every session ("D").
+    """
     panel = load(store, key)
     following = calendars.next_session(panel.universe.exchange, panel.sessions[-1])
     sessions = np.append(panel.sessions, following)
-    first = dates.rebalance_sessions(sessions)
-    as_of = [day.item() for day in sessions[first - 1]]
-    prefixes = _prefixes(store, key, as_of)
-    days = [day.item() for day in sessions[first]]
-    return tuple(Moment(*values) for values in zip(days, as_of, prefixes, strict=True))
+    first = dates.rebalance_sessions(sessions, rebalance)
+    days, as_of = sessions[first].tolist(), sessions[first - 1].tolist()
+    prefixes = _distinct(_prefixes(store, key, as_of), as_of)
+    return tuple(Moment(*values, daily=rebalance == "D") for values in zip(days, as_of, prefixes, strict=True))
+
+
+def _distinct(prefixes: list[str], days: Sequence[date]) -> list[str]:
+    """The prefixes, with its day in one that equals the one before: no bar came, but a state has stepped on."""
+    pairs = zip(["", *prefixes], prefixes, days, strict=False)
+    return [digest([own, day]) if own == before else own for before, own, day in pairs]
 
 
 def prefix(store: Store, key: PanelKey, day: date) -> str:

@@ -167,9 +167,13 @@ def terms(trials: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def best(trials: Sequence[Row]) -> Row | None:
-    """The completed trial with the lowest value, the first of equal ones; None where none is completed."""
+    """The completed trial with the best value, the first of equal ones; None where none is completed.
+
+    A forecaster's likelihood is better when it is lower, a strategy's Sharpe ratio when it is higher.
+    """
     completed = [row for row in trials if row["state"] == "complete"]
-    return min(completed, key=lambda row: (row["value"], row["number"]), default=None)
+    sign = 1 if not completed or completed[0]["objective"] == OBJECTIVE else -1
+    return min(completed, key=lambda row: (sign * row["value"], row["number"]), default=None)
 
 
 def tuned(store: Store, study: str) -> dict[str, Any]:
@@ -270,6 +274,7 @@ def record(
         "steps": list(end.steps),
         "daily_sharpe": None,
         "returns": None,
+        "measures": None,
         "created_at": clock.now(),
     }
     tables.put(store, "trials", pa.Table.from_pylist([row], TABLES["trials"].schema))

@@ -324,6 +324,7 @@ class SectorConfig(Config):
         "ogd_long_window", "Online strategy, one of your own, or equal_weight among the sectors.", text=True
     )
     inner: str = option("ogd_long_window", "The same within each sector.", text=True)
+    max_sector_weight: float = option(1.0, "Largest weight of a sector; 1: no cap.", gt=0, le=1)
 
 
 @dataclass(frozen=True)

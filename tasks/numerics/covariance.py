@@ -8,10 +8,15 @@ most. With "ledoit_wolf" it is
 
 C the sample correlation, rbar the mean of its off-diagonal entries, and delta in [0, 1] the intensity that
 minimises the expected squared distance of the shrunk covariance from the true one. C is positive
-semi-definite, hence so is F: 1'C1 >= 0 gives rbar >= -1/(n - 1).
+semi-definite, hence so is F: 1'C1 >= 0 gives rbar >= -1/(n - 1). With "ewma" sessions count by their age,
+
+    S_ij = sum_t p_t (X_ti - m_i)(X_tj - m_j) / (s_i s_j),    p_t ~ decay^(T - t),  m_i = sum_t p_t X_ti,
+
+s_i^2 being the sum for j = i: the sample correlation with other weights, of no higher rank. All three are products
+Z'Z, or the mean of one with F, so that they are semi-definite up to rounding.
 
 Reference: Ledoit and Wolf, Honey, I shrunk the sample covariance matrix, Journal of Portfolio Management
-30(4), 2004, appendix B.
+30(4), 2004, appendix B; J.P. Morgan and Reuters, RiskMetrics technical document, 4th edition, 1996, section 5.2.
 """
 # Shapes: T = sessions, n = assets.
 
@@ -20,27 +25,34 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
+_EPSILON = 2.0**-52
 _SMALLEST_RANGE = 1e-12  # below it a column of log returns is a constant price and rounding
 
 
-def correlation(log_returns: FloatArray, shrinkage: str) -> FloatArray:
+def correlation(log_returns: FloatArray, shrinkage: str, decay: float = 0.97) -> FloatArray:
     """Correlation of the columns of `log_returns`, shrunk or not: symmetric, unit diagonal, semi-definite.
 
-    A column without variance has correlation 0 with every other and 1 with itself.
+    A column without variance has correlation 0 with every other and 1 with itself. `decay` is the weight of a session
+    relative to the next one, for "ewma"; sessions whose weight is rounding do not count.
 
-    `log_returns` is (T, n) with T >= 2, the result (n, n). ValueError for a shrinkage other than "none" and
-    "ledoit_wolf", for fewer than two sessions, and for a value that is not finite, with its column.
+    `log_returns` is (T, n) with T >= 2, the result (n, n). ValueError for a shrinkage other than "none",
+    "ledoit_wolf" and "ewma", for fewer than two sessions that count, and for a value that is not finite, with its
+    column.
     """
-    if shrinkage not in ("none", "ledoit_wolf"):
-        raise ValueError(f"shrinkage is {shrinkage!r}; it must be 'none' or 'ledoit_wolf'")
+    if shrinkage not in ("none", "ledoit_wolf", "ewma"):
+        raise ValueError(f"shrinkage is {shrinkage!r}; it must be 'none', 'ledoit_wolf' or 'ewma'")
     if log_returns.ndim != 2 or log_returns.shape[0] < 2:
         raise ValueError(f"log_returns has shape {log_returns.shape}; give at least 2 sessions as (sessions, assets)")
     _refuse_non_finite("log_returns", log_returns)
-    varies = np.ptp(log_returns, axis=0) > _SMALLEST_RANGE
-    centred = np.ascontiguousarray(log_returns[:, varies] - log_returns[:, varies].mean(axis=0))
+    weights = _session_weights(log_returns.shape[0], decay if shrinkage == "ewma" else 1.0)
+    counted = log_returns[-weights.size :]
+    varies = np.ptp(counted, axis=0) > _SMALLEST_RANGE
+    moving = counted[:, varies]
+    means = np.average(moving, axis=0, weights=weights)
+    centred = np.ascontiguousarray(np.sqrt(weights)[:, None] * (moving - means))
     sample = _sample_correlation(centred)
     result = np.eye(log_returns.shape[1])
-    result[np.ix_(varies, varies)] = sample if shrinkage == "none" else _shrunk(centred, sample)
+    result[np.ix_(varies, varies)] = _shrunk(centred, sample) if shrinkage == "ledoit_wolf" else sample
     return result
 
 
@@ -64,6 +76,17 @@ def _refuse_non_finite(name: str, values: FloatArray) -> None:
     bad = ~np.isfinite(values).all(axis=0)
     if bad.any():
         raise ValueError(f"{name} is not finite in column {bad.argmax()}; drop or repair that asset first")
+
+
+def _session_weights(sessions: int, decay: float) -> FloatArray:
+    """Weights of the last sessions, oldest first, down from 1 for the newest to what is more than rounding."""
+    if not 0.0 < decay <= 1.0:
+        raise ValueError(f"decay is {decay}; it must be above 0 and at most 1")
+    weights = decay ** np.arange(sessions - 1.0, -1.0, -1.0)
+    counted = weights[weights > _EPSILON]
+    if counted.size < 2:
+        raise ValueError(f"decay is {decay}, with which a single session counts; raise it")
+    return counted
 
 
 def _sample_correlation(centred: FloatArray) -> FloatArray:

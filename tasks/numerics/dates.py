@@ -1,6 +1,7 @@
 """Rebalance dates and eligibility, from arrays of sessions.
 
-A month is rebalanced on its first session; the decision uses sessions up to the one before.
+A month or a quarter is rebalanced on its first session, or every session is; a decision uses sessions up to the one
+before.
 """
 
 import numpy as np
@@ -10,17 +11,21 @@ BoolArray = NDArray[np.bool_]
 DayArray = NDArray[np.datetime64]
 IntArray = NDArray[np.int64]
 
+PERIODS = {"D": "D", "M": "M", "Q": "3M"}  # of which the first session trades, as units of numpy
 REQUIRED = 132  # own sessions before an asset may be held: 66 of features, each looking back 66
 ALLOWED_GAPS = 5  # bars that may be missing among them, and the exchange's sessions since the last bar
 
 
-def rebalance_sessions(sessions: DayArray) -> IntArray:
+def rebalance_sessions(sessions: DayArray, rebalance: str = "M") -> IntArray:
     """Indices of the first session of each calendar month, but for the first month; the as-of session precedes it.
 
-    `sessions` (S,) are days in ascending order.
+    `rebalance` is "M", or "Q" for calendar quarters, or "D" for every session. `sessions` (S,) are days in ascending
+    order. Raises ValueError for another `rebalance`.
     """
-    months = sessions.astype("datetime64[M]")
-    return np.flatnonzero(months[1:] != months[:-1]) + 1
+    if rebalance not in PERIODS:
+        raise ValueError(f"rebalance is {rebalance!r}; it must be one of {', '.join(PERIODS)}")
+    periods = sessions.astype(f"datetime64[{PERIODS[rebalance]}]")
+    return np.flatnonzero(periods[1:] != periods[:-1]) + 1
 
 
 def eligible(has_bar: BoolArray) -> BoolArray:

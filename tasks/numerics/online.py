@@ -1,288 +1,265 @@
-"""PRISM online gradient descent: weights that climb the Sortino ratio less the drawdown of the last sessions.
+"""PRISM online gradient descent and its siblings: weights that climb an objective, one step a session.
 
-Each session t moves the weights w one step uphill on the window X (m, n) of the last m sessions' returns:
+Each session t moves the weights w on what the objective says of the window X (m, n) of the last m sessions' returns:
 
-    F(w) = a1 Sortino(X w) - a2 MDD(X w)
-    v   <- momentum v + lr_t dF/dw,   lr_t = lr_0 decay^t
-    w   <- argmin 1/2 |w - (w + v)|^2 + a3 lr_t / (1 - momentum) sum |w - w_prev|  on the simplex
+    g   = dF/dw,  F(w) = a1 Sortino - a2 MDD + ...           (the terms of `tasks.numerics.terms`)
+    v   <- momentum v + lr_t g,   lr_t = lr_0 decay^t
+    w   <- argmin 1/2 |w - (w_prev + v)|^2 + lr_t / (1 - momentum) (a3 sum |w - w_prev| + a4 sum |w|)  on the set
 
-and where the step trades more than the turnover ceiling, it goes only the fraction of the way that does not.
-The penalty on turnover enters by its proximal step, since its subgradient vanishes at w = w_prev; the factor
-1 / (1 - momentum) is what heavy-ball momentum makes of a constant gradient in the long run.
+in the Euclidean geometry; 1 / (1 - momentum) is what heavy-ball momentum makes of a constant gradient in the long
+run. Penalties on turnover and on the absolute sum enter by their proximal step: at w = w_prev the subgradient of the
+first is 0, and on long weights that sum to 1 the second is constant, so that only `max_positions` makes these sparse.
+In the geometry of entropy w <- w exp(v), normalised; with shorts both signs of each asset have a part (EG+-).
+Instead of F a step may climb ln(1 + r) of the last session (exponentiated gradient) or r (hedge).
 
-    Sortino = mean(e) / sqrt(mean(min(e, 0)^2) + eps^2),   e = X w - rf, of each session its own risk-free return
-    MDD     = max_k (1 - G_k / max_{j <= k} G_j),          G = cumulative product of 1 + X w, from G_0 = 1
+After that, in this order: no more than `max_positions` stay, the largest; where the step trades more than the ceiling
+it goes only the fraction of the way that does not; and where the weights would break a limit on drawdown or
+volatility over the last sessions, only the fraction that does not, found by bisection, since both sets are convex.
+Weights that break a limit before the step get one without the Sortino ratio; where that does not mend it they are
+scaled to cash, if the set has cash, or else kept and reported.
 
-The risk-free return, the Sortino ratio's minimum acceptable one too, is a series (m,) where one is given, and else
-the constant of the configs' page.
+The guard multiplies what the strategy holds by clip(k (W - (1 - limit) M) / W, 0, 1): W is the wealth of its own
+account, traded each session at lag 1 before costs, M its maximum over the last sessions.
 
-Results are the same to the last bit whether a path is run at once, in pieces or with later sessions appended.
+An asset that the mask leaves out has weight and velocity 0 from then on. Its weight goes to the others first,
+whatever the ceiling, which applies to the rest of the session's move. One that may be held anew starts at 0, or with
+an equal share in the geometry of entropy, where 0 would be for ever.
 
-Reference: Zinkevich, Online convex programming and generalized infinitesimal gradient ascent, ICML 2003;
-Sortino and Price, Performance measurement in a downside risk framework, Journal of Investing 3(3), 1994.
+A state may carry many lanes, each with a config of its own: the code is the same for one and for thousands. Results
+are the same to the last bit whether a path is run at once, in pieces or with later sessions appended.
+
+References: Zinkevich, Online convex programming and generalized infinitesimal gradient ascent, ICML 2003; Helmbold et
+al., On-line portfolio selection using multiplicative updates, Mathematical Finance 8(4), 1998; Kivinen and Warmuth,
+Exponentiated gradient versus gradient descent for linear predictors, Information and Computation 132(1), 1997 (EG+-);
+Grossman and Zhou, Optimal investment strategies for controlling drawdowns, Mathematical Finance 3(3), 1993 (guard).
 """
-# Shapes: m = sessions of the window, T = sessions of a run, n = assets.
+# Shapes: m = sessions of the window, T = sessions of a run, n = assets, B = lanes.
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
+from tasks.numerics import steps, terms
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, OnlineConfig
+from tasks.numerics.steps import BoolArray, FloatArray, Path, State
 
-# numba's cache of this file does not notice edits of that one: after them, delete __pycache__.
-from tasks.numerics.projections import simplex, turnover_prox
+Configs = OnlineConfig | Sequence[OnlineConfig]
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-
-_LEAST_GROWTH = 1e-6  # a day's 1 + return counts as no less, so that wealth stays positive
-
-
-class State(NamedTuple):
-    """All that one session hands to the next."""
-
-    weights: FloatArray  # (n,)
-    velocity: FloatArray  # (n,)
-    t: int  # sessions since the reset of the learning rate
+ACCOUNT = 252  # values of the guard's account that a state keeps
+TERMS_AT_ONCE = 12  # of all lanes together; one number, so that the kernel is compiled once
+_AT_ONCE = 64  # lanes in one call of the kernel: what they move fits the processor's cache
+_OBJECTIVES = {"window": steps.WINDOW, "log_wealth": steps.LOG_WEALTH, "linear": steps.LINEAR}
 
 
-class _Terms(NamedTuple):
-    """The numbers of the config that the compiled code needs."""
+def init(mask: BoolArray, config: Configs) -> State:
+    """Equal weights over the assets that `mask` (n,) allows, as far as the set admits them; no velocity, t = 0.
 
-    learning_rate: float
-    momentum: float
-    decay: float
-    sortino: float
-    drawdown: float
-    turnover: float
-    ceiling: float
-    floor: float
-
-
-def init(mask: BoolArray) -> State:
-    """Equal weights over the assets that `mask` (n,) allows, no velocity, t = 0.
-
-    ValueError when the mask allows no asset.
+    Several configs give a state with as many lanes. ValueError when the mask allows no asset.
     """
     if not mask.any():
         raise ValueError(f"mask allows none of {mask.size} assets; it must allow at least one")
-    return State(mask / mask.sum(), np.zeros(mask.size), 0)
+    lanes, single = _lanes(config)
+    weights, parts = np.zeros((lanes.size, mask.size)), np.zeros((lanes.size, mask.size))
+    for place, lane in enumerate(lanes):
+        count = mask.sum() + (lane["entropy"] and not lane["invested"])  # cash, too, has a share in that geometry
+        total = 1.0 if lane["invested"] else min(1.0, lane["gross"])
+        weights[place, mask] = total / count
+        if _has_parts(lane):
+            parts[place, mask] = (lane["gross"] - weights[place].sum()) / (2 * mask.sum())
+    lately = np.zeros((lanes.size, 2, mask.size))
+    state = State(
+        weights, np.zeros_like(weights), parts, lately, np.ones((lanes.size, ACCOUNT)), np.zeros(lanes.size, np.int64)
+    )
+    return State(*(part[0] for part in state)) if single else state
 
 
-def with_reset(state: State) -> State:
-    """The state with the learning rate back at its start (t = 0); weights and velocity stay."""
-    return state._replace(t=0)
+def with_reset(state: State, config: Configs) -> State:
+    """The state at the start of a block: t = 0 in the lanes whose config resets the learning rate; all else stays."""
+    _, single = _lanes(config)
+    resets = [entry.lr_reset == "block" for entry in ([config] if single else config)]
+    return state._replace(t=np.where(resets[0] if single else resets, 0, state.t))
+
+
+def sessions_needed(config: Configs) -> int:
+    """Sessions of returns, the newest included, that a step may look at."""
+    configs = [config] if isinstance(config, OnlineConfig) else config
+    return max(max(c.window, c.limit_window if c.drawdown_limit or c.volatility_limit else 0) for c in configs)
 
 
 def objective(
-    weights: FloatArray, window: FloatArray, config: OnlineConfig, risk_free: FloatArray | None = None
+    weights: FloatArray,
+    window: FloatArray,
+    config: OnlineConfig,
+    risk_free: FloatArray | None = None,
+    factors: Mapping[str, FloatArray] | None = None,
 ) -> float:
-    """F(w) = a1 Sortino - a2 MDD of weights (n,) held through the simple returns `window` (m, n)."""
-    terms = _terms(config)
-    _, columns = _layouts(window, weights.size)
-    returns = _portfolio_returns(columns, 0, window.shape[0], weights)
-    sortino, _ = _sortino(returns, _of_cash(risk_free, window.shape[0]), terms.floor)
-    drawdown, _ = _drawdown(returns)
-    return terms.sortino * sortino - terms.drawdown * drawdown
+    """F(w) of weights (n,) held through the simple returns `window` (m, n); see `run` for the rest."""
+    return _evaluated(weights, window, config, risk_free, factors)[0]
 
 
 def gradient(
-    weights: FloatArray, window: FloatArray, config: OnlineConfig, risk_free: FloatArray | None = None
+    weights: FloatArray,
+    window: FloatArray,
+    config: OnlineConfig,
+    risk_free: FloatArray | None = None,
+    factors: Mapping[str, FloatArray] | None = None,
 ) -> FloatArray:
     """dF/dw (n,), exact; of several equal drawdowns the first counts, and without one its gradient is 0."""
-    rows, columns = _layouts(window, weights.size)
-    cash = _of_cash(risk_free, window.shape[0])
-    return _gradient(weights, rows, columns, cash, 0, window.shape[0], _terms(config))
+    return _evaluated(weights, window, config, risk_free, factors)[1]
 
 
 def step(
-    state: State, window: FloatArray, mask: BoolArray, config: OnlineConfig, risk_free: FloatArray | None = None
+    state: State,
+    window: FloatArray,
+    mask: BoolArray,
+    config: Configs,
+    risk_free: FloatArray | None = None,
+    factors: Mapping[str, FloatArray] | None = None,
 ) -> State:
-    """One session: `run` with T = 1, on window (m, n), mask (n,) and risk-free returns (m,)."""
-    return run(state, window, mask[None, :], config, risk_free)[0]
+    """One session: `run` with T = 1, on window (m, n) and mask (n,)."""
+    return run(state, window, mask[None, :], config, risk_free, factors)[0]
 
 
 def run(
-    state: State, returns: FloatArray, mask: BoolArray, config: OnlineConfig, risk_free: FloatArray | None = None
-) -> tuple[State, FloatArray, float]:
-    """T sessions in a row; each sees the m returns that end with it.
+    state: State,
+    returns: FloatArray,
+    mask: BoolArray,
+    config: Configs,
+    risk_free: FloatArray | None = None,
+    factors: Mapping[str, FloatArray] | None = None,
+) -> tuple[State, Path]:
+    """T sessions in a row; each sees the returns that end with it, as many as its windows hold and are there.
 
-    An asset that a session's mask leaves out has weight and velocity 0 from then on. Its weight is moved to
-    the others by projection first, whatever the ceiling, which applies to the rest of the session's move.
+    `returns` is (P + T, n), simple, 0 where there is none, with P sessions before the first step: `sessions_needed`
+    less 1, or all there are. `mask` is (T, n), True where an asset may be held. `risk_free` (P + T,) is the return of
+    cash, None the constant of the configs' page, and `factors` returns (P + T,) by name, NaN where unknown. The state
+    has lanes where several configs are given, one for each.
 
-    `returns` is (m - 1 + T, n), m = config.window: simple, 0 where there is none. `mask` is (T, n), True
-    where an asset may be held. `risk_free` is (m - 1 + T,), the return of cash on the sessions of `returns`; None:
-    the constant. Returned are the state after the last session, the weights (T, n) after each, and the share of
-    sessions on which the turnover ceiling bound. ValueError for shapes that do not match, a return that is not
-    finite, and a session whose mask allows no asset.
+    ValueError for shapes that do not match, a return that is not finite, a session whose mask allows no asset, more
+    than 12 different terms, and what `terms.chosen` refuses.
     """
-    sessions, n = mask.shape[0], state.weights.size
-    expected = (config.window - 1 + sessions, n)
-    if sessions < 1 or mask.shape[1] != n or returns.shape != expected:
-        raise ValueError(f"returns {returns.shape} and mask {mask.shape} do not match; returns must be {expected}")
+    lanes, single = _lanes(config)
+    begun = State(*(np.array(part[None] if single else part, order="C") for part in map(np.asarray, state)))
+    _check(begun, returns, mask, lanes.size)
+    rows, cash = _excess(returns, risk_free)
+    named, longest = factors or {}, int(lanes["window"].max())
+    market = rows, cash, _matrix(named, len(rows)), np.array(mask)
+    functions, *numbers = _terms(config, named)
+    path = _empty_path(mask, lanes.size)
+    for first in range(0, lanes.size, _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        sought = functions, *(part[some] for part in numbers)
+        steps.run(_some(begun, some), *market, lanes[some], longest, *sought, _some(path, some))
+    if single:
+        return State(*(part[0] for part in begun)), Path(*(part[0] for part in path))
+    return begun, Path(*(part.swapaxes(0, 1) for part in path))
+
+
+def _some(lanes: Any, some: slice) -> Any:
+    """Some lanes of a state or a path."""
+    return type(lanes)(*(part[some] for part in lanes))
+
+
+def _lanes(config: Configs) -> tuple[Any, bool]:
+    """The configs as records (B,), and whether there is only one, without lanes."""
+    single = isinstance(config, OnlineConfig)
+    records = [
+        (
+            *(_OBJECTIVES[c.objective], c.geometry == "entropy", c.window, c.fully_invested, c.limit_window),
+            *(c.max_positions, c.learning_rate, c.momentum, c.decay, c.turnover_weight, c.l1_weight),
+            *(c.turnover_ceiling, c.gross_limit, c.short_each, c.short_total, c.drawdown_limit, c.volatility_limit),
+            *(c.guard_limit, c.guard_multiple or 1 / max(c.guard_limit, 1e-9)),
+        )
+        for c in ([config] if single else config)
+    ]
+    return np.array(records, steps.LANE), single
+
+
+def _terms(config: Configs, factors: Mapping[str, FloatArray]) -> tuple[Any, FloatArray, FloatArray]:
+    """The compiled terms of all lanes, with each lane's weights (B, 12) and settings (B, 12, p)."""
+    configs = [config] if isinstance(config, OnlineConfig) else config
+    chosen = [terms.chosen(entry, tuple(factors)) if entry.objective == "window" else [] for entry in configs]
+    names = list(dict.fromkeys(term.name for lane in chosen for term in lane))
+    if len(names) > TERMS_AT_ONCE:
+        raise ValueError(f"{len(names)} terms have a weight; at most {TERMS_AT_ONCE} can be combined")
+    scales = np.zeros((len(configs), TERMS_AT_ONCE))
+    settings = np.zeros((len(configs), TERMS_AT_ONCE, max(2, len(factors))))
+    for lane, entries in enumerate(chosen):
+        for term in entries:
+            place = names.index(term.name)
+            scales[lane, place] = term.weight
+            settings[lane, place, : len(term.settings)] = term.settings
+    functions = [terms.compiled(terms.TERMS[name]) for name in names]
+    return tuple(functions + [terms.compiled(terms.nothing)] * (TERMS_AT_ONCE - len(names))), scales, settings
+
+
+def _matrix(factors: Mapping[str, FloatArray], count: int) -> FloatArray:
+    """Factor returns (sessions, f)."""
+    wrong = [name for name, values in factors.items() if np.shape(values) != (count,)]
+    if wrong:
+        raise ValueError(f"factor {wrong[0]} has shape {np.shape(factors[wrong[0]])}; it must be ({count},)")
+    return np.array([factors[name] for name in factors], np.float64).reshape(-1, count).T.copy()
+
+
+def _empty_path(mask: BoolArray, lanes: int) -> Path:
+    flags = lanes, len(mask)
+    return Path(np.empty((*flags, mask.shape[1])), np.ones(flags), np.zeros(flags, bool), np.zeros(flags, bool))
+
+
+def _check(state: State, returns: FloatArray, mask: BoolArray, lanes: int) -> None:
+    """Raise ValueError for shapes that do not match and sessions without an asset."""
+    n = state.weights.shape[-1]
+    fits = returns.ndim == mask.ndim == 2 and returns.shape[1] == mask.shape[1] == n
+    if not fits or not 1 <= len(mask) <= len(returns) or state.weights.shape != (lanes, n):
+        raise ValueError(
+            f"returns {returns.shape}, mask {mask.shape}, weights {state.weights.shape} and {lanes} configs do not "
+            "match; they must be (P + T, n), (T, n) and (n,), or a row of weights for each of several configs"
+        )
     if not mask.any(axis=1).all():
         raise ValueError(f"mask allows no asset in row {mask.any(axis=1).argmin()}; each session needs at least one")
-    rows, columns = _layouts(returns, n)
-    cash = _of_cash(risk_free, returns.shape[0])
-    begun = np.array(state.weights), np.array(state.velocity), state.t
-    weights, velocity, path, bound = _run(*begun, rows, columns, cash, np.array(mask), _terms(config))
-    return State(weights, velocity, state.t + sessions), path, bound / sessions
 
 
-def _terms(config: OnlineConfig) -> _Terms:
-    """The config as floats: an integer would be another type to the compiled code, and compile it again."""
-    return _Terms(
-        learning_rate=float(config.learning_rate),
-        momentum=float(config.momentum),
-        decay=float(config.decay),
-        sortino=float(config.sortino_weight),
-        drawdown=float(config.drawdown_weight),
-        turnover=float(config.turnover_weight),
-        ceiling=float(config.turnover_ceiling),
-        floor=float(config.downside_floor),
-    )
-
-
-def _of_cash(risk_free: FloatArray | None, sessions: int) -> FloatArray:
-    """The risk-free return of each session, (sessions,), always a copy."""
-    if risk_free is None:
-        return np.full(sessions, RISK_FREE / TRADING_DAYS)
-    if np.shape(risk_free) != (sessions,) or not np.isfinite(risk_free).all():
-        raise ValueError(
-            f"risk_free has shape {np.shape(risk_free)} and {np.isfinite(risk_free).sum()} finite values; "
-            f"it must be ({sessions},), a number for each session of the returns"
-        )
-    return np.array(risk_free, np.float64)
-
-
-def _layouts(returns: FloatArray, n: int) -> tuple[FloatArray, FloatArray]:
-    """The returns session by session (sessions, n) and asset by asset (n, sessions), each contiguous.
+def _excess(returns: FloatArray, risk_free: FloatArray | None) -> tuple[FloatArray, FloatArray]:
+    """Returns in excess of cash (S, n), contiguous, and cash (S,).
 
     Always copies: read-only arrays, too, would be another type to the compiled code.
     """
-    if returns.ndim != 2 or returns.shape[1] != n:
-        raise ValueError(f"returns has shape {returns.shape}; it must be (sessions, {n}), as there are {n} weights")
     bad = ~np.isfinite(returns)
     if bad.any():
         row, asset = np.argwhere(bad)[0]
         raise ValueError(
             f"returns is {returns[row, asset]} in row {row}, column {asset}; give 0 and mask the asset out"
         )
-    return np.array(returns, np.float64, order="C"), np.array(returns.T, np.float64, order="C")
+    cash = np.full(len(returns), RISK_FREE / TRADING_DAYS) if risk_free is None else np.array(risk_free, np.float64)
+    if cash.shape != (len(returns),) or not np.isfinite(cash).all():
+        raise ValueError(
+            f"risk_free has shape {cash.shape} and {np.isfinite(cash).sum()} finite values; it must be "
+            f"({len(returns)},), a number for each session of the returns"
+        )
+    return np.ascontiguousarray(np.asarray(returns, np.float64) - cash[:, None]), cash
 
 
-# Sums below run in a fixed order. Each inner loop is over independent results, which lets it vectorise.
+def _has_parts(lane: Any) -> bool:
+    """Whether short parts are kept: EG+-."""
+    return bool(lane["entropy"] and min(lane["short_each"], lane["short_total"]) > 0)
 
 
-@njit(cache=True)
-def _run(
+def _evaluated(
     weights: FloatArray,
-    velocity: FloatArray,
-    t: int,
-    rows: FloatArray,
-    columns: FloatArray,
-    cash: FloatArray,
-    mask: BoolArray,
-    terms: _Terms,
-) -> tuple[FloatArray, FloatArray, FloatArray, int]:
-    """`_step` for each row of `mask`; `columns` is `rows` transposed. Also counts the sessions at the ceiling."""
-    path = np.empty(mask.shape)
-    m = rows.shape[0] - mask.shape[0] + 1
-    bound = 0
-    for s in range(mask.shape[0]):
-        weights, velocity, at_ceiling = _step(weights, velocity, t + s, rows, columns, cash, s, m, mask[s], terms)
-        path[s] = weights
-        bound += at_ceiling
-    return weights, velocity, path, bound
-
-
-@njit(cache=True)
-def _step(
-    weights: FloatArray,
-    velocity: FloatArray,
-    t: int,
-    rows: FloatArray,
-    columns: FloatArray,
-    cash: FloatArray,
-    first: int,
-    m: int,
-    mask: BoolArray,
-    terms: _Terms,
-) -> tuple[FloatArray, FloatArray, bool]:
-    """Weights and velocity after the session whose window starts at row `first`; True if the ceiling bound."""
-    previous = weights
-    if (weights[~mask] != 0.0).any():
-        previous = simplex(weights, mask)
-    rate = terms.learning_rate * terms.decay ** float(t)
-    slope = _gradient(previous, rows, columns, cash, first, m, terms)
-    velocity = np.where(mask, terms.momentum * velocity + rate * slope, 0.0)
-    penalty = terms.turnover * rate / (1.0 - terms.momentum)
-    target = turnover_prox(previous + velocity, previous, penalty, mask)
-    traded = 0.0
-    for i in range(target.size):
-        traded += abs(target[i] - previous[i])
-    if traded > terms.ceiling:
-        return previous + terms.ceiling / traded * (target - previous), velocity, True
-    return target, velocity, False
-
-
-@njit(cache=True)
-def _gradient(
-    weights: FloatArray, rows: FloatArray, columns: FloatArray, cash: FloatArray, first: int, m: int, terms: _Terms
-) -> FloatArray:
-    """dF/dw = X' dF/dr of the window whose first row is `first`."""
-    returns = _portfolio_returns(columns, first, m, weights)
-    _, sortino = _sortino(returns, cash[first : first + m], terms.floor)
-    _, drawdown = _drawdown(returns)
-    slope = np.zeros(weights.size)
-    for k in range(m):
-        row = rows[first + k]
-        factor = terms.sortino * sortino[k] - terms.drawdown * drawdown[k]
-        for i in range(weights.size):
-            slope[i] += factor * row[i]
-    return slope
-
-
-@njit(cache=True)
-def _portfolio_returns(columns: FloatArray, first: int, m: int, weights: FloatArray) -> FloatArray:
-    """Returns X w (m,) of the window whose first session is `first`."""
-    returns = np.zeros(m)
-    for i in range(weights.size):
-        column = columns[i, first : first + m]
-        for k in range(m):
-            returns[k] += weights[i] * column[k]
-    return returns
-
-
-@njit(cache=True)
-def _sortino(returns: FloatArray, cash: FloatArray, floor: float) -> tuple[float, FloatArray]:
-    """Sortino ratio over the returns of cash (m,), and its derivative by each return (m,)."""
-    excess = returns - cash
-    losses = np.minimum(excess, 0.0)
-    total, squares = 0.0, 0.0
-    for k in range(excess.size):
-        total += excess[k]
-        squares += losses[k] ** 2
-    mean = total / excess.size
-    deviation = np.sqrt(squares / excess.size + floor**2)
-    return mean / deviation, (1.0 / deviation - mean * losses / deviation**3) / excess.size
-
-
-@njit(cache=True)
-def _drawdown(returns: FloatArray) -> tuple[float, FloatArray]:
-    """Maximum drawdown, and its derivative by each return (m,): only those between peak and trough count."""
-    growth = np.maximum(1.0 + returns, _LEAST_GROWTH)
-    wealth, peak, peak_end = 1.0, 1.0, 0
-    kept, start, end = 1.0, 0, 0
-    for k in range(growth.size):
-        wealth *= growth[k]
-        if wealth > peak:
-            peak, peak_end = wealth, k + 1
-        if wealth / peak < kept:
-            kept, start, end = wealth / peak, peak_end, k + 1
-    slope = np.zeros(growth.size)
-    fall = growth[start:end]
-    slope[start:end] = np.where(fall > _LEAST_GROWTH, -kept / fall, 0.0)  # the least growth is a constant
-    return 1.0 - kept, slope
+    window: FloatArray,
+    config: OnlineConfig,
+    risk_free: FloatArray | None,
+    factors: Mapping[str, FloatArray] | None,
+) -> tuple[float, FloatArray]:
+    """F and dF/dw."""
+    if window.ndim != 2 or window.shape[1] != weights.size:
+        raise ValueError(
+            f"returns has shape {window.shape}; it must be (sessions, {weights.size}), one for each weight"
+        )
+    rows, cash = _excess(window, risk_free)
+    functions, scales, settings = _terms(config, factors or {})
+    held, by_return, direct = np.array(weights, np.float64), np.zeros(len(rows)), np.zeros(weights.size)
+    seen = rows @ held + cash, cash, held, _matrix(factors or {}, len(rows))
+    value = steps.value(*seen, functions, scales[0], settings[0], by_return, direct)
+    return value, rows.T @ by_return + direct

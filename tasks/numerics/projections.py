@@ -1,18 +1,32 @@
-"""Nearest portfolios: Euclidean projection on the long-only simplex, with or without a price on trading.
+"""Nearest portfolios: one proximal step on every feasible set, with prices on trading and on absolute weight.
 
-    w = argmin 1/2 |w - y|^2 + penalty sum_i |w_i - c_i|
-        subject to  w >= 0,  sum_i w_i = 1,  w_i = 0 where the mask is False
+    w = argmin 1/2 |w - y|^2 + turnover sum_i |w_i - c_i| + l1 sum_i |w_i|
+        subject to  w_i = 0 where the mask is False,  w_i >= -short_each,  sum_i max(-w_i, 0) <= short_total,
+                    sum_i |w_i| <= gross,  and, where `invested`, sum_i w_i = 1
 
-y is the point, c the previous weights. With the multiplier theta of the sum, each weight alone solves
+y is the point, c the previous weights. With the multipliers theta of sum w, psi of the gross limit and phi of the
+total short, a positive weight pays u = l1 + psi + theta for each unit more, a negative one v = theta - l1 - psi - phi.
+Each weight alone solves, with the kinks k1 <= k2 of 0 and c_i and the slopes of all prices left of them, between them
+and right of them, s0 = v - turnover, s1 = u - turnover where c_i > 0, else v + turnover, and s2 = u + turnover,
 
-    w_i(theta) = max(0, y_i - theta - penalty, min(y_i - theta + penalty, c_i)),
+    w_i(u, v) = max(-short_each, y_i - s2, min(k2, max(y_i - s1, min(k1, y_i - s0))))
 
-so that the problem is one root of sum_i w_i(theta) = 1. That sum falls in theta and is linear between
-breakpoints: Newton steps, kept inside a bracket, end on the root's own piece and are then exact.
+As u >= v, positive weights depend on u alone, negative ones on v alone: the long and the short book decouple.
+What binds is found in this order; each multiplier is one root of a total that falls along a line of prices.
+
+    invested   sum w = 1 on the line u - v = 2 l1; a book too short is solved alone, to short_total or to
+               (gross - 1) / 2, and the long book alone to 1 more
+    else       u = -v = l1; over the gross limit, sum |w| = gross on the line u = -v; a book still too short is solved
+               alone, and the long book alone to what the gross limit leaves it
+
+The totals are linear between kinks: Newton steps, kept inside a bracket, end on the root's own piece and are exact.
 
 Reference: Parikh and Boyd, Proximal Algorithms, Foundations and Trends in Optimization 1(3), 2014,
-sections 2.1 and 6.2.
+sections 2.1 and 6.2; for the L1 ball, Duchi et al., Efficient projections onto the l1-ball, ICML 2008.
 """
+# Shapes: all arrays are (n,), n = assets.
+
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -21,104 +35,292 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
-_UNMOVED = 1e-12  # of a sum of previous weights from 1: rounding
+_ROUNDING = 1e-12  # by which previous weights may miss a limit and still be kept
 _EPSILON = 2.0**-52
+_NEWTON = 40  # steps; where rounding holds up as many, halving the bracket is sure to end
+_LARGEST = 1e100  # of a point, a weight or a penalty; squares and sums of these are numbers still
+
+
+class Feasible(NamedTuple):
+    """The weights that are allowed: long only where either short limit is 0. Limits may be infinite."""
+
+    gross: float  # largest sum of absolute weights
+    short_each: float  # largest short weight of an asset
+    short_total: float  # largest sum of short weights
+    invested: bool  # the weights sum to 1; otherwise the rest is cash, or debt
+
+
+SIMPLEX = Feasible(1.0, 0.0, 0.0, True)
+
+
+class _Assets(NamedTuple):
+    """One problem, less its set."""
+
+    point: FloatArray
+    previous: FloatArray
+    mask: BoolArray
+    turnover: float
+    l1: float
+    least: float  # minus the largest short weight, or 0
+
+
+class _Line(NamedTuple):
+    """Prices u = up + x and v = down + slope x; the total along it is sum w for slope 1, sum |w| for slope -1."""
+
+    up: float
+    down: float
+    slope: float
+
+
+_GROSS = _Line(0.0, 0.0, -1.0)
+_LONG = _Line(0.0, -np.inf, -1.0)  # no short weight pays
+_SHORT = _Line(np.inf, 0.0, -1.0)
 
 
 @njit(cache=True)
-def simplex(point: FloatArray, mask: BoolArray) -> FloatArray:
-    """Projection: argmin |w - point|^2 on {w >= 0, sum w = 1, w = 0 where `mask` is False}.
+def nearest(
+    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
+) -> FloatArray:
+    """The proximal step of this page. Where no trade is optimal the result is `previous`, bit for bit.
 
-    Point, mask and result are (n,). ValueError when the mask allows no asset, or an allowed point is not finite.
+    Arrays are (n,); `previous` may have any sign and lie outside the set. ValueError when no weights are
+    invested within the mask and the gross limit, when a penalty or limit is negative, and when a value of an
+    allowed asset is not finite.
     """
-    return turnover_prox(point, np.zeros(point.size), 0.0, mask)
-
-
-@njit(cache=True)
-def turnover_prox(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> FloatArray:
-    """Proximal step: argmin 1/2 |w - point|^2 + penalty sum |w - previous| on the same set as `simplex`.
-
-    Arrays are (n,); `previous` and `penalty` must not be negative. Where no trade is optimal the result is
-    `previous`, bit for bit. ValueError when the mask allows no asset, or a value of an allowed one is not finite.
-    """
-    _check(point, previous, penalty, mask)
-    theta = _shift(point, previous, penalty, mask)
-    weights = np.zeros(point.size)
-    for i in range(point.size):
-        if mask[i]:
-            weights[i] = _weight(point[i] - theta, previous[i], penalty)
+    _check(point, previous, turnover, l1, mask, feasible)
+    most = min(feasible.short_total, 0.5 * (feasible.gross - 1.0) if feasible.invested else feasible.gross)
+    least = 0.0 - feasible.short_each if most > 0.0 else 0.0
+    assets = _Assets(point, previous, mask, turnover, l1, least)
+    if _at_rest(assets, most, feasible):
+        return previous.copy()
+    weights = np.empty(point.size)
+    if feasible.invested:
+        _fill_invested(weights, most, assets)
+    else:
+        _fill_with_cash(weights, most, feasible.gross, assets)
     return weights
 
 
 @njit(cache=True)
-def _check(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> None:
+def simplex(point: FloatArray, mask: BoolArray) -> FloatArray:
+    """Projection: argmin |w - point|^2 on {w >= 0, sum w = 1, w = 0 where `mask` is False}."""
+    return nearest(point, np.zeros(point.size), 0.0, 0.0, mask, SIMPLEX)
+
+
+@njit(cache=True)
+def turnover_prox(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> FloatArray:
+    """Proximal step: argmin 1/2 |w - point|^2 + penalty sum |w - previous| on the same set as `simplex`."""
+    return nearest(point, previous, penalty, 0.0, mask, SIMPLEX)
+
+
+@njit(cache=True)
+def _check(
+    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
+) -> None:
     """Raise ValueError for what has no solution."""
     if not point.size == previous.size == mask.size:
         raise ValueError(
             f"point has {point.size} assets, previous {previous.size}, mask {mask.size}; give equal lengths"
         )
-    if not mask.any():
+    _check_numbers(turnover, l1, feasible)
+    allowed, sound = 0, 0
+    for i in range(mask.size):
+        allowed += mask[i]
+        sound += mask[i] & (abs(point[i]) + abs(previous[i]) <= _LARGEST)
+    if feasible.invested and allowed == 0:
         raise ValueError(f"mask allows none of {mask.size} assets; it must allow at least one")
-    bad = mask & ~np.isfinite(point + previous + penalty)
-    if bad.any():
-        raise ValueError(f"point, previous or penalty is not finite at asset {bad.argmax()}; repair or mask it out")
+    for i in range(mask.size if sound < allowed else 0):
+        if mask[i] and not abs(point[i]) + abs(previous[i]) <= _LARGEST:
+            raise ValueError(f"point or previous is not finite, or beyond 1e100, at asset {i}; repair or mask it out")
 
 
 @njit(cache=True)
-def _shift(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> float:
-    """The root theta of sum_i w_i(theta) = 1, to rounding."""
-    low, high, theta = _bracket(point, previous, penalty, mask)
+def _check_numbers(turnover: float, l1: float, feasible: Feasible) -> None:
+    """Raise ValueError for penalties and limits that are none."""
+    if not 0.0 <= turnover <= _LARGEST:
+        raise ValueError("turnover is negative, beyond 1e100 or not a number; give 0 or more")
+    if not 0.0 <= l1 <= _LARGEST:
+        raise ValueError("l1 is negative, beyond 1e100 or not a number; give 0 or more")
+    if not (feasible.gross >= 0.0 and feasible.short_each >= 0.0 and feasible.short_total >= 0.0):
+        raise ValueError("gross, short_each or short_total is negative or not a number; give 0 to infinity")
+    if feasible.invested and feasible.gross < 1.0:
+        raise ValueError(f"gross is {int(100.0 * feasible.gross)} % and weights sum to 100 %; raise it, or allow cash")
+
+
+@njit(cache=True)
+def _at_rest(assets: _Assets, most: float, feasible: Feasible) -> bool:
+    """Whether the previous weights are in the set and optimal: some prices u and v keep each of them in place."""
+    point, previous, mask, turnover = assets.point, assets.previous, assets.mask, assets.turnover
+    u_low, u_high, v_low, v_high = -np.inf, np.inf, -np.inf, np.inf
+    long, short = 0.0, 0.0
+    lowest, capped = assets.least * (1.0 + _ROUNDING), assets.least * (1.0 - _ROUNDING)
+    for i in range(point.size):
+        weight = previous[i]
+        if weight < lowest or u_low > u_high or v_low > v_high:
+            return False
+        if mask[i]:
+            fall, rise = point[i] - weight - turnover, point[i] - weight + turnover
+            u_low = max(u_low, fall if weight >= 0.0 else -np.inf)
+            u_high = min(u_high, rise if weight > 0.0 else np.inf)
+            v_low = max(v_low, fall if weight < 0.0 else -np.inf)
+            v_high = min(v_high, rise if capped < weight <= 0.0 else np.inf)
+            long += max(weight, 0.0)
+            short += max(-weight, 0.0)
+        elif weight != 0.0:
+            return False
+    if u_low > u_high or v_low > v_high:
+        return False
+    if long + short > feasible.gross + _ROUNDING or short > most + _ROUNDING:
+        return False
+    owing = short >= most - _ROUNDING  # all the short weight allowed: u - v may exceed what the penalties make it
+    if feasible.invested:
+        two = 2.0 * assets.l1
+        return abs(long - short - 1.0) <= _ROUNDING and u_high - v_low >= two and (owing or u_low - v_high <= two)
+    low = max(u_low, assets.l1)
+    high = u_high if long + short >= feasible.gross - _ROUNDING else min(u_high, assets.l1)
+    return low <= high and low <= -v_low and (owing or -v_high <= high)
+
+
+@njit(cache=True)
+def _fill_invested(weights: FloatArray, most: float, assets: _Assets) -> None:
+    """Weights that sum to 1, with a total short of `most` at most."""
+    two = 2.0 * assets.l1
+    price = _solve(weights, _Line(0.0, -two, 1.0), 1.0, _mean_price(weights, assets), assets)
+    if assets.least < 0.0 and _books(weights)[1] > most + _ROUNDING:
+        _fill_books(weights, 1.0 + most, price, most, two - price, assets)
+
+
+@njit(cache=True)
+def _fill_with_cash(weights: FloatArray, most: float, gross: float, assets: _Assets) -> None:
+    """Weights with a total short of `most` and an absolute sum of `gross` at most."""
+    price = assets.l1
+    _fill(weights, price, -price, assets)
+    long, short = _books(weights)
+    if long + min(short, most) > gross + _ROUNDING:
+        price = _solve(weights, _GROSS, gross, price, assets)
+        _, short = _books(weights)
+    if short > most + _ROUNDING:
+        _fill_books(weights, min(long, gross - most), price, most, price, assets)
+
+
+@njit(cache=True)
+def _fill_books(
+    weights: FloatArray, long: float, long_price: float, short: float, short_price: float, assets: _Assets
+) -> None:
+    """Long weights that sum to `long` and short ones that sum to `short`; the prices are where to start."""
+    shorts = np.empty(weights.size)
+    _solve(shorts, _SHORT, short, short_price, assets)
+    _solve(weights, _LONG, long, long_price, assets)
+    for i in range(weights.size):
+        weights[i] += shorts[i]
+
+
+@njit(cache=True)
+def _mean_price(weights: FloatArray, assets: _Assets) -> float:
+    """The price at which the point less it sums to 1: the root where no kink matters. Overwrites `weights`."""
+    point, mask = assets.point, assets.mask
+    allowed = 0
+    for i in range(weights.size):
+        weights[i] = point[i] if mask[i] else 0.0
+        allowed += mask[i]
+    return (_total(weights, True) - 1.0) / allowed
+
+
+@njit(cache=True)
+def _solve(weights: FloatArray, line: _Line, target: float, start: float, assets: _Assets) -> float:
+    """Fill `weights` where their total along the line is the target; returns x there."""
+    low, high, x = -np.inf, np.inf, start
+    tolerance = _EPSILON * weights.size * (1.0 + target)
+    attempts = 0
     while True:
-        excess, moving = _excess(theta, point, previous, penalty, mask)
-        if abs(excess) <= _EPSILON * point.size * (1.0 + abs(theta) + penalty):
-            return theta
-        if moving == 0 and abs(excess) <= _UNMOVED:  # previous sums to 1 up to rounding, and nothing needs to move
-            return theta
+        attempts += 1
+        moving = _fill(weights, line.up + x, line.down + line.slope * x, assets)
+        excess = _total(weights, line.slope > 0.0) - target
+        if abs(excess) <= (tolerance if moving else _ROUNDING):
+            return x
         if excess > 0.0:
-            low = theta
+            low = x
         else:
-            high = theta
-        # where nothing moves the sum is flat, and a step by its excess may be a millionth of the way
-        theta = theta + excess / moving if moving else high
-        if not low < theta < high:
-            theta = 0.5 * (low + high)
-            if not low < theta < high:
-                return theta  # no number lies between the two
+            high = x
+        if moving and attempts < _NEWTON:
+            x += excess / moving
+        if not low < x < high:  # no step, or one over a kink
+            reach = _reach(target, assets)
+            low, high = max(low, -reach), min(high, reach)
+            x = 0.5 * low + 0.5 * high
+            if not low < x < high:  # no number lies between the two
+                _mix(weights, line, target, low, high, assets)
+                return x
 
 
 @njit(cache=True)
-def _weight(shifted: float, previous: float, penalty: float) -> float:
-    """One asset's weight, given its point less theta."""
-    return max(0.0, shifted - penalty, min(shifted + penalty, previous))
+def _mix(weights: FloatArray, line: _Line, target: float, low: float, high: float, assets: _Assets) -> None:
+    """Fill `weights` between those at two prices that are next to each other, so that the total is the target."""
+    others = np.empty(weights.size)
+    _fill(others, line.up + low, line.down + line.slope * low, assets)
+    _fill(weights, line.up + high, line.down + line.slope * high, assets)
+    above = _total(others, line.slope > 0.0) - target
+    below = _total(weights, line.slope > 0.0) - target
+    gap = above - below
+    shares = (above / gap, -below / gap) if gap > 0.0 else (1.0, 0.0)  # one less the other would lose the smaller
+    for i in range(weights.size):
+        weights[i] = shares[0] * weights[i] + shares[1] * others[i]
 
 
 @njit(cache=True)
-def _excess(
-    theta: float, point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray
-) -> tuple[float, int]:
-    """sum_i w_i(theta) - 1, and the number of weights that move with theta: minus the sum's slope."""
-    total, moving = 0.0, 0
-    for i in range(point.size):
-        if mask[i]:
-            weight = _weight(point[i] - theta, previous[i], penalty)
-            total += weight
-            if weight != 0.0 and weight != previous[i]:
-                moving += 1
-    return total - 1.0, moving
+def _reach(target: float, assets: _Assets) -> float:
+    """A bound on |x|: beyond it the total is the target or more, or no more than 0."""
+    largest = 0.0
+    for i in range(assets.point.size):
+        if assets.mask[i]:
+            largest = max(largest, abs(assets.point[i]))
+    return (largest + assets.turnover + target) * (1.0 + 4.0 * _EPSILON)
+
+
+# The loops below are over independent results, or over four sums at once: both vectorise, in a fixed order.
 
 
 @njit(cache=True)
-def _bracket(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> tuple[float, float, float]:
-    """Bounds on theta, and a first guess that leaves all weights where they are if any theta does."""
-    top = -np.inf
-    no_buying = -np.inf  # from this theta on, no weight rises
-    no_selling = np.inf  # up to this theta, no weight falls
-    for i in range(point.size):
-        if mask[i]:
-            top = max(top, point[i])
-            no_buying = max(no_buying, point[i] - previous[i] - penalty)
-            if previous[i] > 0.0:
-                no_selling = min(no_selling, point[i] - previous[i] + penalty)
-    low, high = top - penalty - 1.0, top + penalty
-    guess = 0.5 * (no_buying + min(no_selling, high))
-    return low, high, min(max(guess, low), high)
+def _fill(weights: FloatArray, u: float, v: float, assets: _Assets) -> int:
+    """Set weights to w(u, v); returns how many of them move with the prices."""
+    point, previous, mask = assets.point, assets.previous, assets.mask
+    turnover, least = assets.turnover, assets.least
+    moving = 0
+    for i in range(weights.size):
+        weight = _weight(point[i], previous[i], turnover, least, u, v) if mask[i] else 0.0
+        weights[i] = weight
+        moving += (weight != 0.0) & (weight != previous[i]) & (weight != least)
+    return moving
+
+
+@njit(cache=True)
+def _weight(point: float, previous: float, turnover: float, least: float, u: float, v: float) -> float:
+    """One asset's weight at its prices."""
+    between = u - turnover if previous > 0.0 else v + turnover
+    weight = max(point - between, min(previous, 0.0, point - (v - turnover)))
+    return max(least, point - (u + turnover), min(max(previous, 0.0), weight))
+
+
+@njit(cache=True)
+def _total(weights: FloatArray, signed: bool) -> float:
+    """The sum of w where `signed`, else of |w|."""
+    a, b, c, d = 0.0, 0.0, 0.0, 0.0
+    whole = weights.size // 4 * 4
+    for i in range(0, whole, 4):
+        a += weights[i] if signed else abs(weights[i])
+        b += weights[i + 1] if signed else abs(weights[i + 1])
+        c += weights[i + 2] if signed else abs(weights[i + 2])
+        d += weights[i + 3] if signed else abs(weights[i + 3])
+    for i in range(whole, weights.size):
+        a += weights[i] if signed else abs(weights[i])
+    return (a + b) + (c + d)
+
+
+@njit(cache=True)
+def _books(weights: FloatArray) -> tuple[float, float]:
+    """The total long and the total short weight."""
+    long, short = 0.0, 0.0
+    for weight in weights:
+        long += max(weight, 0.0)
+        short += max(-weight, 0.0)
+    return long, short

@@ -2,7 +2,7 @@
 
     maximise   f(w) = m / d + alpha m       if m = w'mu > 0
                f(w) = m sqrt(H) d           otherwise
-    over       sum w = 1,  0 <= w <= 1
+    over       sum w = 1,  0 <= w <= max_weight, and the limits of `constraints` where a config sets any
     with       d = max(floor, c s),  s = sqrt(w' Sigma w),  c = 2 sqrt(H / sigma_horizon)
 
 mu and Sigma are the forecast mean and covariance of the return over H = 21 sessions, d a proxy of the
@@ -10,9 +10,12 @@ drawdown in that time. sigma_horizon = 1 is the founding document's formula to t
 horizon twice, since sigma already covers it. sigma_horizon = 21 is the sane unit, and sqrt(21) alpha there
 gives the same weights. The document gives alpha no value; 0.2 is what its notebook ran.
 
-f is continuous, but not concave; its gradient jumps at m = 0 and where the floor starts to bind. SLSQP finds
-local maxima, so it starts at four points and the best result counts, which may still stay below the global
-maximum. SLSQP's own report of success says nothing about that, and is not read.
+f is continuous, but not concave; its gradient jumps at m = 0 and where the floor starts to bind. SLSQP alone ends
+in local maxima, and always reports success, which is not read here. f rises in m and falls in s, so that the global
+maximum lies on the efficient frontier, where `frontier` finds it: that is method "exact". Method "slsqp" starts SLSQP
+there, on the assets held there, and returns the better of the two. Where the global maximum breaks a further limit,
+SLSQP climbs, whatever the method, from several portfolios within the limits, and f of the global maximum without them
+is the bound that the gap refers to.
 
 Reference: Kraft, A software package for sequential quadratic programming, DFVLR-FB 88-28, 1988 (SLSQP).
 """
@@ -23,11 +26,18 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import fmin_slsqp
 
+from tasks.numerics import constraints, frontier
 from tasks.numerics.configs import ReturnDrawdownConfig
+from tasks.numerics.constraints import Limits
+from tasks.numerics.frontier import Optimum
 
 FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_CERTIFIED = 1e-9  # largest residual of a sweep along the frontier that proves its maximum global
+_STATIONARY = 1e-9  # relative gain of a move towards other assets below which none is looked for
 
 
 class Allocation(NamedTuple):
@@ -39,81 +49,151 @@ class Allocation(NamedTuple):
     volatility: float
     drawdown: float  # the proxy d
     branch: Literal["positive", "negative"]
+    status: Literal["global", "constrained", "uncertified"]  # constrained: the best that was found within the limits
+    gap: float | None  # (bound - f) / |bound|; None if uncertified
+    bound: float  # f of the global maximum without sectors, turnover and minimum
     kkt: float  # residual of stationarity, 0 at a local maximum
-    iterations: int  # of the winning run
     start: str  # where the winning run started
-    gap: float | None = None  # relative distance from the global maximum, where it is known
+    iterations: int  # of SLSQP in that run; 0 for method exact
+    multiplier: float  # of the mean against half the variance, at the certified optimum
+    local_maxima: int  # of f along the frontier, down from the largest mean
+    corners: int  # of the frontier that were visited
+    residual: float  # largest relative distance of one of them from the frontier
+    binding: tuple[str, ...]  # limits that hold with equality
+    turnover: float | None  # half the sum of absolute changes from what is held; None without that
+    turnover_needed: float | None  # the least that the other limits allow, where it is more than the limit
 
 
-def solve(mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> Allocation:
-    """The best of the local maxima that SLSQP finds of f(w) subject to sum w = 1, 0 <= w <= 1.
+class _Problem(NamedTuple):
+    """The forecasts of the assets that may be held, and the objective."""
 
-    `mean` is (n,), `covariance` (n, n), symmetric and positive semi-definite, singular or not. An asset whose
-    mean or variance is not finite gets weight 0. ValueError for shapes that do not match, when no asset is
-    finite, and when a covariance between finite assets is not.
+    mean: FloatArray  # (n,)
+    covariance: FloatArray  # (n, n)
+    config: ReturnDrawdownConfig
+
+
+class _Point(NamedTuple):
+    """What weights promise."""
+
+    ratio: float
+    gradient: FloatArray  # (n,)
+    mean: float
+    volatility: float
+    drawdown: float
+
+
+class _Found(NamedTuple):
+    """The end of a run."""
+
+    weights: FloatArray  # (n,)
+    ratio: float
+    start: str
+    iterations: int
+
+
+def solve(
+    mean: FloatArray,
+    covariance: FloatArray,
+    config: ReturnDrawdownConfig,
+    sectors: tuple[str, ...] | None = None,
+    held: FloatArray | None = None,
+) -> Allocation:
+    """The global maximum of f(w), or the best that SLSQP finds where it breaks a limit on sectors, turnover or size.
+
+    `mean` is (n,), `covariance` (n, n), symmetric and positive semi-definite, singular or not. `sectors` names the
+    sector of each asset, "" for none, and `held` (n,) is what is held now, of sum 1 or less; without it there is no
+    limit on turnover. An asset whose mean or variance is not finite gets weight 0. ValueError for shapes that do not
+    match, when no asset is finite, when a covariance between finite assets is not, and for limits that contradict
+    each other; of turnover, the least is taken that the other limits allow.
     """
-    if covariance.shape != (mean.size, mean.size):
-        raise ValueError(f"covariance has shape {covariance.shape}; {mean.size} means need a square of that")
-    usable = np.isfinite(mean) & np.isfinite(np.diag(covariance))
-    if not usable.any():
-        raise ValueError(f"none of {mean.size} assets has a finite mean and variance; check the forecasts")
-    mu, sigma = mean[usable], covariance[np.ix_(usable, usable)]
-    if not np.isfinite(sigma).all():
-        column = np.flatnonzero(usable)[~np.isfinite(sigma).all(axis=0)][0]
-        raise ValueError(f"covariance is not finite in column {column}, its variance is; repair or drop that asset")
-    found, iterations, start = _best_run(mu, sigma, config)
+    usable = _usable(mean, covariance)
+    limits = constraints.limits(config, usable, sectors, held)
+    if usable.all():
+        problem = _Problem(mean, covariance, config)
+    else:
+        problem = _Problem(mean[usable], covariance[np.ix_(usable, usable)], config)
+    best, exact = _relaxed(problem, limits)
+    found, kept = _within(problem, limits, exact)
     weights = np.zeros(mean.size)
-    weights[usable] = found
-    expected, volatility, drawdown = _moments(found, mu, sigma, config)
+    weights[usable] = found.weights
+    point = _at(found.weights, problem)
+    gap = (exact.ratio - point.ratio) / max(abs(exact.ratio), 1e-12)
+    certified = best.residual <= _CERTIFIED and gap >= -_CERTIFIED
     return Allocation(
         weights=weights,
-        ratio=ratio(found, mu, sigma, config),
-        mean=expected,
-        volatility=volatility,
-        drawdown=drawdown,
-        branch="positive" if expected > 0.0 else "negative",
-        kkt=kkt(found, mu, sigma, config),
-        iterations=iterations,
-        start=start,
+        ratio=point.ratio,
+        mean=point.mean,
+        volatility=point.volatility,
+        drawdown=point.drawdown,
+        branch="positive" if point.mean > 0.0 else "negative",
+        status="uncertified" if not certified else "global" if gap <= _CERTIFIED else "constrained",
+        gap=max(gap, 0.0) if certified else None,
+        bound=exact.ratio,
+        kkt=_gain(found.weights, constraints.extreme(kept, point.gradient), point),
+        start=found.start,
+        iterations=found.iterations,
+        multiplier=best.multiplier,
+        local_maxima=best.local_maxima,
+        corners=best.corners,
+        residual=best.residual,
+        binding=constraints.binding(kept, found.weights, config),
+        turnover=None if held is None else constraints.turnover(limits, found.weights),
+        turnover_needed=kept.turnover if kept.turnover > limits.turnover else None,
     )
 
 
 def ratio(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> float:
     """f(w) for weights (n,), finite means (n,) and covariance (n, n)."""
-    expected, _, drawdown = _moments(weights, mean, covariance, config)
-    if expected > 0.0:
-        return expected / drawdown + config.alpha * expected
-    return expected * sqrt(config.horizon) * drawdown
+    return _at(weights, _Problem(mean, covariance, config)).ratio
 
 
 def gradient(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> FloatArray:
     """df/dw (n,) on the branch that `ratio` takes; the drawdown is constant where its floor binds."""
-    expected, volatility, drawdown = _moments(weights, mean, covariance, config)
-    slope = np.zeros(mean.size)
-    if drawdown > config.drawdown_floor:
-        slope = _drawdown_per_volatility(config) / volatility * (covariance @ weights)
-    if expected > 0.0:
-        return (1.0 / drawdown + config.alpha) * mean - expected / drawdown**2 * slope
-    return sqrt(config.horizon) * (drawdown * mean + expected * slope)
+    return _at(weights, _Problem(mean, covariance, config)).gradient
 
 
 def kkt(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> float:
-    """Stationarity residual (max_j g_j - w'g) / |f| with g = df/dw: the relative first-order gain of the best move.
+    """Stationarity residual max_v g'(v - w) / |f| with g = df/dw: the relative first-order gain of the best move.
 
-    On the efficient frontier Sigma w - lambda mu is smallest on the held assets; g is minus that vector
-    times a positive number, for the lambda at which the frontier's point is stationary in f.
+    v runs over all portfolios that keep max_weight. On the efficient frontier Sigma w - lambda mu is smallest on the
+    held assets; g is minus that vector times a positive number, for the lambda at which the frontier's point is
+    stationary in f.
     """
-    slope = gradient(weights, mean, covariance, config)
-    return float(slope.max() - weights @ slope) / max(abs(ratio(weights, mean, covariance, config)), 1e-12)
+    point = _at(weights, _Problem(mean, covariance, config))
+    target = constraints.filled(point.gradient, np.zeros(mean.size), np.full(mean.size, config.max_weight))
+    return _gain(weights, target, point)
 
 
-def _moments(
-    weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig
-) -> tuple[float, float, float]:
-    """m, s and d. A singular covariance can make w'Sigma w negative by rounding: it counts as 0."""
-    volatility = sqrt(max(weights @ covariance @ weights, 0.0))
-    drawdown = max(config.drawdown_floor, _drawdown_per_volatility(config) * volatility)
-    return float(weights @ mean), volatility, drawdown
+def _usable(mean: FloatArray, covariance: FloatArray) -> BoolArray:
+    """The assets (n,) that may be held, once the forecasts have been checked."""
+    if covariance.shape != (mean.size, mean.size):
+        raise ValueError(f"covariance has shape {covariance.shape}; {mean.size} means need a square of that")
+    usable = np.isfinite(mean) & np.isfinite(np.diag(covariance))
+    if not usable.any():
+        raise ValueError(f"none of {mean.size} assets has a finite mean and variance; check the forecasts")
+    if not np.isfinite(covariance.sum()):
+        broken = np.flatnonzero(usable & ~np.isfinite(covariance[usable]).all(axis=0))
+        if broken.size:
+            raise ValueError(
+                f"covariance is not finite in column {broken[0]}, its variance is; repair or drop that asset"
+            )
+    return usable
+
+
+def _at(weights: FloatArray, problem: _Problem) -> _Point:
+    """The objective at weights (n,). A singular covariance can make w'Sigma w negative by rounding: it counts as 0."""
+    mean, covariance, config = problem
+    marginal = covariance @ weights
+    expected, volatility = float(mean @ weights), sqrt(max(weights @ marginal, 0.0))
+    c, root = _drawdown_per_volatility(config), sqrt(config.horizon)
+    drawdown = max(config.drawdown_floor, c * volatility)
+    slope = c / volatility * marginal if drawdown > config.drawdown_floor else np.zeros(mean.size)
+    if expected > 0.0:
+        value = expected / drawdown + config.alpha * expected
+        upward = (1.0 / drawdown + config.alpha) * mean - expected / drawdown**2 * slope
+    else:
+        value, upward = expected * root * drawdown, root * (drawdown * mean + expected * slope)
+    return _Point(value, upward, expected, volatility, drawdown)
 
 
 def _drawdown_per_volatility(config: ReturnDrawdownConfig) -> float:
@@ -121,51 +201,99 @@ def _drawdown_per_volatility(config: ReturnDrawdownConfig) -> float:
     return 2.0 * sqrt(config.horizon / config.sigma_horizon)
 
 
-def _best_run(mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> tuple[FloatArray, int, str]:
-    """Weights, iterations and start of the run that ends highest; the first of equals."""
-    starts = _starts(mean, np.diag(covariance), config)
-    scale = max(ratio(start, mean, covariance, config) for start in starts.values())
-    best, best_value, iterations, winner = starts["equal"], -np.inf, 0, "equal"
-    for name, start in starts.items():
-        weights, count = _run(start, mean, covariance, config, abs(scale) or 1.0)
-        value = ratio(weights, mean, covariance, config)
-        if value > best_value:
-            best, best_value, iterations, winner = weights, value, count, name
-    return best, iterations, winner
+def _gain(weights: FloatArray, target: FloatArray, point: _Point) -> float:
+    """The relative first-order gain of a move from the point's weights to others; 0 where it is a loss."""
+    return max(float(point.gradient @ (target - weights)), 0.0) / max(abs(point.ratio), 1e-12)
 
 
-def _starts(mean: FloatArray, variance: FloatArray, config: ReturnDrawdownConfig) -> dict[str, FloatArray]:
-    """Four portfolios (n,); variances count from the floor of the drawdown on."""
-    n = mean.size
-    bounded = np.maximum(variance, (config.drawdown_floor / _drawdown_per_volatility(config)) ** 2)
-    inverse = 1.0 / bounded
-    return {
-        "equal": np.full(n, 1.0 / n),
-        "best mean": _single(n, int(mean.argmax())),
-        "inverse variance": inverse / inverse.sum(),
-        "best mean over volatility": _single(n, int((mean / np.sqrt(bounded)).argmax())),
-    }
+def _relaxed(problem: _Problem, limits: Limits) -> tuple[Optimum, _Found]:
+    """The global maximum under the upper bounds alone, each of which is 0 or max_weight, as found and cleaned."""
+    mean, covariance, config = problem
+    c, root = _drawdown_per_volatility(config), sqrt(config.horizon)
+    terms = frontier.Terms(float(config.alpha), c, config.drawdown_floor, root)
+    allowed = limits.upper > 0.0
+    if not allowed.all():
+        mean, covariance = mean[allowed], covariance[np.ix_(allowed, allowed)]
+    best = frontier.optimum(mean, covariance, config.max_weight, terms)
+    weights = np.zeros(allowed.size)
+    weights[allowed] = best.weights
+    weights = constraints.clean(limits._replace(lower=np.zeros(allowed.size)), weights)
+    return best, _Found(weights, _at(weights, problem).ratio, "certified", 0)
 
 
-def _single(n: int, asset: int) -> FloatArray:
-    """All weight in one asset."""
-    weights = np.zeros(n)
-    weights[asset] = 1.0
-    return weights
+def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, Limits]:
+    """The best portfolio within the limits and without positions that are too small, and the limits it keeps to."""
+    kept = limits
+    if constraints.violation(limits, exact.weights) > constraints.ZERO:
+        kept = constraints.reachable(limits) or limits  # `limits` has seen that the caps leave room
+    found, minimum = _best_within(problem, kept, exact), problem.config.min_weight
+    while constraints.small(kept, found.weights, minimum).any():
+        kept = constraints.narrowed(kept, found.weights, minimum)
+        found = _best_within(problem, kept, _relaxed(problem, kept)[1])
+    return found, kept
 
 
-def _run(
-    start: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig, scale: float
-) -> tuple[FloatArray, int]:
-    """One run of SLSQP on f / scale, cleaned. Weights (n,) and iterations."""
-    result = minimize(
-        lambda w: -ratio(w, mean, covariance, config) / scale,
-        start,
-        jac=lambda w: -gradient(w, mean, covariance, config) / scale,
-        method="SLSQP",
-        bounds=[(0.0, 1.0)] * mean.size,
-        constraints={"type": "eq", "fun": lambda w: w.sum() - 1.0, "jac": np.ones_like},
-        options={"ftol": 1e-12, "maxiter": 1000},  # ftol is absolute, hence the scale
+def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
+    """The global maximum where it keeps the limits, polished; else the best that SLSQP reaches from its starts."""
+    if constraints.violation(limits, exact.weights) > constraints.ZERO:
+        starts = _starts(problem, limits, exact.weights)
+        return max((_climb(problem, limits, start, exact.weights) for start in starts), key=lambda run: run.ratio)
+    return exact if problem.config.method == "exact" else _run(problem, limits, exact, exact.weights > 0.0)
+
+
+def _starts(problem: _Problem, limits: Limits, best: FloatArray) -> list[_Found]:
+    """Portfolios within the limits: near the global maximum, the one with the largest mean, and what is held."""
+    goal = constraints.nearest(limits, best)
+    starts = {"largest mean": constraints.extreme(limits, problem.mean), "near certified": goal}
+    if limits.turnover < np.inf:
+        starts["held"] = constraints.nearest(limits, limits.held)
+        starts["near certified"] = constraints.towards(limits, starts["held"], goal)
+    cleaned = {name: constraints.clean(limits, weights) for name, weights in starts.items()}
+    return [_Found(weights, _at(weights, problem).ratio, name, 0) for name, weights in cleaned.items()]
+
+
+def _climb(problem: _Problem, limits: Limits, start: _Found, best: FloatArray) -> _Found:
+    """SLSQP on a few assets, joined by those of the best first-order move until that gains nothing or adds none."""
+    found, chosen = start, (start.weights > 0.0) | (limits.held > 0.0) | (best > 0.0) | (limits.lower > 0.0)
+    while True:
+        found = _run(problem, limits, found, chosen)
+        point = _at(found.weights, problem)
+        target = constraints.extreme(limits, point.gradient)
+        if _gain(found.weights, target, point) <= _STATIONARY or chosen[target > 0.0].all():
+            return found
+        chosen = chosen | (target > 0.0)
+
+
+def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) -> _Found:
+    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits."""
+    split = constraints.columns(limits, chosen)
+    part = _Problem(problem.mean[chosen], problem.covariance[np.ix_(chosen, chosen)], problem.config)
+    scale = abs(start.ratio) or 1.0
+
+    def cost(x: FloatArray) -> float:
+        return -_at(split.base + split.matrix @ x, part).ratio / scale
+
+    def slope(x: FloatArray) -> FloatArray:
+        return _at(split.base + split.matrix @ x, part).gradient @ split.matrix / -scale
+
+    end, _, count, _, _ = fmin_slsqp(
+        cost,
+        np.clip(split.matrix.T @ (start.weights[chosen] - split.base), split.low, split.high),
+        fprime=slope,
+        bounds=list(zip(split.low.tolist(), split.high.tolist(), strict=True)),
+        f_eqcons=lambda x: split.signs @ x - split.total,
+        fprime_eqcons=lambda _: split.signs,
+        f_ieqcons=(lambda x: split.room - split.rows @ x) if split.room.size else None,
+        fprime_ieqcons=lambda _: -split.rows,
+        iter=1000,
+        acc=1e-12,  # absolute, hence the scale
+        iprint=0,
+        full_output=True,
     )
-    weights = np.maximum(result.x, 0.0)
-    return weights / weights.sum(), int(result.nit)
+    weights, iterations = np.zeros(chosen.size), start.iterations + int(count)
+    weights[chosen] = split.base + split.matrix @ end
+    weights = constraints.clean(limits, weights)
+    value = _at(weights[chosen], part).ratio
+    if value <= start.ratio or constraints.violation(limits, weights) > constraints.TOLERANCE:
+        return start._replace(iterations=iterations)
+    return _Found(weights, value, start.start, iterations)

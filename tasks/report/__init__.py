@@ -78,6 +78,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "parameters": listings.parameters(found),
         "left_out": sorted(found.record["left_out"].items()),
         "judged": verdicts,
+        "monthly_bars": figures.is_monthly(found),
         "gate": next(iter(found.tables["gates"]["reason"]), None),
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
@@ -88,7 +89,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
 
 
 def _rows(found: Contents) -> dict[str, Any]:
-    """The tables of the newest month; what is long and says little is folded."""
+    """The tables of the newest decision; what is long and says little is folded."""
     positions, matrix = listings.positions(found), listings.matrix(found)
     folded = [row for row in matrix if listings.is_small(row)] if len(matrix) > _FOLDED else []
     return {
@@ -100,7 +101,7 @@ def _rows(found: Contents) -> dict[str, Any]:
 
 
 def _results(found: Contents) -> dict[str, Any]:
-    """What there is to show once a decided month has traded."""
+    """What there is to show once a decision has traded."""
     sessions = len(found.wealth_of(found.leading)) - 1
     return {
         "span": found.span_of(found.leading),

@@ -1,6 +1,6 @@
-"""What the report shows, read once from the store: the newest decided month and the scenario's results.
+"""What the report shows, read once from the store: the newest decision and the scenario's results.
 
-Everything comes through the catalog's views and the ledger, so a half-finished month is never seen.
+Everything comes through the catalog's views and the ledger, so a half-finished decision is never seen.
 """
 
 from dataclasses import dataclass
@@ -34,28 +34,33 @@ _QUERIES = {
 
 @dataclass(frozen=True)
 class Contents:
-    """The newest decided month of a scenario, and all results of its months."""
+    """The newest decision of a scenario, and the results of all."""
 
     scenario: str
     published: str
     newest: Decision
-    months: int  # decided months
+    dates: int  # decided rebalance dates
     universe: Universe
     tables: dict[str, Frame]  # by the names of the queries above
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the newest month was made of."""
+        """What the newest decision was made of."""
         return self.newest.record
 
     @property
     def month(self) -> str:
-        """The newest month's name, that of its rebalance date."""
-        return f"{self.newest.rebalance_date:%Y-%m}"
+        """The newest decision's name: its month, or its day where every session is decided."""
+        return self.newest.month
+
+    @property
+    def period(self) -> str:
+        """What lies between two rebalance dates."""
+        return {"D": "session", "M": "month", "Q": "quarter"}[self.record["parameters"].get("rebalance", "M")]
 
     @property
     def current(self) -> Frame:
-        """Weights of the newest month: tickers down, strategies across, 0 where nothing is held."""
+        """Weights of the newest decision: tickers down, strategies across, 0 where nothing is held."""
         weights = self.tables["weights"]
         rows = weights[weights["rebalance_date"] == pd.Timestamp(self.newest.rebalance_date)]
         table = rows.pivot(index="ticker", columns="strategy", values="weight").fillna(0.0)
@@ -63,13 +68,13 @@ class Contents:
 
     @property
     def forecasts(self) -> Frame:
-        """Mean and variance of the newest month's forecast by ticker; no rows where there is none."""
+        """Mean and variance of the newest decision's forecast by ticker; no rows where there is none."""
         rows = self.tables["forecasts"]
         return rows[rows["as_of"] == pd.Timestamp(self.newest.as_of)].set_index("ticker")
 
     @property
     def traded(self) -> bool:
-        """Whether any decided month has traded, so that there are results."""
+        """Whether any decision has traded, so that there are results."""
         return bool(len(self.tables["wealth"]))
 
     @property

@@ -17,6 +17,7 @@ from tasks.report.formats import BASELINES, label
 
 Figure = dict[str, Any]
 _ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
+_BARS = 130  # rebalance dates above which a weights figure keeps the last one of each month
 _NAMES = 12  # names of a weights figure; the others are summed
 _AXIS = {
     "title": {"font": {"size": 12, "color": "var(--soft)"}},
@@ -92,10 +93,10 @@ def _line(name: str, published: str, others: list[str]) -> dict[str, Any]:
 
 
 def weights(contents: Contents) -> dict[str, Figure]:
-    """For each strategy of the newest month its weights in every decided month, as stacked bars."""
+    """For each strategy of the newest decision its weights at every rebalance date drawn, as stacked bars."""
     rows = contents.tables["weights"]
-    months = rows["rebalance_date"].dt.strftime("%Y-%m")
-    every = list(dict.fromkeys(months))
+    names = _bars(contents)
+    rows = rows[rows["rebalance_date"].isin(names.index)]
     size = rows["weight"].abs().groupby(rows["ticker"]).sum().sort_values(ascending=False, kind="stable")
     colours = {
         ticker: f"var(--name-{place % _NAMES + 1})"
@@ -103,14 +104,29 @@ def weights(contents: Contents) -> dict[str, Figure]:
     }
     found = {}
     for strategy in contents.current.columns:
-        own = rows[rows["strategy"] == strategy].assign(month=months)
-        held = own.pivot(index="month", columns="ticker", values="weight").reindex(every)
-        found[strategy] = _stack(held, colours)
+        own = rows[rows["strategy"] == strategy]
+        held = own.pivot(index="rebalance_date", columns="ticker", values="weight").reindex(names.index)
+        found[strategy] = _stack(held.set_axis(names.tolist()), colours)
     return found
 
 
+def is_monthly(contents: Contents) -> bool:
+    """Whether the weights figures are thinned to one rebalance date a month."""
+    days = contents.tables["weights"]["rebalance_date"].drop_duplicates()
+    return len(days) > max(_BARS, days.dt.to_period("M").nunique())
+
+
+def _bars(contents: Contents) -> Frame:
+    """Names of the rebalance dates that are drawn, by date: their months, or their days where a month has several."""
+    days = contents.tables["weights"]["rebalance_date"].drop_duplicates()
+    if is_monthly(contents):
+        days = days[~days.dt.to_period("M").duplicated(keep="last")]
+    several = days.dt.to_period("M").duplicated().any()
+    return days.dt.strftime("%Y-%m-%d" if several else "%Y-%m").set_axis(days)
+
+
 def _stack(held: Frame, colours: dict[str, str]) -> Figure:
-    """Bars of the largest names, the sum of the others, and cash; `held` is months x tickers."""
+    """Bars of the largest names, the sum of the others, and cash; `held` is dates x tickers."""
     assets = held.drop(columns=CASH, errors="ignore")
     mean = assets.fillna(0.0).abs().mean()
     names = mean[mean > 0].sort_values(ascending=False, kind="stable").index
@@ -131,7 +147,7 @@ def _stack(held: Frame, colours: dict[str, str]) -> Figure:
 
 
 def _months_layout(months: list[str]) -> dict[str, Any]:
-    """Stacked bars; at most five months are named, the newest among them, so that a phone has room."""
+    """Stacked bars; at most five dates are named, the newest among them, so that a phone has room."""
     named = months[::-1][:: math.ceil(len(months) / 5)]
     return {
         "height": 440,

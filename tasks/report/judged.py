@@ -1,7 +1,7 @@
-"""What the forecasts were worth: those of the decided months, and those of every session where they were judged.
+"""What the forecasts were worth: those of the decided dates, and those of every session where they were judged.
 
-Both are rows of measures of the same kind (`tasks.judging`): the months' are computed here from the forecasts and
-what followed, the sessions' come from the newest `prism judge` of the scenario. Months whose horizon is not over yet
+Both are rows of measures of the same kind (`tasks.judging`): the former are computed here from the forecasts and
+what followed, the sessions' come from the newest `prism judge` of the scenario. Dates whose horizon is not over yet
 are left out. What the numbers mean is said in a sentence each, good or bad.
 """
 
@@ -37,6 +37,7 @@ _OWN_NAMES = {
     "files": "Your own forecasts",
 }
 _EWMA = ("ewma", "ewma_zero_mean")
+_OVERLAPS = 3  # horizons
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,10 @@ class Judged:
 
 
 def judge(store: Store, contents: Contents) -> list[Judged]:
-    """The judgement of the decided months, then that of every session; without what has no outcome yet."""
+    """The judgement of the decided dates, then that of every session; without what has no outcome yet."""
     own = _OWN_NAMES[contents.record["parameters"]["forecast"]["forecaster"]]
     rows = _with_outcomes(store, contents)
-    found = [_judged(judging.judge(rows, lags=0), own, f"{rows['session'].nunique()} rebalance dates")]
+    found = [_judged(judging.judge(rows, _lags(rows, contents)), own, f"{rows['session'].nunique()} rebalance dates")]
     table = contents.tables["judgements"]
     if len(table):
         span = f"every session from {table['start_date'].iloc[0]:%Y-%m-%d} to {table['end_date'].iloc[0]:%Y-%m-%d}"
@@ -62,8 +63,14 @@ def judge(store: Store, contents: Contents) -> list[Judged]:
     return [entry for entry in found if entry is not None]
 
 
+def _lags(rows: Frame, contents: Contents) -> int:
+    """Dates over which the errors allow for outcomes that overlap; those of whole months hardly do."""
+    several = rows["session"].drop_duplicates().dt.to_period("M").duplicated().any()
+    return _OVERLAPS * contents.record["parameters"]["features"]["horizon"] if several else 0
+
+
 def _with_outcomes(store: Store, contents: Contents) -> Frame:
-    """The months' forecasts as rows of `tasks.judging`, those with a known outcome."""
+    """The decided forecasts as rows of `tasks.judging`, those with a known outcome."""
     panel = panels.load(store, PanelKey(contents.record["snapshot"], contents.record["universe"]))
     horizon, table = contents.record["parameters"]["features"]["horizon"], contents.tables["forecasts"]
     last = panel.sessions[-1].item()

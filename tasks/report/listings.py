@@ -199,7 +199,7 @@ def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
 
 
 def facts(contents: Contents) -> list[tuple[str, str]]:
-    """What the newest month was made of, by name."""
+    """What the newest decision was made of, by name."""
     newest, hashes = contents.newest, contents.tables["hashes"].iloc[0]
     because = f" ({newest.reason})" if newest.reason else ""
     return [
@@ -207,7 +207,7 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
         ("Kind", f"{newest.kind}, revision {newest.revision}{because}"),
         ("Decided at", f"{hashes['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
-        ("Decided months", f"{contents.months} in scenario {contents.scenario}"),
+        (f"Decided {contents.period}s", f"{contents.dates} in scenario {contents.scenario}"),
         ("Universe", f"{contents.universe.name}, {len(contents.universe.assets)} assets"),
         *_lineage(contents),
         ("Content hash", hashes["content_hash"]),
@@ -224,7 +224,7 @@ def _lineage(contents: Contents) -> list[tuple[str, str]]:
         ("Data known at", f"{record['known_at'].replace('T', ' ')[:19]} UTC"),
         ("Snapshot", record["snapshot"][:12]),
         ("Prefix", record["prefix"][:12]),
-        ("Model", record["model"][:12] if record["model"] else "none: this month's forecast needs no network"),
+        ("Model", record["model"][:12] if record["model"] else "none: this forecast needs no network"),
         ("Code", digest(record["code"])[:12]),
         ("Libraries", ", ".join(versions)),
         ("Machine", f"{record['machine']['processor']}, {record['machine']['system']}"),

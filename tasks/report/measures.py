@@ -42,7 +42,7 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
         "turnover": ("Turnover", percent, NEITHER),
         "costs": ("Costs", percent, LOW),
     },
-    "Concentration, mean over months": {
+    "Concentration, mean over rebalance dates": {
         "active_positions": ("Positions above 0.5%", decimal, NEITHER),
         "effective_positions": ("Effective positions", decimal, NEITHER),
         "top10": ("Share of the ten largest", percent, NEITHER),

@@ -225,5 +225,5 @@ def test_a_month_filled_before_a_decided_one_changes_where_its_trades_start(stor
     backfill("2016-12", "2016-12")
     newest = ledger.current(store, "main")
     assert newest[date(2017, 1, 3)].revision == 1
-    assert newest[date(2017, 1, 3)].reason == "the month before is decided now"
+    assert newest[date(2017, 1, 3)].reason == "the rebalance date before is decided now"
     assert newest[date(2017, 2, 1)].revision == 0

@@ -5,7 +5,7 @@ import pytest
 
 from tasks.numerics.covariance import correlation, covariance
 
-SHRINKAGES = ["none", "ledoit_wolf"]
+SHRINKAGES = ["none", "ledoit_wolf", "ewma"]
 
 
 def factor_returns(seed, sessions, n):
@@ -53,8 +53,44 @@ def test_shrinkage_comes_closer_to_the_true_correlation_when_assets_outnumber_se
     rng = np.random.default_rng(2)
     truth = np.full((109, 109), 0.4) + 0.6 * np.eye(109)
     x = rng.multivariate_normal(np.zeros(109), truth * 1e-4, size=60)
-    errors = [np.linalg.norm(correlation(x, shrinkage) - truth) for shrinkage in SHRINKAGES]
-    assert errors[1] < 0.6 * errors[0]
+    sample, shrunk, weighted = (np.linalg.norm(correlation(x, shrinkage) - truth) for shrinkage in SHRINKAGES)
+    assert shrunk < 0.6 * sample < 0.6 * weighted
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.97, 1.0])
+def test_ewma_is_the_correlation_of_sessions_weighted_by_age(decay):
+    x = factor_returns(11, 60, 12)
+    weighted = np.cov(x.T, aweights=decay ** np.arange(59, -1, -1), ddof=0)
+    sigma = np.sqrt(np.diag(weighted))
+    np.testing.assert_allclose(correlation(x, "ewma", decay), weighted / np.outer(sigma, sigma), atol=1e-13)
+
+
+def test_ewma_follows_what_is_recent_by_a_decay_of_0_97():
+    x = factor_returns(12, 60, 2)
+    x[:30, 1], x[30:, 1] = -x[:30, 0], x[30:, 0]
+    assert abs(correlation(x, "none")[0, 1]) < 0.5
+    assert correlation(x, "ewma")[0, 1] > correlation(x, "none")[0, 1] + 0.2
+    assert correlation(x, "ewma", 0.5)[0, 1] > 0.99
+    np.testing.assert_array_equal(correlation(x, "ewma"), correlation(x, "ewma", 0.97))
+    np.testing.assert_array_equal(correlation(x, "none", 0.5), correlation(x, "none"))
+
+
+def test_sessions_of_a_weight_that_is_rounding_do_not_count():
+    x = factor_returns(13, 200, 3)
+    x[100:, 1] = 0.0  # moved only before the sessions that count with a decay of 0.5
+    result = correlation(x, "ewma", 0.5)
+    np.testing.assert_array_equal(result[1], [0, 1, 0])
+    np.testing.assert_array_equal(result, correlation(x[100:], "ewma", 0.5))
+
+
+@pytest.mark.parametrize("shrinkage", SHRINKAGES)
+@pytest.mark.parametrize("n", [9, 20, 109, 500])
+def test_correlation_and_covariance_are_semi_definite_up_to_rounding(n, shrinkage):
+    x = factor_returns(n, 60, n)
+    sigma = np.random.default_rng(n).uniform(0, 0.2, n)
+    result = correlation(x, shrinkage)
+    assert np.linalg.eigvalsh(result).min() > -1e-12
+    assert np.linalg.eigvalsh(covariance(sigma, result)).min() > -1e-13
 
 
 @pytest.mark.parametrize("shrinkage", SHRINKAGES)
@@ -127,6 +163,11 @@ def test_values_that_are_not_finite_are_refused_with_their_column(value):
 def test_what_is_no_correlation_problem_is_refused():
     with pytest.raises(ValueError, match="'shrunk'"):
         correlation(np.zeros((60, 2)), "shrunk")
+    for decay in (0.0, 1.01):
+        with pytest.raises(ValueError, match=f"decay is {decay}; it must be above 0 and at most 1"):
+            correlation(np.zeros((60, 2)), "ewma", decay)
+    with pytest.raises(ValueError, match="decay is 1e-20, with which a single session counts"):
+        correlation(np.zeros((60, 2)), "ewma", 1e-20)
     with pytest.raises(ValueError, match=r"\(1, 2\)"):
         correlation(np.zeros((1, 2)), "none")
     with pytest.raises(ValueError, match=r"\(2, 2\)"):

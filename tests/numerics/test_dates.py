@@ -17,6 +17,19 @@ def test_a_month_is_rebalanced_on_its_first_session_but_for_the_first_month():
     assert rebalance_sessions(sessions).tolist() == [2, 4, 5]
 
 
+def test_a_quarter_is_rebalanced_on_its_first_session_and_every_session_but_the_first_may_be():
+    sessions = days("2023-12-29", "2024-01-02", "2024-02-01", "2024-04-03", "2024-06-28", "2025-04-01", "2025-07-02")
+    assert rebalance_sessions(sessions, "Q").tolist() == [1, 3, 5, 6]
+    assert rebalance_sessions(sessions, "D").tolist() == [1, 2, 3, 4, 5, 6]
+    early = days("1969-09-30", "1969-10-01", "1969-12-31", "1970-01-02")
+    assert rebalance_sessions(early, "Q").tolist() == [1, 3]
+
+
+def test_another_frequency_is_refused():
+    with pytest.raises(ValueError, match="rebalance is 'W'; it must be one of D, M, Q"):
+        rebalance_sessions(days("2024-01-02"), "W")
+
+
 @pytest.mark.parametrize("sessions", [days(), days("2024-01-02"), days("2024-01-02", "2024-01-31")])
 def test_sessions_of_one_month_have_no_rebalance(sessions):
     assert rebalance_sessions(sessions).tolist() == []

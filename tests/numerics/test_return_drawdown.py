@@ -1,13 +1,16 @@
-"""The return-drawdown allocator: its formula, its gradient, and the best of a grid."""
+"""The return-drawdown allocator: its formula, its gradient, its certificate, and the best of a grid."""
+
+import json
 
 import numpy as np
 import pytest
-from scipy.optimize import approx_fprime
+from scipy.optimize import approx_fprime, minimize
 
 from tasks.numerics.configs import ReturnDrawdownConfig
 from tasks.numerics.return_drawdown import gradient, kkt, ratio, solve
 
 DOCUMENT = ReturnDrawdownConfig()
+EXACT = ReturnDrawdownConfig(method="exact")
 REGIMES = {  # location and scale of the forecast means
     "mixed": (0.01, 0.03),
     "weak": (0.003, 0.01),
@@ -42,7 +45,9 @@ def assert_allocation(allocation):
     assert (allocation.weights >= 0).all()
     assert abs(allocation.weights.sum() - 1) < 1e-14
     assert np.isfinite(allocation.ratio)
-    assert allocation.gap is None
+    assert allocation.status == "global"
+    assert 0 <= allocation.gap <= 1e-9
+    assert allocation.kkt <= 1e-8
 
 
 def test_the_ratio_is_the_documents_by_hand():
@@ -80,7 +85,7 @@ def test_no_grid_point_of_three_assets_beats_the_solution(regime, alpha):
         mean, covariance = instance(seed, 3, *REGIMES[regime])
         found, best = solve(mean, covariance, config), best_on_grid(grid, mean, covariance, config)
         assert_allocation(found)
-        assert found.ratio >= best - 1e-4 * abs(best)
+        assert found.ratio >= best - 1e-12 * abs(best)
 
 
 @pytest.mark.parametrize("regime", REGIMES)
@@ -90,7 +95,7 @@ def test_no_random_portfolio_beats_the_solution_and_it_is_stationary(n, regime):
     found = solve(mean, covariance, DOCUMENT)
     rivals = np.random.default_rng(0).dirichlet(np.full(n, 0.2), 2000)
     assert found.ratio >= best_on_grid(np.vstack([rivals, np.eye(n)]), mean, covariance, DOCUMENT)
-    assert 0 <= found.kkt < 1e-5
+    assert 0 <= found.kkt < 1e-8
 
 
 def test_the_stationarity_residual_is_large_away_from_a_maximum():
@@ -110,7 +115,8 @@ def test_the_residual_agrees_with_the_frontiers_multiplier(location):
     c = 2 * np.sqrt(21)
     multiplier = variance * (1 + 0.2 * c * found.volatility) / found.mean if location > 0 else -variance / found.mean
     reduced = covariance @ w - multiplier * mean
-    assert reduced.min() >= w @ reduced - 1e-6 * variance
+    assert reduced.min() >= w @ reduced - 1e-9 * variance
+    assert found.multiplier == pytest.approx(multiplier, rel=1e-6)
 
 
 @pytest.mark.parametrize("location", [0.03, -0.05])
@@ -119,7 +125,7 @@ def test_literal_alpha_equals_sane_units_with_alpha_times_root_21(location):
     literal = solve(mean, covariance, ReturnDrawdownConfig(alpha=0.2, sigma_horizon=1))
     config = ReturnDrawdownConfig(alpha=0.2 * np.sqrt(21), sigma_horizon=21)
     sane = solve(mean, covariance, config)
-    np.testing.assert_allclose(sane.weights, literal.weights, atol=1e-5)
+    np.testing.assert_allclose(sane.weights, literal.weights, atol=1e-9)
     unit = np.sqrt(21) if location > 0 else 1 / np.sqrt(21)
     assert sane.ratio == pytest.approx(unit * literal.ratio, rel=1e-9)
     assert ratio(literal.weights, mean, covariance, config) == pytest.approx(unit * literal.ratio, rel=1e-13)
@@ -148,7 +154,7 @@ def test_constant_forecasts_give_the_least_variance(level):
     covariance[:] = np.diag(np.diag(covariance))
     inverse = 1 / np.diag(covariance)
     found = solve(np.full(6, level), covariance, DOCUMENT)
-    np.testing.assert_allclose(found.weights, inverse / inverse.sum(), atol=1e-5)
+    np.testing.assert_allclose(found.weights, inverse / inverse.sum(), atol=1e-9)
 
 
 def test_forecasts_of_zero_leave_equal_weights():
@@ -204,6 +210,68 @@ def test_the_report_is_about_the_weights():
     assert found.drawdown == pytest.approx(2 * np.sqrt(21) * found.volatility, rel=1e-13)
     assert found.branch == ("positive" if found.mean > 0 else "negative")
     assert found.iterations > 0
+    assert found.bound == pytest.approx(found.ratio, rel=1e-9)
+    assert (found.binding, found.turnover, found.turnover_needed) == ((), None, None)
+    notes = {name: value for name, value in found._asdict().items() if name != "weights"}
+    assert json.loads(json.dumps(notes, allow_nan=False))["corners"] == found.corners
+
+
+@pytest.mark.parametrize("n", [9, 20, 109])
+@pytest.mark.parametrize("regime", REGIMES)
+def test_slsqp_starts_where_it_can_only_stay_and_both_methods_agree(n, regime):
+    for seed in range(6):
+        mean, covariance = instance(seed, n, *REGIMES[regime])
+        polished, exact = solve(mean, covariance, DOCUMENT), solve(mean, covariance, EXACT)
+        assert_allocation(polished)
+        assert_allocation(exact)
+        assert exact.iterations == 0 < polished.iterations
+        assert polished.ratio == pytest.approx(exact.ratio, rel=1e-9)
+        assert polished.ratio >= exact.ratio - 1e-14 * abs(exact.ratio)
+        assert polished.bound == exact.bound == exact.ratio
+
+
+def test_in_bad_markets_slsqp_alone_reports_success_and_stays_below():
+    below = 0
+    for seed in range(12):
+        mean, covariance = instance(seed, 40, 0.0, 0.03)
+        mean = -np.abs(mean)
+        result = minimize(
+            lambda w, *forecast: -ratio(w, *forecast),
+            np.full(40, 1 / 40),
+            args=(mean, covariance, DOCUMENT),
+            method="SLSQP",
+            bounds=[(0, 1)] * 40,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1},
+        )
+        found = solve(mean, covariance, DOCUMENT)
+        assert result.success
+        assert found.ratio >= -result.fun * (1 + 1e-9)
+        below += found.ratio > -result.fun * 0.99
+    assert below > 3
+
+
+@pytest.mark.parametrize("cap", [0.5, 0.2, 1 / 9])
+@pytest.mark.parametrize("location", [0.01, -0.1])
+def test_a_cap_is_kept_and_the_best_within_it_is_global(cap, location):
+    config = ReturnDrawdownConfig(max_weight=cap)
+    rivals = np.random.default_rng(0).dirichlet(np.ones(9), 20_000)
+    rivals = np.vstack([rivals[(rivals <= cap).all(axis=1)], np.full(9, 1 / 9)])
+    for seed in range(5):
+        mean, covariance = instance(seed, 9, location, 0.03)
+        found = solve(mean, covariance, config)
+        assert_allocation(found)
+        assert found.weights.max() <= cap + 1e-12
+        assert found.kkt == kkt(found.weights, mean, covariance, config)
+        assert found.ratio >= best_on_grid(rivals, mean, covariance, config) - 1e-12
+        assert (found.binding == ("max_weight",)) == (found.weights.max() > cap - 1e-9)
+
+
+def test_a_sweep_that_fails_is_recognised_and_not_called_certified():
+    rng = np.random.default_rng(6)
+    a = rng.normal(size=(20, 20))
+    found = solve(0.01 + 0.03 * rng.normal(size=20), (a + a.T) / 20 + np.eye(20) * 0.02, DOCUMENT)
+    assert (found.status, found.gap) == ("uncertified", None)
+    assert abs(found.weights.sum() - 1) < 1e-12
 
 
 def test_what_is_no_problem_is_refused():
@@ -211,6 +279,8 @@ def test_what_is_no_problem_is_refused():
         solve(np.array([np.nan, 0.1]), np.diag([1.0, np.inf]), DOCUMENT)
     with pytest.raises(ValueError, match=r"\(2, 2\); 3 means"):
         solve(np.zeros(3), np.eye(2), DOCUMENT)
+    with pytest.raises(ValueError, match=r"room for weights of 0.6 in 3 assets; raise max_weight"):
+        solve(np.array([0.1, np.nan, 0.2, 0.3]), np.eye(4), ReturnDrawdownConfig(max_weight=0.2))
     with pytest.raises(ValueError, match="column 2"):
         solve(
             np.array([np.nan, 0, 0, 0]),

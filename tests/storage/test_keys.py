@@ -99,3 +99,7 @@ def test_the_order_of_names_does_not_count_and_the_order_of_entries_does():
 
 def test_a_month_is_named_by_its_rebalance_date():
     assert Moment(date(2024, 5, 1), date(2024, 4, 30), "p").month == "2024-05"
+
+
+def test_where_every_session_is_decided_each_is_named_by_its_day():
+    assert Moment(date(2024, 5, 1), date(2024, 4, 30), "p", daily=True).month == "2024-05-01"

@@ -192,6 +192,16 @@ def test_dates_asked_together_or_alone_have_the_same_prefix(store, taken):
     assert snapshots.prefixes(store, snapshot, TICKERS, "label", DAYS[::9]) == alone
 
 
+def test_every_date_of_a_month_is_cut_from_one_look_at_its_rows(store, taken, monkeypatch):
+    snapshot, looked = taken(bars_of()), []
+    read = snapshots._partition
+    monkeypatch.setattr(snapshots, "_partition", lambda *ids: looked.append(ids) or read(*ids))
+    others = {"B": [None, *DAYS[:-1]], "C": [DAYS[max(place - 3, 0)] for place in range(len(DAYS))]}
+    found = snapshots.prefixes(store, snapshot, TICKERS, "label", DAYS, others)
+    assert len(looked) == len(snapshots.manifest(store, snapshot))
+    assert len(set(found)) == len(DAYS)
+
+
 def test_the_names_of_stored_results_stay_from_release_to_release(store):
     days = pd.to_datetime(["2024-01-30", "2024-01-31", "2024-02-01"]).astype("datetime64[s]")
     frame = pd.DataFrame({name: [1.5, 2.0, 2.5] for name in VALUES}).assign(session=days, ticker="A")

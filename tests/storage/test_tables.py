@@ -139,10 +139,11 @@ def test_rows_that_break_a_rule_are_refused_before_anything_is_written(store, wr
 
 @pytest.mark.parametrize("bad", [float("nan"), float("-inf"), None])
 def test_a_number_that_is_none_is_found_inside_a_list_too(store, bad):
-    row = {"key": "k", "as_of": DAY, "strategy": "s", "tickers": ["A", "B"], "weights": [0.5, bad]}
-    row |= {"velocity": [0.0, 0.0], "steps": 3, "binding": 0.0}
-    with pytest.raises(StoreError, match=r"column weights of table states h.*nothing was written"):
-        tables.put(store, "states", pa.Table.from_pylist([row], TABLES["states"].schema))
+    texts = ("key", "study", "family", "config", "configuration", "terms", "code", "universe", "state", "objective")
+    row = dict.fromkeys(texts, "k") | {"number": 1, "sessions": 1, "start_date": DAY, "end_date": DAY}
+    row |= {"steps": [0.5, bad], "created_at": datetime(2024, 5, 1), "value": None, "daily_sharpe": None}
+    with pytest.raises(StoreError, match=r"column steps of table trials h.*nothing was written"):
+        tables.put(store, "trials", pa.Table.from_pylist([row], TABLES["trials"].schema))
 
 
 def test_what_may_be_empty_is_kept_empty(store):

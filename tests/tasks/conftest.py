@@ -102,6 +102,15 @@ class Run:
             trained = forecast.Trained(block[0], forecast.trained_key(self.seen(block[0])[-1], self.config))
         return [forecast.month_keys(m, self.seen(m)[-1], trained, self.config, self.own) for m in block]
 
+    def days(self, month):
+        """The dates between a month's as-of date and the next one's."""
+        first, config = month.moment, self.config
+        until = self.history[self.history.index(first) + 1].as_of
+        between = [m for m in panels.moments(self.store, self.panel, "D") if first.as_of < m.as_of < until]
+        keys = [features.part_key(features.Part(moment, first.as_of), config.features) for moment in between]
+        pairs = zip(between, keys, strict=True)
+        return [forecast.day_keys(moment, key, first, month, config, self.own) for moment, key in pairs]
+
     def train(self, year):
         first = self.block(year)[0]
         key = forecast.trained_key(self.seen(first)[-1], self.config)
@@ -109,7 +118,12 @@ class Run:
         return key
 
     def forecast(self, months):
-        history = self.seen(months[-1].moment)
+        last = months[-1]
+        history = self.seen(last.learned)
+        if last.moment != last.learned:
+            part = features.Part(last.moment, last.learned.as_of)
+            features.compute_features.fn(self.panel, self.history, self.config.features, (part,))
+            history = (*history, features.part_key(part, self.config.features))
         return forecast.forecast_months.fn(self.panel, tuple(months), history, self.config, self.dataset).keys
 
     def rows(self, months):

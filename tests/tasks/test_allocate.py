@@ -1,8 +1,8 @@
-"""Weights: fully invested or in cash, and for online strategies the same however a run was cut."""
+"""Weights of strategies that need one date: optimised, chained by a turnover limit, fixed, or a person's own."""
 
+import itertools
 import json
 from dataclasses import replace
-from datetime import date
 
 import numpy as np
 import pandas as pd
@@ -14,11 +14,11 @@ from storage.keys import PanelKey
 from storage.schemas import CASH, TABLES
 from storage.store import open_store
 from storage.universe import Member
-from tasks import allocate, panels
-from tasks.numerics import covariance, online, return_drawdown
-from tasks.numerics.configs import CovarianceConfig, OnlineConfig, ReturnDrawdownConfig
+from tasks import allocate, holdings, own_code, panels
+from tasks.allocate import Rule
+from tasks.numerics import covariance, return_drawdown
+from tasks.numerics.configs import AccountingConfig, CovarianceConfig, ReturnDrawdownConfig
 
-FAST = OnlineConfig(window=20)
 SIXTY = CovarianceConfig()
 
 
@@ -29,181 +29,6 @@ def weights(store, keys):
 
 def diagnostics(store, key):
     return json.loads(tables.read(store, "allocations", key=key)["diagnostics"][0].as_py())
-
-
-def fold(market, panel, moments=None, config=FAST, strategy="ogd"):
-    history = panels.moments(market.store, panel)
-    chosen = history if moments is None else tuple(moments)
-    upto = tuple(m for m in history if m.rebalance_date <= max(c.rebalance_date for c in chosen))
-    return allocate.allocate_online.fn(panel, upto, chosen, strategy, config).keys
-
-
-def state(store, key):
-    [row] = tables.read(store, "states", key=key).to_pylist()
-    return row
-
-
-def straight(panel, until, config):
-    """The state at `until` in one pass over all sessions since the inception, cut at the Januaries only."""
-    begin = int(np.flatnonzero(panel.eligible.sum(axis=1) >= 2)[0])
-    end, masks = panel.at(until), panel.eligible.copy()
-    for t in range(begin + 1, end + 1):
-        masks[t] = masks[t] if masks[t].any() else masks[t - 1]
-    returns = np.nan_to_num(panel.returns)
-    found, years = online.init(panel.eligible[begin]), panel.sessions.astype("datetime64[Y]")
-    cuts = [t for t in range(begin, end) if t > begin and years[t] != years[t + 1]]
-    for start, stop in zip([begin, *cuts], [*cuts, end], strict=True):
-        if start != begin and config.lr_reset == "block":
-            found = online.with_reset(found)
-        seen = slice(start + 2 - config.window, stop + 1)
-        cash = None if panel.risk_free is None else panel.risk_free[seen]
-        found, _, _ = online.run(found, returns[seen], masks[start + 1 : stop + 1], config, cash)
-    return found
-
-
-@pytest.mark.parametrize("config", [FAST, replace(FAST, lr_reset="never", window=90)])
-def test_states_are_those_of_one_pass_over_all_sessions(market, config):
-    panel = market.panel(market.bars(count=500))
-    moments = panels.moments(market.store, panel)
-    keys = fold(market, panel, config=config)
-    loaded = panels.load(market.store, panel)
-    for place in (7, 9, 10, 15, len(moments) - 1):
-        expected, found = straight(loaded, moments[place].as_of, config), state(market.store, keys[place])
-        assert (found["weights"], found["velocity"]) == (expected.weights.tolist(), expected.velocity.tolist())
-        assert found["steps"] == expected.t
-        held = weights(market.store, keys[place : place + 1])[keys[place]]
-        kept = np.where(expected.weights > allocate.ZERO, expected.weights, 0.0)
-        np.testing.assert_array_equal([held.get(ticker, 0.0) for ticker in "ABCDE"], kept)
-        assert sum(held.values()) == pytest.approx(1, abs=1e-12)
-
-
-def with_cash(market, rates, count=400):
-    """A panel whose universe names a series of rates for cash."""
-    bars = market.bars(count=count)
-    cash = market.bars("A", count=count).assign(ticker="RF", close=rates, basis="rate")
-    members = [*(Member(ticker) for ticker in "ABCDE"), Member("RF", role="risk_free")]
-    return market.panel(pd.concat([bars, cash]), members)
-
-
-def test_an_online_strategy_climbs_above_the_series_of_rates(market):
-    rates = np.random.default_rng(0).normal(2e-3, 1e-3, 500)
-    panel = with_cash(market, rates, 500)
-    keys, moments = fold(market, panel), panels.moments(market.store, panel)
-    loaded = panels.load(market.store, panel)
-    constant = replace(loaded, risk_free=None)
-    for place in (7, 9, 15, len(moments) - 1):
-        expected, found = straight(loaded, moments[place].as_of, FAST), state(market.store, keys[place])
-        assert (found["weights"], found["velocity"]) == (expected.weights.tolist(), expected.velocity.tolist())
-        assert (expected.weights != straight(constant, moments[place].as_of, FAST).weights).any()
-
-
-@pytest.mark.parametrize("window", [20, 200])
-def test_a_series_of_the_constant_changes_no_weight(market, window):
-    config = replace(FAST, window=window)
-    one = fold(market, with_cash(market, 0.02 / 252), config=config)
-    other = fold(market, market.panel(), config=config)
-    assert one != other
-    assert [state(market.store, key)["weights"] for key in one[7:]] == [
-        state(market.store, key)["weights"] for key in other[7:]
-    ]
-
-
-def test_steps_begin_anew_each_january(market):
-    panel = market.panel()
-    moments, keys = panels.moments(market.store, panel), fold(market, panel)
-    loaded = panels.load(market.store, panel)
-    inception = int(np.flatnonzero(loaded.eligible.sum(axis=1) >= 2)[0])
-    for moment, key in zip(moments, keys, strict=True):
-        if moment.rebalance_date >= date(2015, 10, 1):
-            january = loaded.at(date(2015, 12, 31))
-            since = inception if moment.as_of <= date(2015, 12, 31) else january
-            assert state(market.store, key)["steps"] == loaded.at(moment.as_of) - since
-            assert diagnostics(market.store, key)["steps"] == state(market.store, key)["steps"]
-
-
-def copy_of(store, keys):
-    """Weights and states by key, exactly."""
-    states = {
-        row["key"]: (row["weights"], row["velocity"], row["steps"], row["binding"])
-        for row in tables.read(store, "states", key=list(keys)).to_pylist()
-    }
-    return weights(store, keys), states, {key: diagnostics(store, key) for key in keys}
-
-
-ORDERS = {
-    "one by one": lambda months: [[month] for month in months],
-    "backwards": lambda months: [[month] for month in reversed(months)],
-    "late first": lambda months: [months[5:], months[:3], months],
-    "every third": lambda months: [months[::3], months[1::3], months[2::3]],
-}
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_months_are_the_same_bytes_however_a_run_is_cut(market, order, tmp_path, monkeypatch):
-    bars = market.bars(count=320)
-    panel = market.panel(bars)
-    months = panels.moments(market.store, panel)[6:]
-    for part in ORDERS[order](months):
-        fold(market, panel, part)
-    monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
-    elsewhere = type(market)(open_store())
-    keys = fold(elsewhere, elsewhere.panel(bars), months)
-    assert copy_of(market.store, keys) == copy_of(elsewhere.store, keys)
-
-
-def test_a_stored_state_is_resumed_and_not_folded_again(market, monkeypatch):
-    panel = market.panel()
-    months = panels.moments(market.store, panel)
-    fold(market, panel, months[:12])
-    begun = []
-    run = online.run
-    monkeypatch.setattr(online, "run", lambda state, *rest: begun.append(state.t) or run(state, *rest))
-    fold(market, panel, months[12:13])
-    assert len(begun) == 1
-    fold(market, panel, months[:13])
-    assert len(begun) == 1
-
-
-def test_states_survive_later_data(market):
-    short, long = market.panel(), market.panel(market.bars(count=460))
-    keys = fold(market, short)
-    assert fold(market, long)[: len(keys)] == keys
-
-
-def test_another_config_or_strategy_has_states_of_its_own(market):
-    panel = market.panel()
-    moments = panels.moments(market.store, panel)[8:9]
-    one = {fold(market, panel, moments), fold(market, panel, moments, strategy="other")}
-    assert len(one | {fold(market, panel, moments, replace(FAST, momentum=0.5))}) == 3
-
-
-def test_before_two_assets_are_eligible_an_online_strategy_holds_cash(market):
-    bars = market.bars("AB")
-    panel = market.panel(bars[(bars["ticker"] == "A") | (bars["session"] >= "2015-06-01")], "AB")
-    months = panels.moments(market.store, panel)
-    keys = fold(market, panel)
-    held = weights(market.store, keys)
-    loaded = panels.load(market.store, panel)
-    for month, key in zip(months, keys, strict=True):
-        ready = (loaded.eligible[: loaded.at(month.as_of) + 1].sum(axis=1) >= 2).any()
-        assert (held[key] == {CASH: 1.0}) == (not ready)
-        if not ready:
-            assert diagnostics(market.store, key)["reason"] == "fewer than two assets are eligible yet"
-
-
-def test_sessions_without_an_eligible_asset_keep_the_last_ones(market):
-    gone, back = date(2015, 11, 12), date(2016, 2, 10)
-    members = [Member(t, last=gone) for t in "ABC"] + [Member(t, first=back) for t in "DE"]
-    panel = market.panel(members=members)
-    loaded = panels.load(market.store, panel)
-    empty = ~loaded.eligible[loaded.at(gone) + 1 : loaded.at(back)].any(axis=1)
-    assert empty.all()
-    months, keys = panels.moments(market.store, panel), fold(market, panel)
-    for place in (8, 9, 10, 12, len(keys) - 1):
-        expected = straight(loaded, months[place].as_of, FAST)
-        assert state(market.store, keys[place])["weights"] == expected.weights.tolist()
-    assert set(weights(market.store, keys[9:10])[keys[9]]) <= set("ABC")
-    assert set(weights(market.store, keys[-1:])[keys[-1]]) <= set("DE")
 
 
 @pytest.fixture
@@ -220,9 +45,9 @@ def optimised(market):
     tables.put(market.store, "forecasts", pa.Table.from_pylist(rows[::-1], TABLES["forecasts"].schema))
 
     def run(forecast="forecast", units="simple", matrix=SIXTY):
-        keys = allocate.allocate_return_drawdown.fn(
-            panel, (moment,), (forecast,), units, matrix, ReturnDrawdownConfig()
-        ).keys
+        rule = Rule(units, matrix, ReturnDrawdownConfig(), AccountingConfig())
+        dates = allocate.return_drawdown_dates([(moment, forecast)], None, rule)
+        keys = allocate.allocate_return_drawdown.fn(panel, dates, rule).keys
         return weights(market.store, keys)[keys[0]], diagnostics(market.store, keys[0])
 
     def expected(units, matrix):
@@ -290,3 +115,105 @@ def test_the_index_is_held_whole_once_it_has_prices(market):
     months = panels.moments(market.store, without)
     keys = allocate.allocate_fixed.fn(without, months, "index").keys
     assert weights(market.store, keys[-1:])[keys[-1]] == {CASH: 1.0}
+
+
+def forecasts(market, panel, seed=0):
+    """Random forecasts of all assets at every month from the eighth on: the months with their keys."""
+    rng, given = np.random.default_rng(seed), []
+    for place, moment in enumerate(panels.moments(market.store, panel)):
+        key = f"forecast {seed} {place}" if place >= 7 else None
+        rows = [
+            {"key": key, "as_of": moment.as_of, "ticker": ticker, "model": None, "baseline_variance": 1.0}
+            | {"mean": rng.normal(0.01, 0.02), "variance": 0.004, "scale": 0.06, "lower_90": -0.1, "upper_90": 0.1}
+            for ticker in "ABCDE"
+        ]
+        if key:
+            tables.put(market.store, "forecasts", pa.Table.from_pylist(rows, TABLES["forecasts"].schema))
+        given.append((moment, key))
+    return given
+
+
+def limited(limit):
+    return Rule("simple", SIXTY, ReturnDrawdownConfig(turnover_limit=limit), AccountingConfig())
+
+
+def test_a_turnover_limit_makes_a_chain_that_starts_from_what_was_held(market):
+    panel = market.panel()
+    given, rule = forecasts(market, panel), limited(0.1)
+    dates = allocate.return_drawdown_dates(given, None, rule)
+    assert [entry.before is None for entry in dates[:10]] == [True] * 8 + [False] * 2  # the eighth forecasts first
+    allocate.allocate_return_drawdown.fn(panel, dates, rule)
+    held = weights(market.store, [entry.key for entry in dates])
+    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    for before, entry in itertools.pairwise(dates[7:]):
+        start = held[before.key]
+        drifted = holdings.drifted(prices, start, before.moment.rebalance_date, entry.moment.as_of, rule.accounting)
+        change = sum(abs(held[entry.key].get(ticker, 0.0) - drifted[ticker]) for ticker in "ABCDE") / 2
+        assert change <= 0.1 + 1e-9
+        notes = diagnostics(market.store, entry.key)
+        assert notes["turnover"] == pytest.approx(change, abs=1e-9)
+        assert notes["gap"] >= 0
+    free = allocate.return_drawdown_dates(given, None, limited(1.0))
+    assert all(entry.before is None for entry in free)
+    allocate.allocate_return_drawdown.fn(panel, free, limited(1.0))
+    assert weights(market.store, [free[-1].key])[free[-1].key] != held[dates[-1].key]
+
+
+def test_a_chain_is_the_same_however_it_is_cut(market, tmp_path, monkeypatch):
+    panel, rule = market.panel(), limited(0.05)
+    dates = allocate.return_drawdown_dates(forecasts(market, panel), None, rule)
+    for part in (dates[:9], dates[9:12], dates):
+        allocate.allocate_return_drawdown.fn(panel, part, rule)
+    ours = weights(market.store, [entry.key for entry in dates])
+    monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
+    elsewhere = type(market)(open_store())
+    again = elsewhere.panel()
+    whole = allocate.return_drawdown_dates(forecasts(elsewhere, again), None, rule)
+    allocate.allocate_return_drawdown.fn(again, whole, rule)
+    assert weights(elsewhere.store, [entry.key for entry in whole]) == ours
+
+
+def test_what_is_held_before_begin_does_not_count(market):
+    panel, rule = market.panel(), limited(0.1)
+    given = forecasts(market, panel)
+    begin = given[10][0]
+    dates = allocate.return_drawdown_dates(given, begin, rule)
+    assert [entry.before is None for entry in dates[7:13]] == [True, True, True, True, False, False]
+    assert allocate.return_drawdown_dates(given[10:], begin, rule) == dates[10:]
+
+
+def test_sector_caps_take_the_sectors_of_the_universe(market):
+    sectors = dict(zip("ABCDE", ("one", "one", "one", "two", "two"), strict=True))
+    panel = market.panel(members=[Member(ticker, sector=name) for ticker, name in sectors.items()])
+    config = ReturnDrawdownConfig(max_sector_weight=0.6, sector_caps="one=0.3")
+    rule = Rule("simple", SIXTY, replace(config, max_sector_weight=0.7), AccountingConfig())
+    dates = allocate.return_drawdown_dates(forecasts(market, panel)[-3:], None, rule)
+    allocate.allocate_return_drawdown.fn(panel, dates, rule)
+    for held in weights(market.store, [entry.key for entry in dates]).values():
+        assert sum(held.get(ticker, 0.0) for ticker in "ABC") <= 0.3 + 1e-9
+        assert sum(held.get(ticker, 0.0) for ticker in "DE") == pytest.approx(0.7, abs=1e-9)
+
+
+def test_a_module_of_ones_own_sees_the_past_and_the_forecasts(market, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "best.py").write_text(
+        "import numpy as np\n\n"
+        "def allocate(seen):\n"
+        "    score = seen.returns[-60:].sum(axis=0) if np.isnan(seen.mean).all() else seen.mean\n"
+        "    return np.where(np.arange(seen.mask.size) == np.where(seen.mask, score, -np.inf).argmax(), 1.0, 0.0)\n"
+    )
+    panel = market.panel()
+    given, source = forecasts(market, panel), own_code.source("best")
+    moments, keys = (tuple(part) for part in zip(*given, strict=True))
+    found = allocate.allocate_own.fn(panel, moments, keys, "best", "best", source).keys
+    held = weights(market.store, found)
+    assert held[found[0]] == {CASH: 1.0}
+    loaded = panels.load(market.store, panel)
+    for (moment, key), own in zip(given[6:], found[6:], strict=True):
+        at = loaded.at(moment.as_of)
+        score = np.nan_to_num(loaded.returns[at - 59 : at + 1]).sum(axis=0)
+        if key:
+            rows = tables.read(market.store, "forecasts", key=key).sort_by("ticker")
+            score = np.array(rows["mean"].to_pylist())
+        assert held[own] == {"ABCDE"[int(score.argmax())]: 1.0}
+    assert allocate.own_key(moments[-1], keys[-1], "best", "best", "another source") != found[-1]

@@ -22,9 +22,11 @@ PLANS = [{"A": 0.6, "B": 0.2}, {"B": 0.5, "C": 0.5}, {"D": 0.9, "E": 0.1}, {"A":
 MONTHS = ["2016-01", "2016-02", "2016-03", "2016-04"]
 
 
-def put(market, panel, plans, scenario="main", config=COSTS):
-    """Decide months from plans: {month: {strategy: weights}}."""
-    by_name = {moment.month: moment for moment in panels.moments(market.store, panel)}
+def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", follows=None):
+    """Decide rebalance dates from plans: {name: {strategy: weights}}; the first follows what is given."""
+    found = panels.moments(market.store, panel, rebalance)
+    before = dict(zip(found[1:], [moment.rebalance_date for moment in found], strict=False)) | {found[0]: follows}
+    by_name = {moment.month: moment for moment in found}
     months = []
     for name, strategies in plans.items():
         moment, keys = by_name[name], []
@@ -33,7 +35,7 @@ def put(market, panel, plans, scenario="main", config=COSTS):
             market.put_weights(key, moment, strategy, weights.items())
             keys.append((strategy, key))
         made = {"parameters": {"accounting": asdict(config)}, "code": {}, "versions": {}}
-        months.append(decide.Month(moment, "backfill", None, None, tuple(keys), config, made))
+        months.append(decide.Month(moment, before[moment], "backfill", None, None, tuple(keys), config, made))
     decide.decide.fn(panel, scenario, tuple(months))
 
 
@@ -188,10 +190,47 @@ def test_executions_start_from_drifted_holdings_and_sum_to_the_turnover(market):
 
 def test_the_stretch_is_the_newest_without_a_gap():
     days = [date(2015, 9, 1), date(2015, 11, 2), date(2015, 12, 1), date(2016, 1, 4)]
-    decided = {day: SimpleNamespace(rebalance_date=day) for day in days}
+    decided = {day: SimpleNamespace(rebalance_date=day, record={}) for day in days}
     assert [month.rebalance_date for month in stretch(decided)] == days[1:]
     assert [month.rebalance_date for month in stretch(dict(list(decided.items())[:1]))] == days[:1]
     assert stretch({}) == []
+
+
+def test_a_record_says_which_date_it_follows():
+    days = [date(2015, 9, 1), date(2016, 1, 4), date(2016, 4, 1), date(2016, 4, 4), date(2016, 4, 6)]
+    follows = [None, "2015-10-01", "2016-01-04", "2016-04-01", "2016-04-04"]
+    decided = {
+        day: SimpleNamespace(rebalance_date=day, record={"follows": before})
+        for day, before in zip(days, follows, strict=True)
+    }
+    assert [entry.rebalance_date for entry in stretch(decided)] == days[1:]
+    del decided[days[3]]
+    assert [entry.rebalance_date for entry in stretch(decided)] == days[4:]
+    del decided[days[4]]
+    decided[days[2]].record["follows"] = None  # the first date of all
+    assert [entry.rebalance_date for entry in stretch(decided)] == days[2:3]
+
+
+CONSTANT = {"A": 0.5, "B": 0.3, "C": 0.4, "D": -0.25}
+
+
+@pytest.mark.parametrize("rebalance", ["D", "M", "Q"])
+@pytest.mark.parametrize("lag", [0, 1])
+def test_constant_weights_are_traded_as_often_as_the_scenario_says(market, rebalance, lag):
+    bars, config = market.bars(), replace(COSTS, lag=lag)
+    panel = market.panel(bars)
+    moments = [m for m in panels.moments(market.store, panel, rebalance) if date(2015, 12, 1) < m.as_of]
+    ends = date(2016, 9, 1)
+    moments = [moment for moment in moments if moment.rebalance_date < ends]
+    put(market, panel, {moment.month: {"hand": CONSTANT} for moment in moments}, config=config, rebalance=rebalance)
+    wealth, executions, metrics, _ = result(market, panel)
+    days = [moment.rebalance_date if lag else moment.as_of for moment in moments]
+    last = pd.Timestamp(panels.load(market.store, panel).sessions[-1])
+    expected = ledger(bars, {pd.Timestamp(day): CONSTANT for day in days}, config, last)
+    np.testing.assert_allclose(wealth["hand"].iloc[1:], expected, rtol=1e-10)
+    assert sorted(set(executions["rebalance_date"])) == [moment.rebalance_date for moment in moments]
+    assert len(moments) == {"D": 188, "M": 8, "Q": 3}[rebalance]
+    assert metrics["hand", "turnover"] > 0
 
 
 def test_months_before_a_gap_are_not_accounted(market):
@@ -295,7 +334,7 @@ def test_a_later_universe_with_shorter_prices_keeps_the_account_of_the_older_one
     new = PanelKey(old.snapshot, market.universe("YZ"))
     put(market, old, {"2016-01": {"hand": PLANS[0]}, "2016-02": {"hand": PLANS[1]}})
     before = result(market, old)[0]
-    put(market, new, {"2016-03": {"hand": {"Y": 0.5, "Z": 0.5}}})
+    put(market, new, {"2016-03": {"hand": {"Y": 0.5, "Z": 0.5}}}, follows=date(2016, 2, 1))
     after = result(market, new)[0]
     march = list(before.index).index(date(2016, 3, 1))
     assert after.index.tolist() == before.index.tolist()

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import date
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -25,18 +26,23 @@ class Book:
         self.market, self.store = market, market.store
         self.panel = panel or market.panel()
 
+    def moments(self, month):
+        """The moment of a month or a day, and the one before it."""
+        found = panels.moments(self.store, self.panel, "D" if len(month) > 7 else "M")
+        return next((moment, before) for before, moment in pairwise(found) if moment.month == month)
+
     def moment(self, month):
-        return next(m for m in panels.moments(self.store, self.panel) if m.month == month)
+        return self.moments(month)[0]
 
     def month(self, month, weights, **others):
         """A month as the flows would hand it on; weights of one strategy, or of several by name."""
-        moment = self.moment(month)
+        moment, before = self.moments(month)
         several = weights if isinstance(next(iter(weights.values())), dict) else {"hand": weights}
         keys = {}
         for name, held in several.items():
             keys[name] = f"{moment.prefix} {name} {sorted(held.items())}"
             self.market.put_weights(keys[name], moment, name, held.items())
-        values = {"kind": "backfill", "accounting": FREE, "made_of": MADE} | others
+        values = {"kind": "backfill", "accounting": FREE, "made_of": MADE, "follows": before.rebalance_date} | others
         return decide.Month(moment, forecasts=None, model=None, weights=tuple(sorted(keys.items())), **values)
 
     def decide(self, *months):
@@ -164,6 +170,40 @@ def test_january_follows_december(book):
     assert book.trades(book.records()[1])["A"] != 0.5
 
 
+def test_every_session_starts_from_the_one_before_it(book):
+    book.decide(book.month("2016-01-28", ONE), book.month("2016-01-29", TWO))
+    book.decide(book.month("2016-02-01", ONE), book.month("2016-02-03", TWO))
+    first, second, third, fourth = book.records()
+    drifted = book.drifted(ONE, date(2016, 1, 28), date(2016, 1, 28))
+    assert book.trades(second)["A"] == pytest.approx(-drifted["A"], abs=1e-13)
+    drifted = book.drifted(TWO, date(2016, 1, 29), date(2016, 1, 29))
+    assert book.trades(third)["C"] == pytest.approx(-drifted["C"], abs=1e-13)
+    assert [entry.record["follows"] for entry in book.records()[1:3]] == ["2016-01-28", "2016-01-29"]
+    assert second.record["holdings"] == list(first.weights)
+    assert book.trades(fourth) == TWO  # the session before it was not decided
+
+
+def test_a_date_starts_from_the_one_that_it_follows_however_long_ago(book):
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    book.decide(book.month("2016-04", ONE, follows=date(2016, 1, 4)))
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 3, 31))
+    assert book.trades(book.records("2016-04")[0])["A"] == pytest.approx(0.5 - drifted["A"], abs=1e-13)
+    assert book.records("2016-04")[0].record["follows"] == "2016-01-04"
+
+
+def test_the_first_date_of_all_follows_none(book):
+    book.decide(book.month("2016-01", ONE, follows=None))
+    assert book.records()[0].record["follows"] is None
+    assert book.trades(book.records()[0]) == {"A": 0.5, "B": 0.3}
+
+
+def test_a_strategy_that_no_longer_holds_anything_sells_what_it_held(book):
+    book.decide(book.month("2016-01", {"x": ONE, "y": TWO}), book.month("2016-02", {"x": ONE, "y": {}}))
+    drifted = book.drifted(TWO, date(2016, 1, 4), date(2016, 1, 29))
+    expected = {ticker: -weight for ticker, weight in drifted.items()}
+    assert book.trades(book.records()[1], "y") == pytest.approx(expected, abs=1e-13)
+
+
 def test_a_month_in_cash_is_recorded_without_trades(book):
     assert book.decide(book.month("2016-01", {CASH: 1.0})) == ["2016-01"]
     assert book.trades(book.records()[0]) == {}
@@ -203,7 +243,7 @@ def test_a_backfilled_month_can_be_published_once(book):
 MADE_OF = {
     "code: tasks.two": {**MADE, "code": {"tasks.one": "a", "tasks.two": "b"}},
     "libraries: numpy": {**MADE, "versions": {"numpy": "2"}},
-    "the month before was decided differently": MADE,
+    "the rebalance date before was decided differently": MADE,
     "code: tasks.one, tasks.new; libraries: torch": {
         **MADE, "code": {"tasks.one": "b", "tasks.new": "a"}, "versions": {"numpy": "1", "torch": "1"},
     },

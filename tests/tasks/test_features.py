@@ -1,5 +1,7 @@
 """Partitions of features: together they are one series, apart they never change."""
 
+from datetime import date
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -80,10 +82,29 @@ def test_partitions_keep_keys_and_bytes_when_later_data_arrive(market, compute):
     moments = panels.moments(market.store, longer)
     assert compute(longer)[: len(keys)] == keys
     _, rows = stage._rows(panels.load(market.store, longer), moments[len(keys) - 1].as_of, SHORT)
-    again = [rows[stage._cuts(rows["session"], [m.as_of for m in moments]) == place] for place in range(len(keys))]
+    starts = [date.min, *(moment.as_of for moment in moments)]
+    parts = [stage.Part(moment, since) for moment, since in zip(moments, starts, strict=False)][: len(keys)]
+    again = [stage._partition("", part, (), rows).rows for part in parts]
     assert [partitions.blobs.put(market.store, partitions._parquet(part)) for part in again] == [
         blobs[key] for key in keys
     ]
+
+
+def test_a_part_of_a_month_holds_its_sessions_so_far_under_a_key_of_its_own(market, compute):
+    panel = market.panel()
+    moments = panels.moments(market.store, panel)[:11]
+    [day] = [m for m in panels.moments(market.store, panel, "D") if m.as_of == date(2016, 1, 15)]
+    part = stage.Part(day, moments[9].as_of)
+    keys = stage.compute_features.fn(panel, moments[:10], SHORT, (part,)).keys
+    assert keys == (*compute(panel, months=10), stage.part_key(part, SHORT))
+    assert stage.part_key(part, SHORT) not in {stage.feature_key(day, SHORT), stage.part_key(part, FeatureConfig())}
+    _, found = partitions.read(market.store, "features", keys[-1:])
+    _, month = partitions.read(market.store, "features", compute(panel, months=11)[-1:])
+    seen = month[month["session"] <= "2016-01-15"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(found, seen, check_exact=True)
+    assert found["session"].nunique() == 10
+    [row] = tables.read(market.store, "features", key=keys[-1]).to_pylist()
+    assert row["month"] == "2016-01-19"  # the session after, whose decision sees it
 
 
 def test_a_restated_bar_renames_the_partitions_from_its_month_on(market, compute):

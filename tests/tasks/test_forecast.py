@@ -65,7 +65,7 @@ def test_what_is_stored_is_not_computed_again(run, monkeypatch):
     keys = run.forecast(months)
     for name in ("train", "refresh"):
         monkeypatch.setattr(training, name, lambda *_, **__: pytest.fail("computed again"))
-    monkeypatch.setattr(forecast, "_forecast", lambda *_: pytest.fail("computed again"))
+    monkeypatch.setattr(forecast, "_forecasts", lambda *_: pytest.fail("computed again"))
     assert run.train(2016) == key
     assert run.forecast(months) == keys
 
@@ -90,6 +90,44 @@ def test_months_are_the_same_bytes_alone_and_in_any_order(
         for where in (store, elsewhere.store)
     ]
     pd.testing.assert_series_equal(*blobs)
+
+
+@pytest.mark.parametrize("kind", ["vlstm", "calibrated_ewma", "historical"])
+def test_dates_between_months_are_the_same_bytes_alone_together_and_with_more_data(
+    market, small, forecasting, kind, tmp_path, monkeypatch
+):
+    config = replace(small, forecast=ForecastConfig(kind, draws=2))
+    run = forecasting(market, market.panel(market.bars(count=260)), config)
+    [first, second, *_] = run.months(2016)
+    days = run.days(second)
+    if kind == "vlstm":
+        run.train(2016)
+    run.forecast([days[7]])
+    run.forecast(days[3:5])
+    run.forecast([first, second, *days])
+    one = run.rows([first, second, *days])
+    monkeypatch.setenv("PRISM_STORE", str(tmp_path / "another"))
+    elsewhere = type(market)(forecast.open_store())
+    other = forecasting(elsewhere, elsewhere.panel(market.bars()), config)
+    if kind == "vlstm":
+        other.train(2016)
+    other.forecast(other.months(2016)[:2])
+    for part in (days[-3:], days[:-3]):
+        other.forecast(part)
+    pd.testing.assert_frame_equal(one, other.rows([first, second, *days]), check_exact=True)
+    assert one["as_of"].nunique() == 2 + len(days) == 21
+    assert len(one.groupby(["ticker", "variance"])) == 5 * 21
+    models = tables.read(elsewhere.store, "models").to_pandas()
+    assert sorted(models["as_of"].astype(str)) == (["2015-12-31", "2016-01-29"] if kind == "vlstm" else [])
+
+
+def test_a_date_between_months_is_named_by_its_model_and_by_what_is_seen(run):
+    first, second = run.months(2016)[:2]
+    days = run.days(second)
+    assert {day.model for day in days} == {second.model}
+    assert {day.learned for day in days} == {second.moment}
+    assert len({day.forecast for day in (first, second, *days, *run.days(first))}) == 2 + len(days) + 18
+    assert days[0].moment.month == "2016-02-02"
 
 
 def test_keys_follow_what_a_forecast_depends_on(run, small):

@@ -223,7 +223,7 @@ def test_a_gate_that_is_stored_is_not_passed_again(book, monkeypatch):
     book.put([book.last], wild, just)
     month = book.gated(before)
     first = book.run(month)
-    monkeypatch.setattr(gate, "_pass", lambda *_: pytest.fail("passed again"))
+    monkeypatch.setattr(gate, "_gate", lambda *_: pytest.fail("passed again"))
     again = book.run(month)
     assert again[0] == first[0]
     pd.testing.assert_frame_equal(again[2], first[2])

@@ -53,6 +53,17 @@ def test_the_forecasts_of_the_as_of_dates_are_those_that_decide(judged):
         np.testing.assert_allclose(same["tail"] * same["variance"] ** 0.5, own["scale"], rtol=1e-6)
 
 
+def test_the_forecasts_between_two_months_are_those_of_whoever_trades_every_session(judged):
+    run, months, _, rows = judged()
+    days = run.days(months[0])
+    run.forecast(days)
+    own = run.rows(days).set_index(["as_of", "ticker"])
+    same = rows.assign(as_of=rows["session"].dt.date).set_index(["as_of", "ticker"]).loc[own.index]
+    assert len(own) == 5 * 18
+    for ours, theirs in (("mean", "mean"), ("variance", "variance"), ("calibrated", "calibrated_variance")):
+        np.testing.assert_allclose(same[ours], own[theirs], rtol=1e-6)
+
+
 def test_nothing_after_a_session_is_in_its_forecast(judged, market):
     bars = market.bars()
     day = pd.Timestamp("2016-01-15")

@@ -127,7 +127,8 @@ def test_the_lineage_says_what_the_bytes_were_made_of_and_on(store, model, fits,
         name: asdict(getattr(small, name)) for name in ("features", "network", "loss", "training")
     }
     assert (lineage["key"], lineage["kind"], lineage["parent"]) == ("key", "trained", None)
-    assert lineage["moment"] == {"rebalance_date": "2024-01-02", "as_of": "2023-12-29", "prefix": "prefix"}
+    moment = {"rebalance_date": "2024-01-02", "as_of": "2023-12-29", "prefix": "prefix", "daily": False}
+    assert lineage["moment"] == moment
 
 
 def test_the_row_of_a_model_says_its_block_kind_and_mean_loss(store, model, fits, small):

@@ -389,6 +389,31 @@ def test_a_month_is_decided_on_the_session_before_its_first(market):
     assert (found[9].rebalance_date, found[9].as_of) == (date(2016, 1, 4), date(2015, 12, 31))
 
 
+def test_quarters_are_months_and_every_session_is_a_date_of_its_own(market):
+    panel = market.panel()
+    months, quarters, days = (panels.moments(market.store, panel, rebalance) for rebalance in "MQD")
+    assert [moment.month for moment in quarters[:4]] == ["2015-04", "2015-07", "2015-10", "2016-01"]
+    assert set(quarters) < set(months)
+    assert [moment.as_of for moment in days] == market.days().tolist()
+    assert [moment.rebalance_date for moment in days[:-1]] == market.days()[1:].tolist()
+    assert [moment.month for moment in days[:2]] == ["2015-03-03", "2015-03-04"]
+    seen = {moment.as_of: (moment.rebalance_date, moment.prefix) for moment in days}
+    assert [seen[moment.as_of] for moment in months] == [(m.rebalance_date, m.prefix) for m in months]
+    assert len({moment.prefix for moment in days}) == 400
+
+
+def test_a_session_without_any_bar_is_a_date_of_its_own_too(market):
+    bars, holes = market.bars(), market.days()[[200, 201, 230]]
+    panel = market.panel(bars[~bars["session"].isin(pd.to_datetime(holes))])
+    days = panels.moments(market.store, panel, "D")
+    assert len({moment.prefix for moment in days}) == 400
+    alone = panels.prefix(market.store, panel, holes[0].item())
+    assert alone == panels.prefix(market.store, panel, holes[1].item()) == days[199].prefix
+    longer = bars[~bars["session"].isin(pd.to_datetime([holes[0]]))]
+    again = panels.moments(market.store, market.panel(longer), "D")
+    assert [one.prefix == two.prefix for one, two in zip(days, again, strict=True)] == [True] * 201 + [False] * 199
+
+
 @pytest.mark.parametrize(
     ("end", "month", "rebalance"), [("2016-04-29", "2016-05", "2016-05-02"), ("2016-04-28", "2016-04", "2016-04-01")]
 )

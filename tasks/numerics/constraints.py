@@ -1,0 +1,285 @@
+"""What a long-only portfolio must keep to beside summing to 1, as linear rows, and the linear programs over them.
+
+    lower <= w <= upper                     caps, and positions that must be kept
+    sum of a sector's w <= its cap          for each sector with a cap
+    1/2 sum |w - held| <= turnover          against the weights held now
+
+`held` may sum to less than 1: the rest is cash, which is spent without being a trade of its own, so that a first
+purchase from cash has turnover 1/2, as in `accounting`. Assets that may not be held any more are sold whatever the
+limit says, and their sales count. The absolute values are split into purchases and sales, w = held + b - s with
+b, s >= 0, which makes all of it linear in (b, s).
+"""
+# Shapes: n = assets, g = sectors with a cap, c = columns: purchases, then sales, of the chosen assets.
+
+from difflib import get_close_matches
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import linprog
+
+from tasks.numerics.configs import ReturnDrawdownConfig, named_numbers
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.int64]
+
+TOLERANCE = 1e-9  # within which every limit is kept
+ZERO = 1e-12  # weights below are rounding
+_ROOM = 1e-10  # that limits which leave one portfolio only are given
+
+
+class Limits(NamedTuple):
+    """The set of portfolios; weights sum to 1 besides."""
+
+    lower: FloatArray  # (n,)
+    upper: FloatArray  # (n,)
+    members: FloatArray  # (g, n), 1 where an asset is in the sector, else 0
+    caps: FloatArray  # (g,)
+    sectors: tuple[str, ...]  # (g,)
+    held: FloatArray  # (n,)
+    sold: float  # turnover of what may not be held any more
+    turnover: float  # the limit, infinite if there is none
+
+
+class Columns(NamedTuple):
+    """Weights w = base + matrix @ x of k assets with low <= x <= high, signs @ x = total and rows @ x <= room."""
+
+    base: FloatArray  # (k,)
+    matrix: FloatArray  # (k, c)
+    low: FloatArray  # (c,)
+    high: FloatArray  # (c,)
+    signs: FloatArray  # (c,)
+    total: float
+    rows: FloatArray  # (g or g + 1, c)
+    room: FloatArray
+
+
+def limits(
+    config: ReturnDrawdownConfig, usable: BoolArray, sectors: tuple[str, ...] | None, held: FloatArray | None
+) -> Limits:
+    """The limits that a config sets, over the `usable` ones of all assets; `min_weight` is not among them.
+
+    `usable` and `held` are (n,), and `sectors` names the sector of each asset, "" for none; the arrays of the result
+    cover the usable assets. ValueError for what does not match or is no portfolio, for the cap of a sector that no
+    asset has, and for caps that cannot hold a sum of 1.
+    """
+    caps = _sector_caps(config, usable.size, sectors)
+    n, now = int(usable.sum()), _holdings(held, usable.size)
+    chosen = [sector for sector, there in zip(sectors or (), usable, strict=False) if there]
+    names = tuple(name for name, cap in caps.items() if cap < 1.0 and name in chosen)
+    members = np.array([[float(sector == name) for sector in chosen] for name in names]).reshape(len(names), n)
+    found = Limits(
+        lower=np.zeros(n),
+        upper=np.where([caps.get(sector) == 0.0 for sector in chosen] or np.zeros(n, bool), 0.0, config.max_weight),
+        members=members,
+        caps=np.array([caps[name] for name in names]),
+        sectors=names,
+        held=now[usable],
+        sold=0.5 * float(now[~usable].sum()),
+        turnover=config.turnover_limit if held is not None and config.turnover_limit < 1.0 else np.inf,
+    )
+    _check_room(found, config)
+    return found
+
+
+def turnover(limits: Limits, weights: FloatArray) -> float:
+    """Half the sum of absolute changes from the weights held, those that are no longer usable included."""
+    return limits.sold + 0.5 * float(np.abs(weights - limits.held).sum())
+
+
+def violation(limits: Limits, weights: FloatArray) -> float:
+    """The most by which weights (n,) miss a limit or the sum of 1; 0 where they keep all."""
+    misses = [
+        abs(weights.sum() - 1.0),
+        (limits.lower - weights).max(),
+        (weights - limits.upper).max(),
+        (limits.members @ weights - limits.caps).max(initial=0.0),
+        turnover(limits, weights) - limits.turnover,
+    ]
+    return max(0.0, *(float(miss) for miss in misses))
+
+
+def binding(limits: Limits, weights: FloatArray, config: ReturnDrawdownConfig) -> tuple[str, ...]:
+    """The limits that hold with equality, by the name of their option, a sector by its own."""
+    found = []
+    if config.max_weight < 1.0 and weights.max() >= config.max_weight - TOLERANCE:
+        found.append("max_weight")
+    if (np.abs(weights - config.min_weight) < TOLERANCE)[weights > 0.0].any() and config.min_weight > 0.0:
+        found.append("min_weight")
+    full = limits.members @ weights >= limits.caps - TOLERANCE
+    found += [f"sector {name}" for name, reached in zip(limits.sectors, full, strict=True) if reached]
+    if turnover(limits, weights) >= limits.turnover - TOLERANCE:
+        found.append("turnover_limit")
+    return tuple(found)
+
+
+def reachable(limits: Limits) -> Limits | None:
+    """The limits, with that of turnover raised to the least that the others allow; None where those allow nothing."""
+    if limits.turnover == np.inf and not limits.sectors:
+        return limits if limits.lower.sum() <= 1.0 + _ROOM and limits.upper.sum() >= 1.0 - _ROOM else None
+    point = nearest(limits, limits.held)
+    if point is None:
+        return None
+    least = turnover(limits, point)
+    return limits if least <= limits.turnover else limits._replace(turnover=least + _ROOM)
+
+
+def small(limits: Limits, weights: FloatArray, minimum: float) -> BoolArray:
+    """The positions (n,) above 0 and below `minimum`, those aside that the limits already make large enough."""
+    return (weights > 0.0) & (weights < minimum - ZERO) & (limits.lower == 0.0)
+
+
+def narrowed(limits: Limits, weights: FloatArray, minimum: float) -> Limits:
+    """Limits under which fewer positions are `small`; there must be one.
+
+    Those below half the minimum are dropped, or else the smallest is, or else that has to be the minimum at least:
+    the first of these that some portfolio keeps to, without more turnover if there is one. ValueError if none does.
+    """
+    below = small(limits, weights, minimum)
+    smallest = below & (weights == weights[below].min())
+    tiny = below & (weights < minimum / 2.0)
+    ways = [
+        limits._replace(upper=np.where(dropped, 0.0, limits.upper)) for dropped in (tiny, smallest) if dropped.any()
+    ]
+    ways.append(limits._replace(lower=np.where(smallest, minimum, limits.lower)))
+    possible = [found for found in map(reachable, ways) if found is not None]
+    if not possible:
+        raise ValueError(
+            f"min_weight is {minimum}; no portfolio was found that keeps it and the caps; lower it, or raise a cap"
+        )
+    return min(possible, key=lambda found: found.turnover)
+
+
+def clean(limits: Limits, weights: FloatArray) -> FloatArray:
+    """Weights (n,) without rounding: 0 or above `ZERO`, between the bounds, of sum 1 as far as these have room."""
+    inside = np.clip(np.where(weights < ZERO, 0.0, weights), limits.lower, limits.upper)
+    left = 1.0 - inside.sum()
+    room = np.where(inside > 0.0, limits.upper - inside if left > 0.0 else inside - limits.lower, 0.0)
+    return inside + left * room / (room.sum() or 1.0)
+
+
+def nearest(limits: Limits, point: FloatArray) -> FloatArray | None:
+    """Weights (n,) with the least sum |w - point| within all limits but that of turnover; None if there are none."""
+    around = columns(limits._replace(held=point, turnover=np.inf), np.ones(point.size, bool), split=True)
+    return _solve(np.ones(around.low.size), around)
+
+
+def towards(limits: Limits, origin: FloatArray, goal: FloatArray) -> FloatArray:
+    """Weights on the way from `origin`, within all limits, to `goal`, which may exceed that of turnover alone.
+
+    Turnover is convex on the way, so that a share of the way adds no more than that share of the difference.
+    """
+    begun, ended = turnover(limits, origin), turnover(limits, goal)
+    share = 1.0 if ended <= limits.turnover else max(limits.turnover - begun, 0.0) / (ended - begun)
+    return origin + share * (goal - origin)
+
+
+def extreme(limits: Limits, slope: FloatArray) -> FloatArray:
+    """Weights (n,) with the largest slope'w within all limits, some of which must keep to them."""
+    if limits.turnover == np.inf and not limits.sectors:
+        return filled(slope, limits.lower, limits.upper)
+    split = columns(limits, np.ones(slope.size, bool))
+    found = _solve(-(slope @ split.matrix), split)
+    if found is None:
+        raise ValueError(f"no portfolio keeps the caps with a turnover of {limits.turnover}; take `reachable` limits")
+    return found
+
+
+def filled(slope: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
+    """Weights (n,) with the largest slope'w between the bounds: the lower ones, and the rest where the slope is."""
+    weights, left = lower.copy(), 1.0 - lower.sum()
+    for asset in np.argsort(-slope, kind="stable"):
+        bought = min(left, upper[asset] - lower[asset])
+        weights[asset] += bought
+        left -= bought
+        if left <= 0.0:
+            break
+    return weights
+
+
+def columns(limits: Limits, chosen: BoolArray, split: bool = False) -> Columns:
+    """Purchases and sales of the `chosen` assets (n,), between which all limits are linear; the others stay at 0.
+
+    Without a limit on turnover, and unless `split` asks for it, they are the weights themselves, bought from 0.
+    """
+    lower, upper, members = limits.lower[chosen], limits.upper[chosen], limits.members[:, chosen]
+    if not split and limits.turnover == np.inf:
+        zeros, ones = np.zeros(lower.size), np.ones(lower.size)
+        return Columns(zeros, np.eye(lower.size), lower, upper, ones, 1.0, members, limits.caps)
+    base = limits.held[chosen]
+    low = np.concatenate([np.maximum(lower - base, 0.0), np.maximum(base - upper, 0.0)])
+    high = np.concatenate([np.maximum(upper - base, 0.0), np.maximum(base - lower, 0.0)])
+    moves = high > 0.0
+    signs = np.repeat([1.0, -1.0], base.size)[moves]
+    matrix = np.zeros((base.size, signs.size))
+    matrix[np.tile(np.arange(base.size), 2)[moves], np.arange(signs.size)] = signs
+    rows, room = members @ matrix, limits.caps - members @ base
+    if limits.turnover < np.inf:
+        rows = np.vstack([rows, np.ones(signs.size)])
+        room = np.append(room, 2.0 * (limits.turnover - limits.sold))
+    return Columns(base, matrix, low[moves], high[moves], signs, 1.0 - float(base.sum()), rows, room)
+
+
+def _solve(cost: FloatArray, split: Columns) -> FloatArray | None:
+    """Weights (k,) at the columns' minimum of cost'x; None if no x keeps to them."""
+    result = linprog(
+        cost,
+        A_ub=split.rows if split.room.size else None,
+        b_ub=split.room if split.room.size else None,
+        A_eq=split.signs[None, :],
+        b_eq=[split.total],
+        bounds=np.column_stack([split.low, split.high]),
+        method="highs",
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    return None if result.x is None else split.base + split.matrix @ result.x
+
+
+def _holdings(held: FloatArray | None, n: int) -> FloatArray:
+    """The weights held (n,), 0 where none are given."""
+    if held is None:
+        return np.zeros(n)
+    if np.shape(held) != (n,) or not np.isfinite(held).all():
+        raise ValueError(f"held has shape {np.shape(held)}; it must be ({n},) and finite, a weight for each asset")
+    if min(held) < 0.0 or sum(held) > 1.0 + TOLERANCE:
+        raise ValueError(
+            f"held has weights from {min(held)} that sum to {sum(held)}; they must be at least 0 and sum to at most 1"
+        )
+    return np.asarray(held, np.float64)
+
+
+def _sector_caps(config: ReturnDrawdownConfig, n: int, sectors: tuple[str, ...] | None) -> dict[str, float]:
+    """The cap of each sector."""
+    own = named_numbers(config.sector_caps)
+    if sectors is None and (own or config.max_sector_weight < 1.0):
+        raise ValueError(
+            f"max_sector_weight is {config.max_sector_weight} and sector_caps {config.sector_caps!r}, but no sectors "
+            "are known; give the sector of each asset, or take the caps away"
+        )
+    if sectors is not None and len(sectors) != n:
+        raise ValueError(f"sectors names {len(sectors)} assets of {n}; give one name for each, '' for none")
+    names = sorted(set(sectors or ()) - {""})
+    for name, cap in own.items():
+        if name not in names:
+            near = get_close_matches(name, names, n=1, cutoff=0.0)
+            known = f"the nearest is {near[0]!r}" if near else "there are none"
+            raise ValueError(f"sector_caps names {name!r}, a sector of no asset; {known}")
+        if not 0.0 <= cap <= 1.0:
+            raise ValueError(f"sector_caps gives {name} a cap of {cap}; it must be between 0 and 1")
+    return {name: own.get(name, config.max_sector_weight) for name in names}
+
+
+def _check_room(limits: Limits, config: ReturnDrawdownConfig) -> None:
+    """Raise ValueError where no portfolio keeps the caps."""
+    if config.min_weight > config.max_weight:
+        raise ValueError(
+            f"min_weight is {config.min_weight}, above max_weight, {config.max_weight}; lower it, or raise that"
+        )
+    free = limits.upper[limits.members.sum(axis=0) == 0.0].sum()
+    room = free + np.minimum(limits.caps, limits.members @ limits.upper).sum()
+    if room < 1.0 - 1e-12:
+        raise ValueError(
+            f"the caps leave room for weights of {room:.6g} in {limits.upper.size} assets; raise max_weight or those "
+            "of the sectors, so that weights can sum to 1"
+        )

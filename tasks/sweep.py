@@ -1,0 +1,205 @@
+"""Stage *sweep*: many configs of one online strategy in one batched run, each of them a trial of the ledger.
+
+All lanes are folded from the universe's inception, as one strategy is, and trade at the same dates. Their accounts give
+daily returns after costs, out of sample: what a config decided with data up to a date earns from then on. To choose the
+best of many is another matter; the ledger keeps them all so that a choice can be discounted.
+"""
+
+import io
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage import blobs, clock, tables
+from storage.errors import InputError
+from storage.keys import Moment, PanelKey, canonical, digest, to_json
+from storage.schemas import TABLES
+from storage.store import Store, open_store
+from tasks import learning, panels
+from tasks.caching import keyed_by, versions
+from tasks.numerics import accounting, metrics
+from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
+
+KEYED = keyed_by(
+    __name__,
+    "tasks.learning",
+    "tasks.numerics.accounting",
+    "tasks.numerics.metrics",
+    "tasks.panels",
+    packages=("numpy", "numba", "exchange-calendars"),
+)
+OBJECTIVE = "sharpe"
+MEASURES = ("sharpe", "annual_return", "annual_volatility", "max_drawdown", "turnover", "costs")
+_AT_ONCE = 256  # lanes whose weights are in memory together
+_MOST = 100_000
+log = logging.getLogger("prism.sweep")
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """What its trials have in common, and what tells them apart."""
+
+    name: str
+    strategy: str
+    base: OnlineConfig
+    grid: tuple[tuple[str, tuple[Any, ...]], ...]  # by field, its values
+    accounting: AccountingConfig
+    universe: str
+    rebalance: str
+
+    @property
+    def configs(self) -> list[OnlineConfig]:
+        """Every combination of the grid's values, the last field's changing fastest."""
+        names = [name for name, _ in self.grid]
+        return [
+            replace(self.base, **dict(zip(names, values, strict=True)))
+            for values in itertools.product(*(values for _, values in self.grid))
+        ]
+
+
+def checked_grid(base: OnlineConfig, grid: dict[str, Sequence[Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """The grid, if each of its combinations is a config. InputError with the first that is none, or for too many."""
+    known = asdict(base)
+    unknown = [name for name in grid if name not in known]
+    if unknown or not grid:
+        wrong = f"grid names {unknown[0]!r}" if unknown else "grid is empty"
+        raise InputError(f"{wrong}; name one or more of {', '.join(known)}")
+    count = int(np.prod([len(values) for values in grid.values()]))
+    if not 1 <= count <= _MOST:
+        raise InputError(f"grid has {count} combinations; it must have 1 to {_MOST}")
+    found = tuple((name, tuple(_typed(name, known[name], value) for value in values)) for name, values in grid.items())
+    for values in itertools.product(*(values for _, values in found)):
+        try:
+            replace(base, **dict(zip(grid, values, strict=True)))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"grid has a combination that is no config: {error}") from error
+    return found
+
+
+def _typed(name: str, default: Any, value: Any) -> Any:
+    """The value as the field's type. InputError for a fraction where whole numbers count."""
+    if isinstance(default, (bool, str)) or not isinstance(value, (int, float)) or isinstance(value, bool):
+        return value
+    if isinstance(default, int) and not float(value).is_integer():
+        raise InputError(f"grid gives {name} the value {value}; it must be a whole number")
+    return type(default)(value)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="sweep {sweep.name}")
+def run_sweep(panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], sweep: Sweep) -> int:
+    """Account every config over `moments` and record it, where its name has no trials yet; how many there are.
+
+    `history` holds all dates of the data up to the last of `moments`. InputError where the name has trials of other
+    terms.
+    """
+    store, terms = open_store(), _terms(sweep, moments)
+    before = tables.read(store, "trials", ["terms"], study=sweep.name)["terms"].to_pylist()
+    if any(json.loads(entry) != canonical(terms) for entry in before):
+        raise InputError(f"{sweep.name} has trials of other terms; give another --name")
+    if len(before) != len(sweep.configs):
+        trials = list(_trials(store, panel, history, moments, sweep))
+        _record(store, sweep, terms, moments, trials)
+    return len(sweep.configs)
+
+
+def _terms(sweep: Sweep, moments: tuple[Moment, ...]) -> dict[str, Any]:
+    """What trials would not compare without."""
+    named = {"strategy": sweep.strategy, "base": sweep.base, "grid": sweep.grid, "accounting": sweep.accounting}
+    span = {"start": moments[0].month, "end": moments[-1].month, "rebalance": sweep.rebalance}
+    return named | span | {"prices": moments[-1].prefix[:16], "code": KEYED.code, "versions": versions(KEYED.packages)}
+
+
+@dataclass(frozen=True)
+class _Trial:
+    config: OnlineConfig
+    days: FloatArray  # (S,) daily returns after costs
+    measures: dict[str, float]
+    daily_sharpe: float
+
+
+def _trials(
+    store: Store, panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], sweep: Sweep
+) -> Iterator[_Trial]:
+    """The trials, in the order of the configs."""
+    everything = panels.load(store, panel)
+    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    traded = [moment.rebalance_date if sweep.accounting.lag else moment.as_of for moment in moments]
+    when = np.searchsorted(prices.sessions, np.array(traded, "datetime64[D]")).astype(np.int64)
+    columns = [prices.tickers.index(ticker) for ticker in everything.universe.assets if ticker in prices.tickers]
+    there = [ticker in prices.tickers for ticker in everything.universe.assets]
+    configs = sweep.configs
+    for first in range(0, len(configs), _AT_ONCE):
+        lanes = tuple(configs[first : first + _AT_ONCE])
+        weights = _weights(everything, history, moments, lanes)
+        for lane, config in enumerate(lanes):
+            targets = np.zeros((len(moments), len(prices.tickers)))
+            targets[:, columns] = weights[:, lane][:, there]
+            yield _accounted(prices, when, targets, config, sweep.accounting)
+        log.info("%d of %d configs", first + len(lanes), len(configs))
+
+
+def _weights(
+    panel: panels.Panel, history: tuple[Moment, ...], moments: tuple[Moment, ...], lanes: tuple[OnlineConfig, ...]
+) -> FloatArray:
+    """Weights (dates, lanes, assets); nothing before the inception."""
+    learner, limits = learning.online_allocator(lanes), np.array([config.max_trade for config in lanes])
+    place = {moment: k for k, moment in enumerate(moments)}
+    found = np.zeros((len(moments), len(lanes), len(panel.universe.assets)))
+    for moment, standing in learning.fold(panel, learner, history, max_trade=limits):
+        if moment in place and standing is not None:
+            found[place[moment]] = standing.held  # before its first step the same for all lanes
+    return found
+
+
+def _accounted(
+    prices: panels.Prices, when: IntArray, targets: FloatArray, config: OnlineConfig, terms: AccountingConfig
+) -> _Trial:
+    account = accounting.simulate(
+        prices.returns, prices.traded, when, targets, terms, prices.delisted, prices.risk_free
+    )
+    sessions = prices.sessions[when[0] :]
+    cash = terms.cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :]
+    found = metrics.measures(
+        account.daily_return,
+        targets,
+        np.append(account.turnover, np.abs(account.sold) / 2),
+        np.append(account.costs.sum(axis=1), account.sale_costs),
+        sessions.astype("datetime64[M]").astype(np.int64),
+        cash,
+    )
+    shown = {name: found[name] if np.isfinite(found[name]) else None for name in MEASURES}
+    return _Trial(config, account.daily_return, shown, found["sharpe"] / np.sqrt(TRADING_DAYS))
+
+
+def _record(
+    store: Store, sweep: Sweep, terms: dict[str, Any], moments: tuple[Moment, ...], trials: Sequence[_Trial]
+) -> None:
+    """Write all trials, their daily returns as columns of one blob."""
+    columns = pa.table({str(number): trial.days for number, trial in enumerate(trials)})
+    sink = io.BytesIO()
+    pq.write_table(columns, sink, compression="zstd")
+    blob, dates = blobs.put(store, sink.getvalue()), {"start_date": moments[0].as_of, "end_date": moments[-1].as_of}
+    shared = {"study": sweep.name, "family": sweep.strategy, "terms": to_json(terms), "universe": sweep.universe}
+    shared |= {"code": digest(KEYED.code)[:16], "objective": OBJECTIVE, "returns": blob, "created_at": clock.now()}
+    rows = [
+        {"key": digest(["trial", sweep.name, number]), "number": number, **shared, **dates}
+        | {"config": to_json({sweep.strategy: trial.config}), "sessions": trial.days.size, "steps": []}
+        | {"configuration": digest([sweep.strategy, trial.config, sweep.universe, *dates.values()])}
+        | {"state": "complete" if np.isfinite(trial.daily_sharpe) else "failed", "value": trial.measures["sharpe"]}
+        | {"daily_sharpe": trial.daily_sharpe if np.isfinite(trial.daily_sharpe) else None}
+        | {"measures": to_json(trial.measures)}
+        for number, trial in enumerate(trials)
+    ]
+    tables.put(store, "trials", pa.Table.from_pylist(rows, TABLES["trials"].schema))
