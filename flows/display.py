@@ -229,7 +229,7 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
     """Measures of the backtest, by strategy, the published one first."""
     rows = select(store, scenario, "SELECT strategy, name, value, start_date, end_date FROM metrics")
     if not rows:
-        raise NoDataError(f"scenario {scenario} has no backtest yet: no decided month has traded in the data so far")
+        raise NoDataError(f"scenario {scenario} has no backtest yet: nothing decided has traded in the data so far")
     if as_csv:
         show(rows, False, True)
         return

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -25,14 +24,11 @@ from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
 from storage.store import Store, open_store
-from tasks import panels
+from tasks import holdings, panels
 from tasks.caching import keyed_by
-from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig
 
-KEYED = keyed_by(
-    __name__, "tasks.numerics.accounting", "tasks.panels", packages=("numpy", "numba", "exchange-calendars")
-)
+KEYED = keyed_by(__name__, "tasks.holdings", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
 ByStrategy = dict[str, dict[str, float]]  # weights by strategy and ticker
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
@@ -205,16 +201,10 @@ def _drifted(
 ) -> ByStrategy:
     """What the weights of the date before have become at the as-of date."""
     traded = before.rebalance_date if month.accounting.lag else before.as_of
-    begin, end = (
-        int(np.searchsorted(prices.sessions, np.datetime64(day), side="right")) for day in (traded, month.moment.as_of)
-    )
-    cash = None if prices.risk_free is None else prices.risk_free[begin:end]
-    after = {}
-    for strategy, held in (weights[key] for key in before.keys if key in weights):
-        start = np.array([held.get(ticker, 0.0) for ticker in prices.tickers])
-        drifted = accounting.drift(start, prices.returns[begin:end], month.accounting, prices.delisted - begin, cash)
-        after[strategy] = dict(zip(prices.tickers, drifted.tolist(), strict=True))
-    return after
+    return {
+        strategy: holdings.drifted(prices, held, traded, month.moment.as_of, month.accounting)
+        for strategy, held in (weights[key] for key in before.keys if key in weights)
+    }
 
 
 def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, Any], after: dict[str, Any]) -> str:

@@ -9,14 +9,21 @@ import pandas as pd
 from storage.keys import digest
 from storage.schemas import CASH
 from tasks.numerics.configs import (
+    EXPONENTIATED_GRADIENT,
+    HEDGE,
+    MIRROR_DESCENT,
     OGD_CONSERVATIVE,
+    OGD_LEVERAGED,
+    OGD_LONG_SHORT,
     OGD_LONG_WINDOW,
     AccountingConfig,
     CovarianceConfig,
+    ExpertsConfig,
     FeatureConfig,
     ForecastConfig,
     LossConfig,
     ReturnDrawdownConfig,
+    SectorConfig,
     TrainingConfig,
     VLSTMConfig,
 )
@@ -24,16 +31,25 @@ from tasks.report.contents import Contents, Frame
 from tasks.report.formats import BASELINES, DASH, change, day, percent
 
 SHOWN = 5e-5  # of wealth: what is smaller reads 0.00%
-_DEFAULTS = {
+_OF_STRATEGIES = {
+    "return_drawdown": ReturnDrawdownConfig(),
+    "ogd_long_window": OGD_LONG_WINDOW,
+    "ogd_conservative": OGD_CONSERVATIVE,
+    "ogd_leveraged": OGD_LEVERAGED,
+    "ogd_long_short": OGD_LONG_SHORT,
+    "exponentiated_gradient": EXPONENTIATED_GRADIENT,
+    "mirror_descent": MIRROR_DESCENT,
+    "hedge": HEDGE,
+    "sector_ogd": SectorConfig(),
+    "experts": ExpertsConfig(),
+}
+_DEFAULTS = _OF_STRATEGIES | {
     "features": FeatureConfig(),
     "network": VLSTMConfig(),
     "loss": LossConfig(),
     "training": TrainingConfig(),
     "forecast": ForecastConfig(),
     "covariance": CovarianceConfig(),
-    "return_drawdown": ReturnDrawdownConfig(),
-    "ogd_long_window": OGD_LONG_WINDOW,
-    "ogd_conservative": OGD_CONSERVATIVE,
     "accounting": AccountingConfig(),
 }
 
@@ -184,9 +200,16 @@ def mark_best(cells: list[Cell], direction: int) -> list[Cell]:
 
 
 def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
-    """Every parameter by dotted name, its value, and whether it differs from this version's default."""
+    """Every parameter by dotted name, its value, and whether it differs from this version's default.
+
+    Those of strategies that were not run are left out.
+    """
     rows: list[tuple[str, Any, bool]] = []
-    for group, value in sorted(contents.record["parameters"].items()):
+    values = contents.record["parameters"]
+    idle = _OF_STRATEGIES.keys() - set(values["strategies"]) - set(values.get("sector_ogd", {}).values())
+    for group, value in sorted(values.items()):
+        if group in idle:
+            continue
         if not isinstance(value, dict):
             rows.append((group, ", ".join(value) if isinstance(value, list) else value, False))
             continue
@@ -207,7 +230,7 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
         ("Kind", f"{newest.kind}, revision {newest.revision}{because}"),
         ("Decided at", f"{hashes['created_at']:%Y-%m-%d %H:%M:%S} UTC"),
-        (f"Decided {contents.period}s", f"{contents.dates} in scenario {contents.scenario}"),
+        ("Decided", f"{contents.dates} rebalance dates in scenario {contents.scenario}"),
         ("Universe", f"{contents.universe.name}, {len(contents.universe.assets)} assets"),
         *_lineage(contents),
         ("Content hash", hashes["content_hash"]),

@@ -182,9 +182,9 @@ def test_the_report_speaks_of_what_lies_between_two_dates(here, prism, scenario,
     newest = {"days": "2017-01-31", "quarters": "2017-04", "main": "2017-04"}[scenario]
     assert f"<h1>Weights for {newest}</h1>" in page
     assert path.name.startswith(newest)
-    assert f"each {words} was decided with data up to its as-of date" in page
-    assert f"the weights of the {words} before" in page
-    assert f"Decided {words}s" in page
+    assert f"this {words} was computed after the fact" in page
+    assert "the weights of the rebalance date before" in page
+    assert f"{len(ledger.current(here, scenario))} rebalance dates in scenario {scenario}" in page
     assert path.stat().st_size < 8_000_000
 
 

@@ -189,7 +189,7 @@ def test_hostile_problems_end_within_every_limit(problem):
     *arguments, mask = problem
     for name, feasible in SETS.items():
         weights = nearest(*arguments, mask, feasible)
-        assert broken(weights, mask, feasible) < 1e-12 * max(1, np.abs(weights).max()), name
+        assert broken(weights, mask, feasible) < 2e-12 * max(1, np.abs(weights).max()), name
 
 
 @settings(max_examples=200, deadline=None)
@@ -215,7 +215,7 @@ def test_a_projection_is_its_own_projection(problem):
             kept = nearest(once, once, 0.0, 0.0, mask, feasible)
             np.testing.assert_array_equal(kept, once, err_msg=name)
         twice = nearest(once, previous, 0.0, 0.0, mask, feasible)
-        np.testing.assert_allclose(twice, once, rtol=1e-12, atol=1e-12, err_msg=name)
+        np.testing.assert_allclose(twice, once, rtol=0, atol=2e-12 * max(1, np.abs(once).max()), err_msg=name)
 
 
 @every_set
@@ -368,11 +368,10 @@ def test_strong_wishes_end_at_every_limit_of_a_long_short_set():
 
 
 def test_both_books_grow_only_where_that_is_worth_the_penalties():
-    previous, mask = np.array([1.05, -0.05]), np.ones(2, bool)
+    previous, apart, mask = np.array([1.05, -0.05]), np.array([1.0, -1.0]), np.ones(2, bool)
     for wish, grown in ((0.04, 0.0), (0.1, 0.05), (0.5, 0.1)):  # less turnover + l1 = 0.05, up to the gross limit
-        point = previous + [wish, -wish]
-        weights = nearest(point, previous, 0.02, 0.03, mask, SETS["long_short_by_gross"])
-        np.testing.assert_allclose(weights, previous + [grown, -grown], rtol=0, atol=1e-15)
+        weights = nearest(previous + wish * apart, previous, 0.02, 0.03, mask, SETS["long_short_by_gross"])
+        np.testing.assert_allclose(weights, previous + grown * apart, rtol=0, atol=1e-15)
 
 
 def test_cash_holds_what_no_asset_earns():
