@@ -14,12 +14,13 @@ and right of them, s0 = v - turnover, s1 = u - turnover where c_i > 0, else v + 
 As u >= v, positive weights depend on u alone, negative ones on v alone: the long and the short book decouple.
 What binds is found in this order; each multiplier is one root of a total that falls along a line of prices.
 
-    invested   sum w = 1 on the line u - v = 2 l1; a book too short is solved alone, to short_total or to
-               (gross - 1) / 2, and the long book alone to 1 more
-    else       u = -v = l1; over the gross limit, sum |w| = gross on the line u = -v; a book still too short is solved
-               alone, and the long book alone to what the gross limit leaves it
+    invested   sum w = 1 on the line u - v = 2 l1; if that is too short, the short book alone to short_total or
+               (gross - 1) / 2, whichever is less, and the long book alone to 1 more
+    else       u = -v = l1; if that is over the gross limit, sum |w| = gross on the line u = -v; if that is too short,
+               the short book alone to short_total, and the long book alone to what gross leaves it, or as at first
 
 The totals are linear between kinks: Newton steps, kept inside a bracket, end on the root's own piece and are exact.
+Weights keep the set to 1e-12, and previous weights that miss it by no more count as in it.
 
 Reference: Parikh and Boyd, Proximal Algorithms, Foundations and Trends in Optimization 1(3), 2014,
 sections 2.1 and 6.2; for the L1 ball, Duchi et al., Efficient projections onto the l1-ball, ICML 2008.
@@ -50,9 +51,6 @@ class Feasible(NamedTuple):
     invested: bool  # the weights sum to 1; otherwise the rest is cash, or debt
 
 
-SIMPLEX = Feasible(1.0, 0.0, 0.0, True)
-
-
 class _Assets(NamedTuple):
     """One problem, less its set."""
 
@@ -77,7 +75,6 @@ _LONG = _Line(0.0, -np.inf, -1.0)  # no short weight pays
 _SHORT = _Line(np.inf, 0.0, -1.0)
 
 
-@njit(cache=True)
 def nearest(
     point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
 ) -> FloatArray:
@@ -88,6 +85,37 @@ def nearest(
     allowed asset is not finite.
     """
     _check(point, previous, turnover, l1, mask, feasible)
+    return proximal(point, previous, turnover, l1, mask, feasible)
+
+
+def _check(
+    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
+) -> None:
+    """Raise ValueError for what has no solution."""
+    if not point.size == previous.size == mask.size:
+        raise ValueError(
+            f"point has {point.size} assets, previous {previous.size}, mask {mask.size}; give equal lengths"
+        )
+    for name, price in (("turnover", turnover), ("l1", l1)):
+        if not 0.0 <= price <= _LARGEST:
+            raise ValueError(f"{name} is {price}; give a number from 0 to 1e100")
+    for name in ("gross", "short_each", "short_total"):
+        if not getattr(feasible, name) >= 0.0:
+            raise ValueError(f"{name} is {getattr(feasible, name)}; give 0 to infinity")
+    if feasible.invested and feasible.gross < 1.0:
+        raise ValueError(f"gross is {feasible.gross} and weights must sum to 1; raise it, or allow cash")
+    if feasible.invested and not mask.any():
+        raise ValueError(f"mask allows none of {mask.size} assets; it must allow at least one")
+    bad = np.flatnonzero(mask & ~(np.abs(point) + np.abs(previous) <= _LARGEST))
+    if bad.size:
+        raise ValueError(f"point or previous is not finite, or beyond 1e100, at asset {bad[0]}; repair or mask it out")
+
+
+@njit(cache=True)
+def proximal(
+    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
+) -> FloatArray:
+    """What `nearest` returns, for compiled code that has made sure of what that checks."""
     most = min(feasible.short_total, 0.5 * (feasible.gross - 1.0) if feasible.invested else feasible.gross)
     least = 0.0 - feasible.short_each if most > 0.0 else 0.0
     assets = _Assets(point, previous, mask, turnover, l1, least)
@@ -99,52 +127,6 @@ def nearest(
     else:
         _fill_with_cash(weights, most, feasible.gross, assets)
     return weights
-
-
-@njit(cache=True)
-def simplex(point: FloatArray, mask: BoolArray) -> FloatArray:
-    """Projection: argmin |w - point|^2 on {w >= 0, sum w = 1, w = 0 where `mask` is False}."""
-    return nearest(point, np.zeros(point.size), 0.0, 0.0, mask, SIMPLEX)
-
-
-@njit(cache=True)
-def turnover_prox(point: FloatArray, previous: FloatArray, penalty: float, mask: BoolArray) -> FloatArray:
-    """Proximal step: argmin 1/2 |w - point|^2 + penalty sum |w - previous| on the same set as `simplex`."""
-    return nearest(point, previous, penalty, 0.0, mask, SIMPLEX)
-
-
-@njit(cache=True)
-def _check(
-    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
-) -> None:
-    """Raise ValueError for what has no solution."""
-    if not point.size == previous.size == mask.size:
-        raise ValueError(
-            f"point has {point.size} assets, previous {previous.size}, mask {mask.size}; give equal lengths"
-        )
-    _check_numbers(turnover, l1, feasible)
-    allowed, sound = 0, 0
-    for i in range(mask.size):
-        allowed += mask[i]
-        sound += mask[i] & (abs(point[i]) + abs(previous[i]) <= _LARGEST)
-    if feasible.invested and allowed == 0:
-        raise ValueError(f"mask allows none of {mask.size} assets; it must allow at least one")
-    for i in range(mask.size if sound < allowed else 0):
-        if mask[i] and not abs(point[i]) + abs(previous[i]) <= _LARGEST:
-            raise ValueError(f"point or previous is not finite, or beyond 1e100, at asset {i}; repair or mask it out")
-
-
-@njit(cache=True)
-def _check_numbers(turnover: float, l1: float, feasible: Feasible) -> None:
-    """Raise ValueError for penalties and limits that are none."""
-    if not 0.0 <= turnover <= _LARGEST:
-        raise ValueError("turnover is negative, beyond 1e100 or not a number; give 0 or more")
-    if not 0.0 <= l1 <= _LARGEST:
-        raise ValueError("l1 is negative, beyond 1e100 or not a number; give 0 or more")
-    if not (feasible.gross >= 0.0 and feasible.short_each >= 0.0 and feasible.short_total >= 0.0):
-        raise ValueError("gross, short_each or short_total is negative or not a number; give 0 to infinity")
-    if feasible.invested and feasible.gross < 1.0:
-        raise ValueError(f"gross is {int(100.0 * feasible.gross)} % and weights sum to 100 %; raise it, or allow cash")
 
 
 @njit(cache=True)
@@ -196,7 +178,7 @@ def _fill_with_cash(weights: FloatArray, most: float, gross: float, assets: _Ass
     price = assets.l1
     _fill(weights, price, -price, assets)
     long, short = _books(weights)
-    if long + min(short, most) > gross + _ROUNDING:
+    if long + short > gross + _ROUNDING:
         price = _solve(weights, _GROSS, gross, price, assets)
         _, short = _books(weights)
     if short > most + _ROUNDING:

@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tasks.numerics.projections import Feasible, nearest
+from tasks.numerics.projections import Feasible, proximal
 from tasks.numerics.terms import LEAST_GROWTH, annual_volatility
 
 FloatArray = NDArray[np.float64]
@@ -21,6 +21,7 @@ BoolArray = NDArray[np.bool_]
 WINDOW, LOG_WEALTH, LINEAR = 0, 1, 2  # what a lane climbs
 TINY = 1e-100  # smallest part in the geometry of entropy
 _BISECTIONS = 60  # of a step: below the spacing of numbers
+_INLINED = {"inline": "always"}  # what is compiled by itself is optimised again with all that it calls
 _MARGIN = 1e-10  # part of a limit
 
 # A config as the kernel reads it, one record a lane.
@@ -186,17 +187,17 @@ def _exposure(account: FloatArray, lane: Any) -> float:
     return min(max(lane.guard_multiple * (wealth - (1.0 - lane.guard_limit) * peak) / wealth, 0.0), 1.0)
 
 
-@njit(cache=True)
+@njit(**_INLINED)
 def _feasible(lane: Any) -> Feasible:
     return Feasible(lane.gross, lane.short_each, lane.short_total, lane.invested != 0)
 
 
-@njit(cache=True)
+@njit(**_INLINED)
 def _leave(weights: FloatArray, mask: BoolArray, lane: Any) -> None:
     """Take out, in place, what the mask does not allow: the nearest weights of the set without it."""
     for i in range(mask.size):
         if not mask[i] and weights[i] != 0.0:
-            weights[:] = nearest(weights, weights, 0.0, 0.0, mask, _feasible(lane))
+            weights[:] = proximal(weights, weights, 0.0, 0.0, mask, _feasible(lane))
             return
 
 
@@ -371,11 +372,11 @@ def _stride(
     return True
 
 
-@njit(cache=True)
+@njit(**_INLINED)
 def _proximal(previous: FloatArray, velocity: FloatArray, rate: float, mask: BoolArray, lane: Any) -> FloatArray:
     """The nearest weights of the set to previous + velocity, at the prices of turnover and absolute sum."""
     price = rate / (1.0 - lane.momentum)
-    return nearest(previous + velocity, previous, lane.turnover * price, lane.l1 * price, mask, _feasible(lane))
+    return proximal(previous + velocity, previous, lane.turnover * price, lane.l1 * price, mask, _feasible(lane))
 
 
 @njit(cache=True)
