@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.numerics import fitting, windows
-from tests.benchmarks import frame, run, training
+from tasks.numerics import fitting, online, return_drawdown, windows
+from tasks.numerics.configs import OGD_LONG_WINDOW, ReturnDrawdownConfig
+from tests.benchmarks import allocators, frame, run, training
 from tests.benchmarks.frame import Section
 
 BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
@@ -149,3 +150,37 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
     held = np.ones(32 * 2**20)  # 256 MiB here are not counted there
     assert 1 < frame.peak_memory("math", "gcd") < 100
     assert held.size
+
+
+# --- the section *allocators*
+
+
+def test_the_documents_ratio_is_ours_with_the_sign_turned():
+    given = allocators.instance(9, "mixed", 3)
+    for weights in np.random.default_rng(0).dirichlet(np.ones(9), 20):
+        expected = -return_drawdown.ratio(weights, given.mean, given.covariance, ReturnDrawdownConfig())
+        assert allocators.document_ratio(weights, given) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_documents_optimiser_finds_what_ours_does_where_the_problem_is_kind():
+    given = allocators.instance(9, "mixed", 3)
+    ours = return_drawdown.solve(given.mean, given.covariance, ReturnDrawdownConfig())
+    theirs = -allocators.document_ratio(allocators.document_weights(given), given)
+    assert theirs == pytest.approx(ours.ratio, rel=1e-3)
+    assert theirs <= ours.bound + 1e-9
+
+
+def test_the_documents_step_climbs_our_gradient():
+    window = allocators.daily_returns(9, 90, 4)
+    step = allocators.DocumentStep(9, window)
+    step()
+    slope = online.gradient(np.full(9, 1 / 9), window, OGD_LONG_WINDOW)
+    moved = step._velocity.numpy() / OGD_LONG_WINDOW.learning_rate
+    np.testing.assert_allclose(moved - moved.mean(), slope - slope.mean(), atol=1e-9)  # L1 moves all alike
+    assert step._weights.sum() == pytest.approx(1, abs=1e-12)
+    assert step._weights.min() >= 0
+
+
+def test_all_negative_means_are():
+    assert (allocators.instance(20, "all negative", 1).mean < 0).all()
+    assert (allocators.instance(20, "mixed", 1).mean > 0).any()

@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before torch and numba are imported
-from tests.benchmarks import frame, training
+from tests.benchmarks import allocators, frame, training
 from tests.benchmarks.frame import Section
 
-SECTIONS: dict[str, Callable[[], Section]] = {"training": training.section}
+SECTIONS: dict[str, Callable[[], Section]] = {"training": training.section, "allocators": allocators.section}
 WIDTH = 132  # of the table where the output is no terminal, or a narrow one
 
 
@@ -70,14 +70,19 @@ def cells(section: Section, row: frame.Row, before: dict[str, Any]) -> tuple[str
     return (
         row.section,
         row.case,
-        f"{row.ours:,.0f}",
-        f"{row.baseline:,.0f}",
+        amount(row.ours),
+        amount(row.baseline),
         f"[bold]{ratio}[/]",
         rule if is_met else f"[red]{rule} missed[/]",
         f"[red]{past} fell[/]" if frame.has_fallen(row.ratio, last) else past,
         "" if row.floor is None else f"{row.floor:.2f}",
         row.unit,
     )
+
+
+def amount(value: float) -> str:
+    """A number to three digits, or whole."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

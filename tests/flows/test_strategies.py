@@ -1,8 +1,10 @@
 """All strategies through the flows: siblings, sectors, experts, one's own, a chain; and what is refused."""
 
 import json
+from datetime import date
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flows import parameters as forms
@@ -15,6 +17,7 @@ from storage.schemas import CASH
 from storage.store import open_store
 
 pytestmark = pytest.mark.flow
+KNOWN = date(2017, 1, 31)
 SECTORS = "ticker,sector,role\nAAA,one,asset\nBBB,one,asset\nCCC,two,asset\nDDD,two,asset\nEEE,two,asset\nIDX,,index\n"
 OWN = """
 import numpy as np
@@ -65,10 +68,12 @@ def books(store):
     return found
 
 
-def test_every_strategy_is_decided_and_a_cut_run_is_the_straight_one(everything, csv, place, content, tmp_path):
+def test_every_strategy_is_decided_from_the_past_alone_however_a_run_is_cut(
+    everything, csv, prices, written, place, content, tmp_path
+):
     store = place(tmp_path / "straight")
     backfill("2016-08", "2017-03", "main", everything, csv)
-    straight, held = content(store), books(store)
+    straight, held = content(store, until=KNOWN), books(store)
     names = {*STRATEGIES, "mine", "best"}
     assert {strategy for _, strategy in held} == names
     for (_, strategy), book in held.items():
@@ -80,11 +85,16 @@ def test_every_strategy_is_decided_and_a_cut_run_is_the_straight_one(everything,
             assert max(book.values()) <= 0.5 + 1e-9
         if strategy == "ogd_leveraged":
             assert len(book.keys() - {CASH}) <= 3
+    later = prices.index > pd.Timestamp(KNOWN)
+    changed = prices.copy()
+    changed.loc[later] *= 1 + 0.3 * np.random.default_rng(7).random(changed.loc[later].shape)
     store = place(tmp_path / "cut")
-    backfill("2016-11", "2016-12", "main", everything, csv)
-    backfill("2016-08", "2017-03", "main", None, csv)
-    again = content(store)
-    for view in ("weights", "wealth", "metrics"):
+    elsewhere = written(changed, tmp_path / "changed.csv")
+    backfill("2016-11", "2016-12", "main", everything, elsewhere)
+    backfill("2016-08", "2017-03", "main", None, elsewhere)
+    again = content(store, until=KNOWN)
+    for view in ("weights", "trades", "wealth"):
+        assert len(straight[view]) > 100
         assert again[view] == straight[view], view
 
 
