@@ -51,6 +51,7 @@ NO_FORECAST = "no forecast yet: too few sessions to train on"
 NO_ASSET = "no asset may be held yet"
 log = logging.getLogger("prism.allocate")
 Found = tuple[dict[str, float], dict[str, Any]]  # weights by ticker, and what is to say about them
+Given = dict[str, dict[str, tuple[float, float]]]  # mean and variance by key of a forecast and ticker
 
 
 @dataclass(frozen=True)
@@ -113,14 +114,24 @@ def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rul
     keys = tuple(entry.key for entry in dates)
     there, found = tables.existing(store, "allocations", keys), []
     books: dict[str, dict[str, float]] = {}
+    given = _forecasts(store, [entry.forecast for entry in dates if entry.key not in there])
     for entry in dates:
         if entry.key not in there:
             held = _held(store, panel, entry, books, rule)
-            weights, notes = _optimise(store, everything, entry, held, rule)
+            weights, notes = _optimise(everything, entry, given, held, rule)
             books[entry.key] = weights
             found.append(Allocation(entry.key, entry.moment, "return_drawdown", weights, notes))
     allocations.keep(store, found)
     return Produced("allocations", keys)
+
+
+def _forecasts(store: Store, keys: Sequence[str | None]) -> Given:
+    """Mean and variance by ticker, sorted, of each of the forecasts that there are."""
+    found: Given = {}
+    rows = tables.read(store, "forecasts", ["key", "ticker", "mean", "variance"], key=[key for key in keys if key])
+    for row in rows.sort_by("ticker").to_pylist():
+        found.setdefault(row["key"], {})[row["ticker"]] = row["mean"], row["variance"]
+    return found
 
 
 def _held(
@@ -137,14 +148,13 @@ def _held(
     return holdings.drifted(prices, books[key], traded, entry.moment.as_of, rule.accounting)
 
 
-def _optimise(store: Store, panel: panels.Panel, entry: Date, held: dict[str, float] | None, rule: Rule) -> Found:
+def _optimise(panel: panels.Panel, entry: Date, given: Given, held: dict[str, float] | None, rule: Rule) -> Found:
     """One date's weights by ticker, and what is to say about them."""
     if entry.forecast is None:
         return {CASH: 1.0}, {"reason": NO_FORECAST}
-    rows = tables.read(store, "forecasts", key=entry.forecast).sort_by("ticker").to_pydict()
-    tickers = rows["ticker"]
+    tickers = list(given[entry.forecast])
     columns = [panel.universe.assets.index(ticker) for ticker in tickers]
-    mean, variance = np.array(rows["mean"]), np.array(rows["variance"])
+    mean, variance = np.array(list(given[entry.forecast].values())).T
     last = panel.at(entry.moment.as_of) + 1
     recent = np.log1p(panel.returns[last - rule.matrix.sessions : last, columns])
     correlation = covariance.correlation(recent, rule.matrix.shrinkage, rule.matrix.ewma_decay)
@@ -223,10 +233,11 @@ def allocate_own(
     given = list(zip(moments, forecasts, strict=True))
     keys = tuple(own_key(moment, forecast, name, path, source) for moment, forecast in given)
     there, module = tables.existing(store, "allocations", keys), own_code.strategy(path)
+    known = _forecasts(store, [entry for key, entry in zip(keys, forecasts, strict=True) if key not in there])
     found = []
     for key, (moment, forecast) in zip(keys, given, strict=True):
         if key not in there:
-            seen = _seen(store, everything, moment, forecast)
+            seen = _seen(everything, moment, known.get(forecast or "", {}))
             if seen.mask.any():
                 weights = allocators.checked(path, module.allocate(seen), seen.mask)
                 found.append(Allocation(key, moment, name, allocations.by_ticker(seen.tickers, weights), {}))
@@ -236,13 +247,11 @@ def allocate_own(
     return Produced("allocations", keys)
 
 
-def _seen(store: Store, panel: panels.Panel, moment: Moment, forecast: str | None) -> allocators.Seen:
-    """The market up to one date, with its forecasts where there are some."""
+def _seen(panel: panels.Panel, moment: Moment, forecasts: dict[str, tuple[float, float]]) -> allocators.Seen:
+    """The market up to one date, with the forecasts that there are."""
     end = panel.at(moment.as_of) + 1
     seen, assets = slice(max(0, end - allocators.LOOKBACK), end), panel.universe.assets
-    rows = tables.read(store, "forecasts", key=forecast).to_pylist() if forecast else []
-    by_ticker = {row["ticker"]: (row["mean"], row["variance"]) for row in rows}
-    mean, variance = np.array([by_ticker.get(ticker, (np.nan, np.nan)) for ticker in assets]).T
+    mean, variance = np.array([forecasts.get(ticker, (np.nan, np.nan)) for ticker in assets]).T
     cash = np.full(end, RISK_FREE / TRADING_DAYS) if panel.risk_free is None else panel.risk_free
     return allocators.Seen(
         tickers=assets,

@@ -64,7 +64,8 @@ def _compute(store: Store, panel: panels.Panel, recipe: Recipe, keys: dict[Momen
         if moment in missing:
             found.append(_allocation(panel, recipe.name, keys[moment], moment, standing))
             if standing is not None and moment in of_month:
-                states[keys[moment]] = moment, {"state": standing.state, "held": standing.held}
+                kept = {"state": standing.state, "held": standing.held, "counts": standing.counts}
+                states[keys[moment]] = moment, kept
     carried.put(store, recipe.name, panel.universe.assets, states)
     allocations.keep(store, found)
 
@@ -75,11 +76,11 @@ def _newest(store: Store, keys: dict[Moment, str], earlier: list[Moment]) -> tup
     if found is None:
         return None, None
     since = next(moment for moment in earlier if keys[moment] == found[0])
-    return since, Standing(found[1]["state"], found[1]["held"], {})
+    return since, Standing(found[1]["state"], found[1]["held"], {}, found[1]["counts"])
 
 
 def _allocation(panel: panels.Panel, strategy: str, key: str, moment: Moment, standing: Standing | None) -> Allocation:
     if standing is None:
         return Allocation(key, moment, strategy, {CASH: 1.0}, {"reason": TOO_FEW})
     weights = allocations.by_ticker(panel.universe.assets, standing.held)
-    return Allocation(key, moment, strategy, weights, standing.notes)
+    return Allocation(key, moment, strategy, weights, standing.said)

@@ -5,7 +5,7 @@ session from then on, whatever the dates on which it trades.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,21 @@ class Standing:
     state: Any
     held: FloatArray  # (n,)
     notes: dict[str, Any]
+    counts: dict[str, int]  # of sessions since the inception
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The notes, with counts as shares of all sessions since the inception: the same wherever a fold stopped."""
+        sessions = self.counts.get("sessions", 0)
+        shares = {name: count / sessions for name, count in self.counts.items() if name != "sessions"}
+        return self.notes | shares
+
+
+def _after(learner: Allocator, state: Any, market: Market, counts: dict[str, int]) -> Standing:
+    """How a strategy stands after a run, if it holds what it wishes for."""
+    state, path, notes = learner.run(state, market)
+    new = notes.pop(allocators.COUNTS, {})
+    return Standing(state, path[-1], notes, {name: counts.get(name, 0) + count for name, count in new.items()})
 
 
 def fold(
@@ -130,9 +145,8 @@ def _begun(panel: panels.Panel, learner: Allocator, until: Moment) -> Standing |
     mask = panel.eligible[ready[0]]
     state, equal = learner.init(mask), mask / mask.sum()
     if ready[0] == end:
-        return Standing(state, equal, {})
-    state, path, notes = learner.run(state, _market(panel, int(ready[0]), end, learner.sessions))
-    return Standing(state, path[-1], notes)
+        return Standing(state, equal, {}, {})
+    return _after(learner, state, _market(panel, int(ready[0]), end, learner.sessions), {})
 
 
 def _advanced(
@@ -147,8 +161,8 @@ def _advanced(
     begins_year = since.as_of.year != since.rebalance_date.year
     state = learner.new_block(standing.state) if begins_year else standing.state
     market = _market(panel, panel.at(since.as_of), panel.at(until.as_of), learner.sessions)
-    state, path, notes = learner.run(state, market)
-    return Standing(state, _traded(standing.held, path[-1], max_trade), notes)
+    after = _after(learner, state, market, standing.counts)
+    return replace(after, held=_traded(standing.held, after.held, max_trade))
 
 
 def _traded(held: FloatArray, wish: FloatArray, max_trade: FloatArray | float) -> FloatArray:

@@ -23,6 +23,7 @@ from tasks.numerics.steps import BoolArray, FloatArray, portfolio
 
 State = Any
 Notes = dict[str, Any]
+COUNTS = "counts"  # of notes: numbers of sessions, to be added up over several runs
 _BISECTIONS = 60
 LOOKBACK = 252  # sessions that an allocator of one's own is shown
 
@@ -79,13 +80,14 @@ class Online:
 
 
 def _notes(config: OnlineConfig, after: online.State, path: online.Path) -> Notes:
-    """What is to say of some sessions of one config."""
-    notes = {"steps": int(after.t), "ceiling_binding": float(path.at_ceiling.mean())}
-    if config.drawdown_limit or config.volatility_limit:
-        notes["limit_infeasible"] = float(path.infeasible.mean())
+    """What is to say of some sessions of one config: how it stands, and counts of sessions."""
+    notes: Notes = {"steps": int(after.t)}
     if config.guard_limit:
         notes["exposure"] = float(path.exposure[-1])
-    return notes
+    counts = {"sessions": len(path.weights), "ceiling_binding": int(path.at_ceiling.sum())}
+    if config.drawdown_limit or config.volatility_limit:
+        counts["limit_infeasible"] = int(path.infeasible.sum())
+    return notes | {COUNTS: counts}
 
 
 class Equal:

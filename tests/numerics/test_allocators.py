@@ -107,7 +107,7 @@ def test_online_is_the_run_of_its_config():
     state, path, notes = FAST.run(FAST.init(whole.mask[0]), whole)
     _, expected = run(FAST.init(whole.mask[0]), whole.returns, whole.mask, FAST.config, whole.risk_free)
     np.testing.assert_array_equal(path, expected.weights)
-    assert notes == {"steps": 40, "ceiling_binding": expected.at_ceiling.mean()}
+    assert notes == {"steps": 40, "counts": {"sessions": 40, "ceiling_binding": expected.at_ceiling.sum()}}
     assert FAST.new_block(state).t == 0
 
 

@@ -214,19 +214,19 @@ def test_a_daily_strategy_stands_where_the_monthly_one_does(market):
     ours, theirs = run(market, panel, recipe), run(market, panel, recipe, rebalance="D")
     by_day = dict(zip([moment.as_of for moment in daily], theirs, strict=True))
     assert [by_day[moment.as_of] for moment in monthly] == list(ours)  # one key, so one answer
-    tables.put(market.store, "weights", tables.read(market.store, "weights"))
-    one_by_one = weights(market.store, ours)
-    assert one_by_one[ours[-1]]
 
 
-def test_daily_dates_give_monthly_weights_to_the_last_bit(market, tmp_path, monkeypatch):
-    bars, recipe = market.bars(), learning.of_online("ogd", FAST)
+def test_daily_dates_give_monthly_weights_to_the_last_bit_and_say_the_same(market, tmp_path, monkeypatch):
+    bars, recipe = market.bars(), learning.of_online("ogd", replace(FAST, learning_rate=0.5))
     panel = market.panel(bars)
-    ours = weights(market.store, run(market, panel, recipe))
+    keys = run(market, panel, recipe)
+    ours, said = weights(market.store, keys), [diagnostics(market.store, key) for key in keys]
+    assert 0 < said[-1]["ceiling_binding"] < 1
     monkeypatch.setenv("PRISM_STORE", str(tmp_path / "daily"))
     elsewhere = type(market)(open_store())
     run(elsewhere, elsewhere.panel(bars), recipe, rebalance="D")
     assert weights(elsewhere.store, list(ours)) == ours
+    assert [diagnostics(elsewhere.store, key) for key in keys] == said
 
 
 def test_a_limit_on_trades_moves_only_so_far_from_date_to_date(market):
