@@ -198,6 +198,7 @@ def test_the_last_months_are_those_of_the_calendar():
     assert planning.last_months([], 5) == ()
 
 
+@pytest.mark.long
 def test_gates_look_at_months_however_often_one_trades(here, light):
     gated = {"features": {"lookback": 20}, "training": {"minimum_sessions": 30}, "forecast": {"gate": True}}
     plans = {}
@@ -217,6 +218,7 @@ def test_gates_look_at_months_however_often_one_trades(here, light):
     assert len({month.gate.key for month in plans["days"].months}) == 22 + 21
 
 
+@pytest.mark.long
 def test_days_are_the_same_in_one_run_in_pieces_and_beside_the_months(
     tmp_path, light, csv, place, content, monkeypatch
 ):

@@ -20,7 +20,7 @@ from prefect.serializers import JSONSerializer
 from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
-from tasks import allocate, caching, features, forecast
+from tasks import allocate, caching, features, forecast, learn, learning
 from tasks.numerics.configs import FeatureConfig, Forecaster, OnlineConfig
 from tasks.own_forecasts import Own
 
@@ -42,17 +42,21 @@ def edited(monkeypatch):
     caching.fingerprint.cache_clear()
 
 
+def key_of(strategy, config=OnlineConfig(), moment=MOMENT):  # noqa: B008 - frozen
+    return learn.key(moment, learning.of_online(strategy, config), "M")
+
+
 def test_a_key_changes_with_each_of_its_inputs():
-    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
+    key = key_of("ogd")
     others = {
-        allocate.online_key(Moment(MOMENT.rebalance_date, MOMENT.as_of, "another"), "ogd", OnlineConfig()),
-        allocate.online_key(MOMENT, "other", OnlineConfig()),
-        allocate.online_key(MOMENT, "ogd", OnlineConfig(momentum=0.7)),
-        allocate.ONLINE.key("ogd", prefix="prefix"),
+        key_of("ogd", moment=Moment(MOMENT.rebalance_date, MOMENT.as_of, "another")),
+        key_of("other"),
+        key_of("ogd", OnlineConfig(momentum=0.7)),
+        learn.KEYED.key("ogd", prefix="prefix"),
         allocate.FIXED.key("ogd", prefix="prefix", config=OnlineConfig()),
     }
     assert len(others | {key}) == 6
-    assert key == allocate.online_key(MOMENT, "ogd", OnlineConfig())
+    assert key == key_of("ogd")
 
 
 def test_a_key_changes_with_the_schema_and_the_libraries(monkeypatch):
@@ -63,18 +67,18 @@ def test_a_key_changes_with_the_schema_and_the_libraries(monkeypatch):
     assert len(keys | {features.feature_key(MOMENT, FeatureConfig())}) == 3
 
 
-@pytest.mark.parametrize("module", ["tasks.allocate", *caching.closure(allocate.ONLINE.modules)])
+@pytest.mark.parametrize("module", ["tasks.learn", *caching.closure(learn.KEYED.modules)])
 def test_a_key_changes_with_the_source_of_every_module_behind_it(edited, module):
-    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
+    key = key_of("ogd")
     edited(module)
-    assert allocate.online_key(MOMENT, "ogd", OnlineConfig()) != key
+    assert key_of("ogd") != key
 
 
 @pytest.mark.parametrize("module", ["tasks.numerics.configs", "tasks.numerics.vlstm", "tasks.forecast"])
 def test_a_key_does_not_change_with_the_configs_source_or_another_stages(edited, module):
-    key = allocate.online_key(MOMENT, "ogd", OnlineConfig())
+    key = key_of("ogd")
     edited(module)
-    assert allocate.online_key(MOMENT, "ogd", OnlineConfig()) == key
+    assert key_of("ogd") == key
 
 
 def test_a_key_is_the_same_in_every_process_and_naming_a_forecast_loads_no_network():
@@ -119,7 +123,7 @@ def test_a_module_without_source_is_named():
 
 def chunk_key(inputs, task_key="task"):
     context = SimpleNamespace(task=SimpleNamespace(task_key=task_key))
-    return allocate.ONLINE.compute_key(context, inputs, {})
+    return learn.KEYED.compute_key(context, inputs, {})
 
 
 def test_a_chunks_key_leaves_the_panel_out_and_holds_the_rest(store, monkeypatch, tmp_path):
