@@ -309,10 +309,16 @@ class OnlineConfig(Config):
             raise ValueError(
                 "geometry is 'entropy', which has no proximal steps; set turnover_weight and l1_weight to 0"
             )
-        if self.geometry == "entropy" and shorts and self.fully_invested:
+        if self.geometry == "entropy" and self.max_positions:
+            raise ValueError(
+                f"max_positions is {self.max_positions} and geometry 'entropy', where every weight is above 0; set "
+                "max_positions to 0, or geometry to 'euclidean'"
+            )
+        bounds_more = min(self.short_each, self.short_total) < self.gross_limit
+        if self.geometry == "entropy" and shorts and (self.fully_invested or bounds_more):
             raise ValueError(
                 "geometry is 'entropy' with short weights, which bounds only their absolute sum; set fully_invested "
-                "to false, or shorts to 0"
+                f"to false and short_each and short_total to gross_limit, {self.gross_limit}, or shorts to 0"
             )
 
 

@@ -111,15 +111,16 @@ def _shrunk(centred: FloatArray, sample: FloatArray) -> FloatArray:
 
 def _intensity(centred: FloatArray, sample: FloatArray, target: FloatArray, mean_correlation: float) -> float:
     """The paper's delta = clip((pi - rho) / (gamma T), 0, 1); moments have its divisor T."""
-    sessions = centred.shape[0]
-    sigma = np.sqrt((centred**2).mean(axis=0))
-    s = sample * np.outer(sigma, sigma)
-    pi = (centred**2).T @ centred**2 / sessions - s**2
-    theta = (centred**3).T @ centred / sessions - sigma[:, None] ** 2 * s  # theta_ii,ij
+    sessions, squared = centred.shape[0], centred**2
+    sigma = np.sqrt(squared.mean(axis=0))
+    scale = np.outer(sigma, sigma)
+    s = sample * scale
+    pi = squared.T @ squared / sessions - s**2
+    theta = (squared * centred).T @ centred / sessions - sigma[:, None] ** 2 * s  # theta_ii,ij
     # The paper's two thetas are each other's transpose, so one sum over i != j counts both halves.
     cross = sigma[None, :] / sigma[:, None] * theta
     rho = np.trace(pi) + mean_correlation * (cross.sum() - np.trace(cross))
-    gamma = ((target * np.outer(sigma, sigma) - s) ** 2).sum()
+    gamma = ((target * scale - s) ** 2).sum()
     if gamma == 0.0:
         return 0.0  # every pair has the mean correlation
     return float(np.clip((pi.sum() - rho) / (gamma * sessions), 0.0, 1.0))

@@ -108,7 +108,10 @@ def test_the_named_strategies_differ_where_the_formulas_say():
         {"gross_limit": 0.9},
         {"effective_minimum": 30.0, "effective_maximum": 20.0},
         {"geometry": "entropy"},
-        {"geometry": "entropy", "turnover_weight": 0.0, "l1_weight": 0.0, "short_each": 0.1, "short_total": 0.1},
+        {"geometry": "entropy", "turnover_weight": 0.0, "l1_weight": 0.0, "short_each": 1.0, "short_total": 1.0},
+        {"geometry": "entropy", "turnover_weight": 0.0, "l1_weight": 0.0, "fully_invested": False}
+        | {"short_each": 0.1, "short_total": 1.0},
+        {"max_positions": 3, "geometry": "entropy", "turnover_weight": 0.0, "l1_weight": 0.0},
     ],
 )
 def test_values_that_contradict_each_other_are_refused_by_name(values):
