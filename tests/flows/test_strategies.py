@@ -17,7 +17,7 @@ from storage.schemas import CASH
 from storage.store import open_store
 
 pytestmark = pytest.mark.flow
-KNOWN = date(2017, 1, 31)
+KNOWN, VIEWS = date(2017, 1, 31), ("weights", "trades", "wealth")
 SECTORS = "ticker,sector,role\nAAA,one,asset\nBBB,one,asset\nCCC,two,asset\nDDD,two,asset\nEEE,two,asset\nIDX,,index\n"
 OWN = """
 import numpy as np
@@ -73,7 +73,7 @@ def test_every_strategy_is_decided_from_the_past_alone_however_a_run_is_cut(
 ):
     store = place(tmp_path / "straight")
     backfill("2016-08", "2017-03", "main", everything, csv)
-    straight, held = content(store, until=KNOWN), books(store)
+    straight, held = content(store, names=VIEWS, until=KNOWN), books(store)
     names = {*STRATEGIES, "mine", "best"}
     assert {strategy for _, strategy in held} == names
     for (_, strategy), book in held.items():
@@ -92,8 +92,8 @@ def test_every_strategy_is_decided_from_the_past_alone_however_a_run_is_cut(
     elsewhere = written(changed, tmp_path / "changed.csv")
     backfill("2016-11", "2016-12", "main", everything, elsewhere)
     backfill("2016-08", "2017-03", "main", None, elsewhere)
-    again = content(store, until=KNOWN)
-    for view in ("weights", "trades", "wealth"):
+    again = content(store, names=VIEWS, until=KNOWN)
+    for view in VIEWS:
         assert len(straight[view]) > 100
         assert again[view] == straight[view], view
 
