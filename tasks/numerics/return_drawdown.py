@@ -223,10 +223,12 @@ def _relaxed(problem: _Problem, limits: Limits) -> tuple[Optimum, _Found]:
 
 def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, Limits]:
     """The best portfolio within the limits and without positions that are too small, and the limits it keeps to."""
-    kept = limits
+    kept, minimum = limits, problem.config.min_weight
     if constraints.violation(limits, exact.weights) > constraints.ZERO:
         kept = constraints.reachable(limits) or limits  # `limits` has seen that the caps leave room
-    found, minimum = _best_within(problem, kept, exact), problem.config.min_weight
+    elif minimum == 0.0:
+        return _polished(problem, limits, exact), limits
+    found = _best_within(problem, kept, exact)
     while constraints.small(kept, found.weights, minimum).any():
         kept = constraints.narrowed(kept, found.weights, minimum)
         found = _best_within(problem, kept, _relaxed(problem, kept)[1])
@@ -238,6 +240,11 @@ def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
     if constraints.violation(limits, exact.weights) > constraints.ZERO:
         starts = _starts(problem, limits, exact.weights)
         return max((_climb(problem, limits, start, exact.weights) for start in starts), key=lambda run: run.ratio)
+    return _polished(problem, limits, exact)
+
+
+def _polished(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
+    """The global maximum as it is, or after SLSQP on its support."""
     return exact if problem.config.method == "exact" else _run(problem, limits, exact, exact.weights > 0.0)
 
 
