@@ -11,6 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tasks.numerics.multiplicative import enter, multiplied
 from tasks.numerics.projections import Feasible, proximal
 from tasks.numerics.terms import LEAST_GROWTH, annual_volatility
 
@@ -19,7 +20,6 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 WINDOW, LOG_WEALTH, LINEAR = 0, 1, 2  # what a lane climbs
-TINY = 1e-100  # smallest part in the geometry of entropy
 _BISECTIONS = 60  # of a step: below the spacing of numbers
 _INLINED = {"inline": "always"}  # what is compiled by itself is optimised again with all that it calls
 _MARGIN = 1e-10  # part of a limit
@@ -162,7 +162,7 @@ def _open(state: State, b: int, excess: FloatArray, cash: float, mask: BoolArray
     if lane.guard_limit > 0.0:
         _earn(state.account[b], state.lately[b], excess, cash)
     if lane.entropy:
-        _enter(state.weights[b], state.parts[b], mask, lane)
+        enter(state.weights[b], state.parts[b], mask, lane)
     else:
         _leave(state.weights[b], mask, lane)
 
@@ -199,49 +199,6 @@ def _leave(weights: FloatArray, mask: BoolArray, lane: Any) -> None:
         if not mask[i] and weights[i] != 0.0:
             weights[:] = proximal(weights, weights, 0.0, 0.0, mask, _feasible(lane))
             return
-
-
-@njit(cache=True)
-def _has_parts(lane: Any) -> bool:
-    """Whether both signs of each asset have a part: EG+-."""
-    return lane.entropy != 0 and min(lane.short_each, lane.short_total) > 0.0
-
-
-@njit(cache=True)
-def _whole(lane: Any) -> float:
-    """What all parts of a lane in the geometry of entropy sum to, cash or both signs included."""
-    return 1.0 if lane.invested else lane.gross
-
-
-@njit(cache=True)
-def _enter(weights: FloatArray, parts: FloatArray, mask: BoolArray, lane: Any) -> None:
-    """In the geometry of entropy, in place: take out what the mask does not allow, give what is new an equal share."""
-    allowed, new, gone = 0, 0, 0
-    for i in range(mask.size):
-        empty = weights[i] == 0.0 and parts[i] == 0.0
-        allowed += mask[i]
-        new += mask[i] and empty
-        gone += not mask[i] and not empty
-    if new == 0 and gone == 0:
-        return
-    double, total = _has_parts(lane), 0.0
-    for i in range(mask.size):
-        if not mask[i]:
-            weights[i], parts[i] = 0.0, 0.0
-        total += weights[i] + 2.0 * parts[i]
-    cash = 0.0 if lane.invested or double else max(lane.gross - total, 0.0)
-    places = allowed + (not lane.invested and not double)
-    share = _whole(lane) / places
-    kept = (_whole(lane) - new * share) / max(total + cash, TINY)
-    for i in range(mask.size):
-        if mask[i] and weights[i] == 0.0 and parts[i] == 0.0:
-            if double:
-                parts[i] = 0.5 * share
-            else:
-                weights[i] = share
-        elif mask[i]:
-            weights[i] *= kept
-            parts[i] *= kept
 
 
 @njit(cache=True)
@@ -351,7 +308,7 @@ def _stride(
         velocity[i] = lane.momentum * velocity[i] + rate * slope[i] if mask[i] else 0.0
     base[:] = weights
     if lane.entropy:
-        target, shorts = _multiplied(base, parts, velocity, mask, lane)
+        target, shorts = multiplied(base, parts, velocity, mask, lane)
     else:
         target, shorts = _proximal(base, velocity, rate, mask, lane), parts
         if 0 < lane.positions < mask.sum():
@@ -377,32 +334,6 @@ def _proximal(previous: FloatArray, velocity: FloatArray, rate: float, mask: Boo
     """The nearest weights of the set to previous + velocity, at the prices of turnover and absolute sum."""
     price = rate / (1.0 - lane.momentum)
     return proximal(previous + velocity, previous, lane.turnover * price, lane.l1 * price, mask, _feasible(lane))
-
-
-@njit(cache=True)
-def _multiplied(
-    weights: FloatArray, parts: FloatArray, velocity: FloatArray, mask: BoolArray, lane: Any
-) -> tuple[FloatArray, FloatArray]:
-    """Weights and short parts after a multiplicative step, normalised."""
-    double = _has_parts(lane)
-    spare = 0.0 if lane.invested or double else max(lane.gross - weights.sum(), TINY)
-    most = 0.0 if spare > 0.0 else -np.inf  # of the exponents, cash has 0
-    for i in range(mask.size):
-        if mask[i]:
-            most = max(most, abs(velocity[i]) if double else velocity[i])
-    longs, shorts = np.zeros(mask.size), np.zeros(mask.size)
-    total = spare * np.exp(-most)
-    for i in range(mask.size):
-        if mask[i]:
-            longs[i] = max((weights[i] + parts[i]) * np.exp(velocity[i] - most), TINY)
-            total += longs[i]
-            if double:
-                shorts[i] = max(parts[i] * np.exp(-velocity[i] - most), TINY)
-                total += shorts[i]
-    scale = _whole(lane) / total
-    longs *= scale
-    shorts *= scale
-    return longs - shorts, shorts
 
 
 @njit(cache=True)
