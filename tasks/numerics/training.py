@@ -44,7 +44,8 @@ class Model(NamedTuple):
 
 
 def set_threads(training: TrainingConfig) -> None:
-    """Give torch the configured number of threads; another number gives other bytes."""
+    """Give torch the configured number of threads; another number gives other bytes. On a GPU, fp32 is fp32."""
+    torch.backends.cudnn.allow_tf32 = False  # which would round what an LSTM multiplies to 10 bits
     if torch.get_num_threads() != training.threads:
         torch.set_num_threads(training.threads)
 

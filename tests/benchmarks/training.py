@@ -79,10 +79,10 @@ def configured(hidden: int, latent: int, batch: int = TrainingConfig().batch, **
     return Forecaster(network=shape, training=TrainingConfig(ensemble=1, batch=batch))
 
 
-def started(known: History, config: Forecaster) -> tuple[fitting.Fit, Data]:
+def started(known: History, config: Forecaster, device: str = "cpu") -> tuple[fitting.Fit, Data]:
     """A fit before its first epoch, and what it trains on."""
     model = training._untrained(known, config, STAMP)
-    return fitting.started(model.parameters[0]), training._data(model, known, config, "cpu")
+    return fitting.started(model.parameters[0]), training._data(model, known, config, device)
 
 
 # --- the baseline
@@ -152,16 +152,16 @@ def streams(epoch: int) -> fitting.Streams:
     return training.generators(0, 0, STAMP, training.TRAIN, epoch)
 
 
-def by_chunks(config: Forecaster, known: History, epochs: int) -> Callable[[], None]:
-    """Training of a fresh network, `epochs` epochs at a call."""
-    first, data = started(known, config)
+def by_chunks(config: Forecaster, known: History, epochs: int, device: str = "cpu") -> tuple[Callable[[], None], Data]:
+    """Training of a fresh network, `epochs` epochs at a call, and what it trains on."""
+    first, data = started(known, config, device)
 
     def work() -> None:
         fit = first
         for epoch in range(epochs):
             fit = fitting.epoch(fit, data, config, config.training.epochs, streams(epoch))
 
-    return work
+    return work, data
 
 
 def products(rows: int, inner: int, columns: int) -> Callable[[], None]:
@@ -244,7 +244,7 @@ def _of_size(size: Size, known: History) -> tuple[tuple[Row, ...], str]:
     own = (document.training.batch, size.hidden, 4 * size.hidden)
     seconds = frame.interleaved(
         {"baseline": plainly(document, data, size.batches), "gemm": products(*GEMM), "own": products(*own)}
-        | {case: by_chunks(config, known, size.epochs) for case, config in variants.items()},
+        | {case: by_chunks(config, known, size.epochs)[0] for case, config in variants.items()},
         size.turns,
     )
     gemm, gemm_own = (2 * GEMMS * np.prod(shape) / seconds[name] for shape, name in ((GEMM, "gemm"), (own, "own")))
