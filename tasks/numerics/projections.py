@@ -85,7 +85,9 @@ def nearest(
     allowed asset is not finite.
     """
     _check(point, previous, turnover, l1, mask, feasible)
-    return proximal(point, previous, turnover, l1, mask, feasible)
+    weights = np.empty(point.size)
+    proximal(weights, point, previous, turnover, l1, mask, feasible)
+    return weights
 
 
 def _check(
@@ -111,25 +113,29 @@ def _check(
         raise ValueError(f"point or previous is not finite, or beyond 1e100, at asset {bad[0]}; repair or mask it out")
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def proximal(
-    point: FloatArray, previous: FloatArray, turnover: float, l1: float, mask: BoolArray, feasible: Feasible
-) -> FloatArray:
-    """What `nearest` returns, for compiled code that has made sure of what that checks."""
+    weights: FloatArray,
+    point: FloatArray,
+    previous: FloatArray,
+    turnover: float,
+    l1: float,
+    mask: BoolArray,
+    feasible: Feasible,
+) -> None:
+    """Fill `weights` with what `nearest` returns, for compiled code that has made sure of what that checks."""
     most = min(feasible.short_total, 0.5 * (feasible.gross - 1.0) if feasible.invested else feasible.gross)
     least = 0.0 - feasible.short_each if most > 0.0 else 0.0
     assets = _Assets(point, previous, mask, turnover, l1, least)
     if _at_rest(assets, most, feasible):
-        return previous.copy()
-    weights = np.empty(point.size)
-    if feasible.invested:
+        weights[:] = previous
+    elif feasible.invested:
         _fill_invested(weights, most, assets)
     else:
         _fill_with_cash(weights, most, feasible.gross, assets)
-    return weights
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _at_rest(assets: _Assets, most: float, feasible: Feasible) -> bool:
     """Whether the previous weights are in the set and optimal: some prices u and v keep each of them in place."""
     point, previous, mask, turnover = assets.point, assets.previous, assets.mask, assets.turnover
@@ -163,7 +169,7 @@ def _at_rest(assets: _Assets, most: float, feasible: Feasible) -> bool:
     return low <= high and low <= -v_low and (owing or -v_high <= high)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_invested(weights: FloatArray, most: float, assets: _Assets) -> None:
     """Weights that sum to 1, with a total short of `most` at most."""
     two = 2.0 * assets.l1
@@ -172,7 +178,7 @@ def _fill_invested(weights: FloatArray, most: float, assets: _Assets) -> None:
         _fill_books(weights, 1.0 + most, price, most, two - price, assets)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_with_cash(weights: FloatArray, most: float, gross: float, assets: _Assets) -> None:
     """Weights with a total short of `most` and an absolute sum of `gross` at most."""
     price = assets.l1
@@ -185,7 +191,7 @@ def _fill_with_cash(weights: FloatArray, most: float, gross: float, assets: _Ass
         _fill_books(weights, min(long, gross - most), price, most, price, assets)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill_books(
     weights: FloatArray, long: float, long_price: float, short: float, short_price: float, assets: _Assets
 ) -> None:
@@ -197,18 +203,26 @@ def _fill_books(
         weights[i] += shorts[i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _mean_price(weights: FloatArray, assets: _Assets) -> float:
-    """The price at which the point less it sums to 1: the root where no kink matters. Overwrites `weights`."""
-    point, mask = assets.point, assets.mask
-    allowed = 0
+    """The price at which the point less it sums to 1 over what is held: near the root, as few come and go in a step.
+
+    Over all allowed assets where nothing is held. Overwrites `weights`.
+    """
+    point, previous, mask = assets.point, assets.previous, assets.mask
+    held = 0
     for i in range(weights.size):
-        weights[i] = point[i] if mask[i] else 0.0
-        allowed += mask[i]
-    return (_total(weights, True) - 1.0) / allowed
+        keeps = mask[i] & (previous[i] != 0.0)
+        weights[i] = point[i] if keeps else 0.0
+        held += keeps
+    if held == 0:
+        for i in range(weights.size):
+            weights[i] = point[i] if mask[i] else 0.0
+            held += mask[i]
+    return (_total(weights, True) - 1.0) / held
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _solve(weights: FloatArray, line: _Line, target: float, start: float, assets: _Assets) -> float:
     """Fill `weights` where their total along the line is the target; returns x there."""
     low, high, x = -np.inf, np.inf, start
@@ -235,7 +249,7 @@ def _solve(weights: FloatArray, line: _Line, target: float, start: float, assets
                 return x
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _mix(weights: FloatArray, line: _Line, target: float, low: float, high: float, assets: _Assets) -> None:
     """Fill `weights` between those at two prices that are next to each other, so that the total is the target."""
     others = np.empty(weights.size)
@@ -249,7 +263,7 @@ def _mix(weights: FloatArray, line: _Line, target: float, low: float, high: floa
         weights[i] = shares[0] * weights[i] + shares[1] * others[i]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _reach(target: float, assets: _Assets) -> float:
     """A bound on |x|: beyond it the total is the target or more, or no more than 0."""
     largest = 0.0
@@ -262,7 +276,7 @@ def _reach(target: float, assets: _Assets) -> float:
 # The loops below are over independent results, or over four sums at once: both vectorise, in a fixed order.
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill(weights: FloatArray, u: float, v: float, assets: _Assets) -> int:
     """Set weights to w(u, v); returns how many of them move with the prices."""
     point, previous, mask = assets.point, assets.previous, assets.mask
@@ -275,7 +289,7 @@ def _fill(weights: FloatArray, u: float, v: float, assets: _Assets) -> int:
     return moving
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _weight(point: float, previous: float, turnover: float, least: float, u: float, v: float) -> float:
     """One asset's weight at its prices."""
     between = u - turnover if previous > 0.0 else v + turnover
@@ -283,7 +297,7 @@ def _weight(point: float, previous: float, turnover: float, least: float, u: flo
     return max(least, point - (u + turnover), min(max(previous, 0.0), weight))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _total(weights: FloatArray, signed: bool) -> float:
     """The sum of w where `signed`, else of |w|."""
     a, b, c, d = 0.0, 0.0, 0.0, 0.0
@@ -298,7 +312,7 @@ def _total(weights: FloatArray, signed: bool) -> float:
     return (a + b) + (c + d)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _books(weights: FloatArray) -> tuple[float, float]:
     """The total long and the total short weight."""
     long, short = 0.0, 0.0

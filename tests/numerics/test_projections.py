@@ -438,7 +438,9 @@ def test_previous_weights_that_sum_to_one_up_to_rounding_are_kept_at_once():
 def test_compiled_code_may_call_the_step_with_any_set():
     @njit
     def compiled(point, mask, feasible):
-        return proximal(point, np.zeros(point.size), 0.0, 0.0, mask, feasible)
+        weights = np.empty(point.size)
+        proximal(weights, point, np.zeros(point.size), 0.0, 0.0, mask, feasible)
+        return weights
 
     point, mask = np.array([0.5, -0.2, 0.4]), np.ones(3, bool)
     for feasible in SETS.values():
