@@ -21,7 +21,10 @@ BoolArray = NDArray[np.bool_]
 
 WINDOW, LOG_WEALTH, LINEAR = 0, 1, 2  # what a lane climbs
 _BISECTIONS = 60  # of a step: below the spacing of numbers
-_INLINED = {"inline": "always", "error_model": "numpy"}  # what is compiled by itself is optimised again with all that it calls
+_INLINED = {
+    "inline": "always",
+    "error_model": "numpy",
+}  # what is compiled by itself is optimised again with all that it calls
 _MARGIN = 1e-10  # part of a limit
 
 # A config as the kernel reads it, one record a lane.

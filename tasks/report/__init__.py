@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from storage import universe
 from storage.store import Store, explained, open_store
 from tasks.numerics.configs import TRADING_DAYS
-from tasks.report import contents, figures, formats, judged, listings, measures
+from tasks.report import contents, figures, formats, judged, listings, measures, over_time
 from tasks.report.contents import Contents
 
 _FOLDED = 30  # rows of the matrix above which small ones are folded
@@ -83,9 +83,18 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
-        | ({"wealth": figures.wealth(found)} if found.traded else {}),
+        | (_drawn_results(store, found) if found.traded else {}),
     }
     return shown | _rows(found) | (_results(found) if found.traded else {})
+
+
+def _drawn_results(store: Store, found: Contents) -> dict[str, Any]:
+    """Figures of what was earned; those of which there is too little yet are None."""
+    return {
+        "wealth": figures.wealth(found),
+        "rolling": over_time.rolling(store, found),
+        "concentration": over_time.concentration(found),
+    }
 
 
 def _rows(found: Contents) -> dict[str, Any]:

@@ -26,6 +26,7 @@ _QUERIES = {
     "forecasts": "SELECT * FROM forecasts ORDER BY as_of, ticker",
     "gates": "SELECT as_of, reason FROM gates WHERE as_of = $as_of",
     "judgements": "SELECT * FROM judgements",
+    "executions": "SELECT rebalance_date, strategy, trade FROM executions ORDER BY ALL",
     "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
     "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",

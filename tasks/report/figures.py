@@ -19,7 +19,7 @@ Figure = dict[str, Any]
 _ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
 _BARS = 130  # rebalance dates above which a weights figure keeps the last one of each month
 _NAMES = 12  # names of a weights figure; the others are summed
-_AXIS = {
+AXIS = {
     "title": {"font": {"size": 12, "color": "var(--soft)"}},
     "automargin": True,
     "gridcolor": "var(--grid)",
@@ -33,7 +33,7 @@ _AXIS = {
 _OWN_LINE = {"color": "var(--accent)", "width": 2}
 _IDEAL_LINE = {"color": "var(--soft)", "width": 1, "dash": "dot"}
 _AT = "%{x:.0%} interval: %{y:.1%} inside<extra></extra>"
-_LAYOUT = {
+LAYOUT = {
     "template": "none",
     "paper_bgcolor": "var(--paper)",
     "plot_bgcolor": "var(--paper)",
@@ -47,29 +47,28 @@ _LAYOUT = {
 
 def wealth(contents: Contents) -> Figure:
     """Wealth on a log scale above, drawdowns below, for every strategy; the published one drawn last, on top."""
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     thin = is_weekly(contents)
-    others = [name for name in contents.measured if name not in BASELINES and name != contents.published]
     for rank, name in enumerate(contents.measured):
         rows = contents.wealth_of(name)
         rows = weekly(rows) if thin else rows
-        line = _line(name, contents.published, others)
-        shared = {"x": _days(rows["session"]), "name": html.escape(label(name)), "legendgroup": name, "mode": "lines"}
+        line = line_of(contents, name)
+        shared = {"x": days(rows["session"]), "name": html.escape(label(name)), "legendgroup": name, "mode": "lines"}
         shared |= {"line": line, "legendrank": rank, "zorder": -rank}
-        figure.add_scatter(y=_rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared)
+        figure.add_scatter(y=rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared)
         shared |= {"line": line | {"width": min(line["width"], 1.6)}}
         fill = {"fill": "tozeroy", "fillcolor": "var(--accent-soft)"} if name == contents.published else {}
         figure.add_scatter(
-            y=_rounded(-rows["drawdown"]), yaxis="y2", showlegend=False, hovertemplate="%{y:.1%}", **shared, **fill
+            y=rounded(-rows["drawdown"]), yaxis="y2", showlegend=False, hovertemplate="%{y:.1%}", **shared, **fill
         )
     figure.update_layout(
         height=600,
-        xaxis={**_AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
-        yaxis={**_AXIS, "domain": [0.36, 1], "type": "log", "tickformat": ".3~f", "nticks": 8},
-        yaxis2={**_AXIS, "domain": [0, 0.29], "tickformat": ".0%", "rangemode": "tozero", "nticks": 5},
+        xaxis={**AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
+        yaxis={**AXIS, "domain": [0.36, 1], "type": "log", "tickformat": ".3~f", "nticks": 8},
+        yaxis2={**AXIS, "domain": [0, 0.29], "tickformat": ".0%", "rangemode": "tozero", "nticks": 5},
     )
     figure.update_yaxes(fixedrange=True)
-    return _plain(figure)
+    return plain(figure)
 
 
 def is_weekly(contents: Contents) -> bool:
@@ -84,11 +83,13 @@ def weekly(rows: Frame) -> Frame:
     return rows[last]
 
 
-def _line(name: str, published: str, others: list[str]) -> dict[str, Any]:
-    if name == published:
+def line_of(contents: Contents, name: str) -> dict[str, Any]:
+    """How a strategy is drawn, in every figure alike."""
+    if name == contents.published:
         return {"color": "var(--accent)", "width": 2.6}
     if name in BASELINES:
         return {"color": "var(--soft)", "width": 1.3, "dash": ["dash", "dot"][BASELINES.index(name)]}
+    others = [other for other in contents.measured if other not in BASELINES and other != contents.published]
     return {"color": f"var(--other-{others.index(name) % 4 + 1})", "width": 1.4}
 
 
@@ -132,18 +133,18 @@ def _stack(held: Frame, colours: dict[str, str]) -> Figure:
     names = mean[mean > 0].sort_values(ascending=False, kind="stable").index
     shown = names if len(names) <= _NAMES + 1 else names[:_NAMES]
     shades = _distinct(list(shown), colours)
-    figure = go.Figure(layout=_LAYOUT)
+    figure = go.Figure(layout=LAYOUT)
     for name in shown:
-        figure.add_bar(x=list(held.index), y=_rounded(held[name]), name=html.escape(name), marker_color=shades[name])
+        figure.add_bar(x=list(held.index), y=rounded(held[name]), name=html.escape(name), marker_color=shades[name])
     if len(names) > len(shown):
         rest = assets[names[len(shown) :]].sum(axis=1, min_count=1)
         others = f"{len(names) - len(shown)} others"
-        figure.add_bar(x=list(held.index), y=_rounded(rest), name=others, marker_color="var(--rest)")
+        figure.add_bar(x=list(held.index), y=rounded(rest), name=others, marker_color="var(--rest)")
     if CASH in held:
-        figure.add_bar(x=list(held.index), y=_rounded(held[CASH]), name="Cash", marker_color="var(--line)")
+        figure.add_bar(x=list(held.index), y=rounded(held[CASH]), name="Cash", marker_color="var(--line)")
     figure.update_traces(hovertemplate="%{y:.1%}", marker_line_width=0)
     figure.update_layout(_months_layout(list(held.index)))
-    return _plain(figure)
+    return plain(figure)
 
 
 def _months_layout(months: list[str]) -> dict[str, Any]:
@@ -155,8 +156,8 @@ def _months_layout(months: list[str]) -> dict[str, Any]:
         "bargap": 0.06 if len(months) > 6 else 0.4,
         "showlegend": True,
         "legend": {"traceorder": "normal"},
-        "xaxis": {**_AXIS, "type": "category", "tickvals": named, "tickangle": 0, "showgrid": False},
-        "yaxis": {**_AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
+        "xaxis": {**AXIS, "type": "category", "tickvals": named, "tickangle": 0, "showgrid": False},
+        "yaxis": {**AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
     }
 
 
@@ -176,7 +177,7 @@ def calibration(levels: dict[str, float], pits: dict[str, float]) -> Figure:
 
     Forecasts that are right lie on the diagonal, and their histogram is flat.
     """
-    figure, flat = go.Figure(layout=_LAYOUT), 1 / len(pits)
+    figure, flat = go.Figure(layout=LAYOUT), 1 / len(pits)
     ideal = {"x": [0, 1], "mode": "lines", "line": _IDEAL_LINE, "hoverinfo": "skip"}
     right = {"xaxis": "x2", "yaxis": "y2"}
     nominal, inside = [0.0, *map(float, levels), 1.0], [0.0, *levels.values(), 1.0]
@@ -186,7 +187,7 @@ def calibration(levels: dict[str, float], pits: dict[str, float]) -> Figure:
     figure.add_bar(x=places, y=list(pits.values()), width=0.9 * flat, marker_color="var(--accent)", **right)
     figure.add_scatter(y=[flat, flat], **ideal, **right)
     figure.update_traces(selector={"type": "bar"}, hovertemplate="%{y:.1%}<extra></extra>")
-    share = {**_AXIS, "tickformat": ".0%", "fixedrange": True, "rangemode": "tozero"}
+    share = {**AXIS, "tickformat": ".0%", "fixedrange": True, "rangemode": "tozero"}
     figure.update_layout(
         height=320,
         showlegend=False,
@@ -196,17 +197,19 @@ def calibration(levels: dict[str, float], pits: dict[str, float]) -> Figure:
         xaxis2={**share, "domain": [0.57, 1], "title_text": "place in the forecast distribution", "anchor": "y2"},
         yaxis2={**share, "anchor": "x2", "title_text": "share of outcomes"},
     )
-    return _plain(figure)
+    return plain(figure)
 
 
-def _days(sessions: Frame) -> list[str]:
+def days(sessions: Frame) -> list[str]:
+    """Dates as Plotly reads them."""
     return sessions.dt.strftime("%Y-%m-%d").tolist()
 
 
-def _rounded(values: Frame) -> list[float | None]:
+def rounded(values: Frame) -> list[float | None]:
     """Five decimals, and a gap for nothing held."""
     return [None if math.isnan(value) or (abs(value) < 5e-6 and value) else round(value, 5) for value in values]
 
 
-def _plain(figure: go.Figure) -> Figure:
+def plain(figure: go.Figure) -> Figure:
+    """The figure as JSON values."""
     return json.loads(figure.to_json() or "")
