@@ -5,6 +5,7 @@ PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's res
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
 PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
+PRISM_REPORT_URL  where the folder of reports is served, for links; default: links to the files themselves
 PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
 """
 
@@ -62,6 +63,7 @@ class Settings(Environment):
     workers: int = Field(default=2, ge=1, le=256)
     proxy: SecretStr | None = None
     ca_file: Path | None = None
+    report_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
 
 
 def prepare_environment(kernels: Path) -> None:

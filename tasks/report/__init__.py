@@ -19,7 +19,7 @@ from prefect.cache_policies import NO_CACHE
 from storage import universe
 from storage.store import Store, explained, open_store
 from tasks.numerics.configs import TRADING_DAYS
-from tasks.report import contents, figures, formats, judged, listings, measures, over_time
+from tasks.report import artifacts, contents, figures, formats, judged, listings, measures, over_time
 from tasks.report.contents import Contents
 
 _FOLDED = 30  # rows of the matrix above which small ones are folded
@@ -33,9 +33,12 @@ def write_report(scenario: str, publish: str) -> str:
     """
     store = open_store()
     found = contents.read(store, scenario, publish)
-    page = _environment().get_template("report.html.j2").render(_shown(store, found)).encode()
+    shown = _shown(store, found)
+    page = _environment().get_template("report.html.j2").render(shown).encode()
     name = f"{found.month}-{hashlib.sha256(page).hexdigest()[:12]}.html"
-    return str(_write(store.root / "reports", name, page))
+    path = _write(store.root / "reports", name, page)
+    artifacts.publish(found, [shown["hindsight"]] if shown["hindsight"] else [], shown["held"], path)
+    return str(path)
 
 
 def _write(folder: Path, name: str, page: bytes) -> Path:

@@ -51,7 +51,7 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
 }
 
 
-_KNOWN = {name: row for rows in GROUPS.values() for name, row in rows.items()}
+KNOWN = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def table(contents: Contents) -> dict[str, list[Row]]:
     found = [contents.measures_of(name) for name in contents.measured]
     stored = set().union(*found)
     # a measure that is newer than this page is shown by its name
-    others = {name: (label(name), decimal, NEITHER) for name in sorted(stored - set(_KNOWN))}
+    others = {name: (label(name), decimal, NEITHER) for name in sorted(stored - set(KNOWN))}
     result = {}
     for group, rows in {**GROUPS, "Other": others}.items():
         present = [_row(name, row, found, contents.comparable) for name, row in rows.items() if name in stored]
@@ -94,7 +94,7 @@ def headlines(contents: Contents) -> list[Headline]:
         "max_drawdown": lambda value: percent(value, 1),
         "turnover": lambda value: percent(value, 0),
     }
-    words = {name: _KNOWN[name][0] for name in wanted} | {"turnover": "Turnover a year"}
+    words = {name: KNOWN[name][0] for name in wanted} | {"turnover": "Turnover a year"}
     return [
         Headline(words[name], form(own.get(name)), f"equal weight {form(other.get(name))}" if beside else "")
         for name, form in wanted.items()

@@ -1,0 +1,69 @@
+"""Small pictures for places that run no script, such as Prefect's artifacts: PNG as a data URI."""
+
+import base64
+import io
+
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from storage.schemas import CASH
+from tasks.report.contents import Contents
+from tasks.report.formats import BASELINES, label
+
+_ACCENT, _SOFT, _FILL, _GRID = "#0b6b63", "#6a6f76", "#0b6b6322", "#ebe8e1"
+_OTHERS = ("#b07d2b", "#5a6fa8", "#8c5a7d", "#7a8f3a")
+_LARGEST = 12  # positions in a picture of weights
+
+
+def wealth(contents: Contents) -> str:
+    """Wealth on a log scale, and drawdowns of the leading strategy, as a data URI."""
+    figure = Figure(figsize=(8, 4.4), dpi=110, layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    others = [name for name in contents.measured if name not in BASELINES and name != contents.leading]
+    for name in contents.measured[::-1]:
+        rows = contents.wealth_of(name)
+        colour = _SOFT if name in BASELINES else _ACCENT
+        colour = _OTHERS[others.index(name) % len(_OTHERS)] if name in others else colour
+        style = {"color": colour, "linestyle": {"equal_weight": "--", "index": ":"}.get(name, "-")}
+        above.plot(
+            rows["session"], rows["wealth"], linewidth=2 if name == contents.leading else 1, label=label(name), **style
+        )
+    own = contents.wealth_of(contents.leading)
+    below.fill_between(own["session"], -own["drawdown"], 0, color=_FILL)
+    below.plot(own["session"], -own["drawdown"], color=_ACCENT, linewidth=0.8)
+    above.set_yscale("log")
+    above.yaxis.set_major_formatter("{x:g}")
+    above.yaxis.set_minor_formatter("{x:g}")
+    above.legend(*(part[::-1] for part in above.get_legend_handles_labels()), frameon=False, fontsize=8, ncols=3)
+    below.yaxis.set_major_formatter(PercentFormatter(1, 0))
+    below.xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
+    return _data_uri(figure)
+
+
+def weights(contents: Contents) -> str:
+    """The largest weights of the published strategy as bars, as a data URI."""
+    held = contents.current[contents.published]
+    held = held[held != 0].sort_values(key=abs, ascending=False).head(_LARGEST)[::-1]
+    figure = Figure(figsize=(8, 0.9 + 0.26 * len(held)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    names = ["cash" if ticker == CASH else _literal(ticker) for ticker in held.index]
+    axes.barh(names, held, color=[_ACCENT if weight > 0 else _OTHERS[0] for weight in held], height=0.62)
+    axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    return _data_uri(figure)
+
+
+def _literal(name: str) -> str:
+    """A name in which no dollar sign begins a formula."""
+    return name.replace("$", r"\$")
+
+
+def _data_uri(figure: Figure) -> str:
+    for axes in figure.axes:
+        axes.tick_params(colors=_SOFT, labelsize=8, which="both", length=0)
+        axes.grid(color=_GRID, linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_visible(False)
+    held = io.BytesIO()
+    figure.savefig(held, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(held.getvalue()).decode()
