@@ -51,6 +51,7 @@ _CLOSED_OVER = (
     "tasks.own_code",
     "tasks.own_forecasts",
     "tasks.panels",
+    "tasks.portfolios",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()
