@@ -39,6 +39,7 @@ _CLOSED_OVER = (
     "tasks.numerics",
     "storage",
     "tasks.allocations",
+    "tasks.attribution",
     "tasks.calendars",
     "tasks.carried",
     "tasks.garch",
