@@ -22,6 +22,7 @@ from tasks.numerics.configs import (
     OGD_LONG_SHORT,
     OGD_LONG_WINDOW,
     AccountingConfig,
+    BaselineConfig,
     CovarianceConfig,
     ExpertsConfig,
     FeatureConfig,
@@ -48,6 +49,10 @@ Strategy = Literal[
     "sector_ogd",
     "experts",
     "equal_weight",
+    "risk_parity",
+    "minimum_variance",
+    "hierarchical_risk_parity",
+    "maximum_sharpe",
     "index",
 ]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
@@ -59,7 +64,7 @@ DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     "index",
 )
 ONLINE = tuple(name for name in STRATEGIES if name.startswith("ogd_")) + STRATEGIES[5:8]
-BASELINES = ("equal_weight", "index")
+FIXED = ("equal_weight", "index")
 Values = dict[str, Any]
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -117,6 +122,7 @@ class Parameters(BaseModel):
     hedge: OnlineConfig = Field(HEDGE, description="Multiplicative weights that climb the last session's return.")
     sector_ogd: SectorConfig = Field(SectorConfig(), description="One allocator among sectors, one within each.")
     experts: ExpertsConfig = Field(ExpertsConfig(), description="Aggregation of the other strategies.")
+    baselines: BaselineConfig = Field(BaselineConfig(), description="What the optimised baselines look at.")
     begin: str = Field(
         "",
         description="First month, like 2015-01, of strategies whose dates depend on each other and on forecasts "

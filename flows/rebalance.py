@@ -22,7 +22,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import lines, planning
 from flows.lines import MAIN, Line
-from flows.parameters import Parameters
+from flows.parameters import FIXED, Parameters
 from flows.planning import MonthPlan, Plan
 from flows.train import train_blocks
 from storage import catalog, clock, ledger, scenarios, tables
@@ -31,7 +31,7 @@ from storage.keys import Moment, to_json
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import allocate, calendars, decide, experts, features, forecast, gate, learn, panels
+from tasks import allocate, baselines, calendars, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
 from tasks.caching import StageKey, versions
 from tasks.report import write_report
@@ -44,6 +44,7 @@ _STAGES: tuple[StageKey, ...] = (
     allocate.RETURN_DRAWDOWN,
     allocate.FIXED,
     allocate.OWN,
+    baselines.KEYED,
     learn.KEYED,
     experts.KEYED,
     decide.KEYED,
@@ -140,7 +141,12 @@ def _compute(store: Store, plan: Plan, diary: Diary) -> None:
         with diary.stage(name, lacking[name]):
             forecasts = tuple(month.forecasts for month in plan.chain)
             allocate.allocate_own(panel, moments, forecasts, name, path, source)
-    for name in ("equal_weight", "index"):
+    for name, rule in plan.strategies.optimised.items():
+        with diary.stage(name, lacking[name]):
+            # one after the other: the modelling library counts its variables in a global that threads would share
+            for block in planning.by_year(plan.chain):
+                baselines.allocate_baseline(panel, tuple(month.moment for month in block), rule)
+    for name in FIXED:
         if name in plan.months[0].weights:
             with diary.stage(name, lacking[name]):
                 allocate.allocate_fixed(panel, moments, name)

@@ -8,12 +8,13 @@ on its turnover starts from what it held, and experts follow what the others ear
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from flows.parameters import BASELINES, Parameters
+from flows.parameters import FIXED, Parameters
 from storage.errors import InputError
 from storage.keys import Moment
-from tasks import allocate, experts, learn, learning, own_code, panels
+from tasks import allocate, baselines, experts, learn, learning, own_code, panels
 from tasks.allocate import Rule
 from tasks.learning import Recipe
+from tasks.numerics.configs import OPTIMISED_BASELINES
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Strategies:
     rule: Rule
     recipes: dict[str, Recipe] = field(default_factory=dict)
     modules: dict[str, tuple[str, str]] = field(default_factory=dict)  # path, and hash of its source
+    optimised: dict[str, baselines.Rule] = field(default_factory=dict)
 
     @property
     def is_chained(self) -> bool:
@@ -59,7 +61,9 @@ def of(panel: panels.Panel, parameters: Parameters) -> Strategies:
         learning.allocator(recipes["sector_ogd"], panel)
     units, costs = parameters.forecast.mean_units, parameters.accounting
     rule = Rule(units, parameters.covariance, parameters.return_drawdown, costs)
-    return Strategies(tuple(names), rule, recipes, modules)
+    known = [name for name in names if name in OPTIMISED_BASELINES]
+    optimised = {name: baselines.Rule(name, parameters.baselines, costs.cash_rate) for name in known}
+    return Strategies(tuple(names), rule, recipes, modules, optimised)
 
 
 def _recipe(name: str, parameters: Parameters) -> Recipe:
@@ -113,7 +117,8 @@ def _followed(weights: Mapping[str, str]) -> dict[str, str]:
 def _apart(strategies: Strategies, moment: Moment, forecast: str | None, parameters: Parameters) -> dict[str, str]:
     """Keys of the strategies whose dates do not depend on each other."""
     found = {name: learn.key(moment, recipe, parameters.rebalance) for name, recipe in strategies.recipes.items()}
-    found |= {name: allocate.fixed_key(moment, name) for name in strategies.names if name in BASELINES}
+    found |= {name: allocate.fixed_key(moment, name) for name in strategies.names if name in FIXED}
+    found |= {name: baselines.key(moment, rule) for name, rule in strategies.optimised.items()}
     return found | {
         name: allocate.own_key(moment, forecast, name, path, source)
         for name, (path, source) in strategies.modules.items()

@@ -55,6 +55,22 @@ _BY_SCENARIO = {
     "metrics": """
         SELECT b.scenario, r.strategy, r.name, r.value, r.start_date, r.end_date
         FROM raw.result b JOIN raw.metrics r USING (key)""",
+    "singles": """
+        SELECT b.scenario, r.ticker, r.cumulative_return, r.annual_volatility, r.sharpe, r.max_drawdown, r.start_date,
+               r.end_date
+        FROM raw.result b JOIN raw.singles r USING (key)""",
+    "exposures": """
+        SELECT b.scenario, r.strategy, r.model, r.factor, r.kind, r.session, r.beta, r.t, r.alpha, r.alpha_t, r.r2,
+               r.rows, r.lags
+        FROM raw.result b JOIN raw.exposures r USING (key)""",
+    "against": """
+        SELECT b.scenario, r.strategy, r.baseline, r.excess_return, r.information_ratio, r.beta, r.alpha, r.alpha_t,
+               r.start_date, r.end_date
+        FROM raw.result b JOIN raw.against r USING (key)""",
+    "contributions": """
+        SELECT b.scenario, r.strategy, r.ticker, r.sector, r.return_contribution, r.cost_contribution,
+               r.risk_contribution, r.average_weight
+        FROM raw.result b JOIN raw.contributions r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
@@ -107,6 +123,10 @@ _ORDER = {
     "executions": "rebalance_date, strategy, ticker",
     "wealth": "session, strategy",
     "metrics": "strategy, name",
+    "singles": "ticker",
+    "exposures": "strategy, model, factor, kind, session",
+    "against": "strategy, baseline",
+    "contributions": "strategy, ticker",
     "decisions": "rebalance_date",
 }
 

@@ -128,6 +128,30 @@ TABLES = {
         {"key": TEXT, "session": DAY, "strategy": TEXT, "wealth": REAL, "daily_return": REAL, "drawdown": REAL},
         ("key", "session", "strategy"),
     ),
+    "singles": Table(
+        {"key": TEXT, "ticker": TEXT, "cumulative_return": REAL, "annual_volatility": REAL, "sharpe": REAL}
+        | {"max_drawdown": REAL, "start_date": DAY, "end_date": DAY},
+        ("key", "ticker"),
+        ("annual_volatility", "sharpe"),
+    ),
+    "exposures": Table(
+        {"key": TEXT, "strategy": TEXT, "model": TEXT, "factor": TEXT, "kind": TEXT, "session": DAY, "beta": REAL}
+        | {"t": REAL, "alpha": REAL, "alpha_t": REAL, "r2": REAL, "rows": COUNT, "lags": COUNT},
+        ("key", "strategy", "model", "factor", "kind", "session"),
+        ("beta", "t", "alpha", "alpha_t", "r2"),
+    ),
+    "against": Table(
+        {"key": TEXT, "strategy": TEXT, "baseline": TEXT, "excess_return": REAL, "information_ratio": REAL}
+        | {"beta": REAL, "alpha": REAL, "alpha_t": REAL, "start_date": DAY, "end_date": DAY},
+        ("key", "strategy", "baseline"),
+        ("information_ratio", "beta", "alpha", "alpha_t"),
+    ),
+    "contributions": Table(
+        {"key": TEXT, "strategy": TEXT, "ticker": TEXT, "sector": TEXT, "return_contribution": REAL}
+        | {"cost_contribution": REAL, "risk_contribution": REAL, "average_weight": REAL},
+        ("key", "strategy", "ticker"),
+        ("risk_contribution",),
+    ),
     "metrics": Table(
         {"key": TEXT, "strategy": TEXT, "name": TEXT, "value": REAL, "start_date": DAY, "end_date": DAY},
         ("key", "strategy", "name"),

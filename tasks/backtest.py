@@ -24,13 +24,14 @@ from storage.keys import PanelKey, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import panels
+from tasks import attribution, panels
 from tasks.caching import keyed_by
 from tasks.numerics import accounting, metrics
-from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
+from tasks.numerics.configs import BASELINES, TRADING_DAYS, AccountingConfig
 
 KEYED = keyed_by(
     __name__,
+    "tasks.attribution",
     "tasks.numerics.accounting",
     "tasks.numerics.metrics",
     "tasks.panels",
@@ -83,10 +84,10 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
     weights = [month.weights for month in months]
     terms = [(month.rebalance_date, _terms(month)) for month in months]
-    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms)
+    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms, baselines=BASELINES)
     if not tables.existing(store, "metrics", [key]):
         rows = _accounts(store, panel.snapshot, universes, months)
-        for name in ("executions", "wealth", "metrics"):  # metrics last: its rows say that all are there
+        for name in sorted(rows, key="metrics".__eq__):  # metrics last: its rows say that all are there
             stamped = [row | {"key": key} for row in rows[name]]
             tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
     _point(store, scenario, key, months)
@@ -123,11 +124,13 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
 def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision]) -> Rows:
     strategies = _strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
-    rows: Rows = {"executions": [], "wealth": [], "metrics": []}
-    for strategy in strategies:
-        for name, found in _account(strategy, prices).items():
-            rows[name] += found
-    return rows
+    orders = [_orders(strategy, prices) for strategy in strategies]
+    first = months[0].record["universe"]
+    found = [_account(*pair, prices) for pair in zip(strategies, orders, strict=True)]
+    found.append(attribution.rows(store, snapshot, universes[-1], first, months[0].as_of, prices, orders))
+    return {
+        name: [row for part in found for row in part.get(name, [])] for name in dict.fromkeys([*found[0], *found[-1]])
+    }
 
 
 def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
@@ -144,12 +147,17 @@ def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
     return found
 
 
-def _account(strategy: _Strategy, prices: panels.Prices) -> Rows:
-    """One strategy's rows."""
+def _orders(strategy: _Strategy, prices: panels.Prices) -> attribution.Orders:
+    """What one strategy trades, on which sessions and terms."""
     days = [np.datetime64(_trade_date(month)) for month in strategy.months]
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
-    configs = [_terms(month) for month in strategy.months]
+    return attribution.Orders(strategy.name, when, targets, [_terms(month) for month in strategy.months])
+
+
+def _account(strategy: _Strategy, orders: attribution.Orders, prices: panels.Prices) -> Rows:
+    """One strategy's rows."""
+    _, when, targets, configs = orders
     account = accounting.simulate(
         prices.returns, prices.traded, when, targets, configs, prices.delisted, prices.risk_free
     )

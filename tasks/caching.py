@@ -39,6 +39,7 @@ _CLOSED_OVER = (
     "tasks.numerics",
     "storage",
     "tasks.allocations",
+    "tasks.attribution",
     "tasks.calendars",
     "tasks.carried",
     "tasks.garch",
@@ -51,6 +52,7 @@ _CLOSED_OVER = (
     "tasks.own_code",
     "tasks.own_forecasts",
     "tasks.panels",
+    "tasks.portfolios",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

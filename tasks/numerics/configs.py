@@ -13,6 +13,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 TRADING_DAYS = 252  # sessions a year, by convention
 RISK_FREE = 0.02  # annual; every ratio and account uses it unless configured otherwise
+# portfolios that need no opinion, by name: what every strategy is compared with
+OPTIMISED_BASELINES = ("risk_parity", "minimum_variance", "hierarchical_risk_parity", "maximum_sharpe")
+BASELINES = ("equal_weight", *OPTIMISED_BASELINES, "index")
 
 
 def option(default: Any, description: str, **limits: float) -> Any:
@@ -212,6 +215,21 @@ class ReturnDrawdownConfig(Config):
         "Largest turnover (half the sum of absolute changes) from the holdings of the month before; 1: none.",
         gt=0,
         le=1,
+    )
+
+
+@dataclass(frozen=True)
+class BaselineConfig(Config):
+    """What risk parity, minimum variance, hierarchical risk parity and the maximum of the Sharpe ratio look at."""
+
+    sessions: int = option(
+        252, "Sessions of daily simple returns, the as-of session included; fewer where there are.", ge=20, le=2520
+    )
+    shrinkage: Literal["ledoit_wolf", "none"] = option(
+        "ledoit_wolf", "Covariance shrunk by Ledoit-Wolf towards constant correlation, or the sample's."
+    )
+    mean: Literal["sample", "shrunk"] = option(
+        "sample", "Mean returns of maximum_sharpe: the sample's, or shrunk to their common mean by Bayes-Stein."
     )
 
 

@@ -342,3 +342,16 @@ def test_a_later_universe_with_shorter_prices_keeps_the_account_of_the_older_one
     close = bars.pivot(index="session", columns="ticker", values="close")
     growth = (close.iloc[-1] / close.loc["2016-03-01"])[["Y", "Z"]].mean()
     assert after["hand"].iloc[-1] / after["hand"].iloc[march] == pytest.approx(growth, rel=1e-12)
+
+
+def test_a_result_is_written_with_its_measures_last(market, monkeypatch):
+    panel = market.panel()
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)})
+    written, usual = [], tables.put
+    monkeypatch.setattr(tables, "put", lambda store, name, rows: written.append(name) or usual(store, name, rows))
+    key = backtest.fn(panel, "main")
+    assert written[-1] == "metrics"
+    expected = {"executions", "wealth", "singles", "exposures", "against", "contributions", "metrics"}
+    assert sorted(written) == sorted(expected)
+    filled = {name for name in expected if tables.read(market.store, name, key=key).num_rows}
+    assert filled == expected - {"against"}  # no baseline was run
