@@ -19,7 +19,18 @@ from prefect.cache_policies import NO_CACHE
 from storage import universe
 from storage.store import Store, explained, open_store
 from tasks.numerics.configs import TRADING_DAYS
-from tasks.report import artifacts, contents, figures, formats, judged, listings, measures, over_time
+from tasks.report import (
+    artifacts,
+    attributed,
+    contents,
+    evidence,
+    figures,
+    formats,
+    judged,
+    listings,
+    measures,
+    over_time,
+)
 from tasks.report.contents import Contents
 
 _FOLDED = 30  # rows of the matrix above which small ones are folded
@@ -37,7 +48,9 @@ def write_report(scenario: str, publish: str) -> str:
     page = _environment().get_template("report.html.j2").render(shown).encode()
     name = f"{found.month}-{hashlib.sha256(page).hexdigest()[:12]}.html"
     path = _write(store.root / "reports", name, page)
-    artifacts.publish(found, [shown["hindsight"]] if shown["hindsight"] else [], shown["held"], path)
+    artifacts.publish(
+        found, [shown[name] for name in ("evidence", "hindsight") if shown.get(name)], shown["held"], path
+    )
     return str(path)
 
 
@@ -88,7 +101,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
         | (_drawn_results(store, found) if found.traded else {}),
     }
-    return shown | _rows(found) | (_results(found) if found.traded else {})
+    return shown | _rows(found) | (_results(store, found) if found.traded else {})
 
 
 def _drawn_results(store: Store, found: Contents) -> dict[str, Any]:
@@ -97,6 +110,7 @@ def _drawn_results(store: Store, found: Contents) -> dict[str, Any]:
         "wealth": figures.wealth(found),
         "rolling": over_time.rolling(store, found),
         "concentration": over_time.concentration(found),
+        "betas": attributed.betas(found),
     }
 
 
@@ -112,7 +126,7 @@ def _rows(found: Contents) -> dict[str, Any]:
     }
 
 
-def _results(found: Contents) -> dict[str, Any]:
+def _results(store: Store, found: Contents) -> dict[str, Any]:
     """What there is to show once a decision has traded."""
     sessions = len(found.wealth_of(found.leading)) - 1
     return {
@@ -125,5 +139,12 @@ def _results(found: Contents) -> dict[str, Any]:
         "years": listings.years(found),
         "weekly": figures.is_weekly(found),
         "sharpe": found.measures_of(found.leading).get("sharpe", math.nan),
-        "sharpe_error": measures.sharpe_error(found),
+        "evidence": evidence.sentence(found),
+        "sure_heads": evidence.HEADS,
+        "sure": evidence.table(store, found),
+        "singles": attributed.singles(found),
+        "stress": attributed.stress(found),
+        "exposures": attributed.exposures(found),
+        "baselines": attributed.baselines(found),
+        "contributions": attributed.contributions(found),
     }

@@ -29,6 +29,12 @@ _QUERIES = {
     "executions": "SELECT rebalance_date, strategy, trade FROM executions ORDER BY ALL",
     "wealth": "SELECT session, strategy, wealth, daily_return, drawdown FROM wealth ORDER BY strategy, session",
     "metrics": "SELECT strategy, name, value, start_date, end_date FROM metrics ORDER BY ALL",
+    "periods": "SELECT * FROM periods ORDER BY start_date, strategy",
+    "comparisons": "SELECT strategy, baseline, name, value, lower, upper FROM comparisons",
+    "exposures": "SELECT strategy, model, factor, kind, session, beta, t, alpha, alpha_t, r2 FROM exposures",
+    "against": "SELECT * FROM against",
+    "contributions": "SELECT * FROM contributions",
+    "singles": "SELECT ticker, cumulative_return FROM singles",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",
 }
 

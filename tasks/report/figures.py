@@ -12,8 +12,9 @@ from typing import Any
 import plotly.graph_objects as go
 
 from storage.schemas import CASH
+from tasks.numerics.configs import BASELINES
 from tasks.report.contents import Contents, Frame
-from tasks.report.formats import BASELINES, label
+from tasks.report.formats import label
 
 Figure = dict[str, Any]
 _ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
@@ -88,7 +89,7 @@ def line_of(contents: Contents, name: str) -> dict[str, Any]:
     if name == contents.published:
         return {"color": "var(--accent)", "width": 2.6}
     if name in BASELINES:
-        return {"color": "var(--soft)", "width": 1.3, "dash": ["dash", "dot"][BASELINES.index(name)]}
+        return {"color": "var(--soft)", "width": 1.3, "dash": "dot" if name == "index" else "dash"}
     others = [other for other in contents.measured if other not in BASELINES and other != contents.published]
     return {"color": f"var(--other-{others.index(name) % 4 + 1})", "width": 1.4}
 

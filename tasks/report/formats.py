@@ -3,8 +3,9 @@
 import math
 from datetime import date
 
+from tasks.numerics.configs import BASELINES
+
 MINUS, DASH = "\u2212", "\u2013"
-BASELINES = ("equal_weight", "index")
 
 
 def percent(value: float | None, digits: int = 2) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 from storage.keys import digest
 from storage.schemas import CASH
 from tasks.numerics.configs import (
+    BASELINES,
     EXPONENTIATED_GRADIENT,
     HEDGE,
     MIRROR_DESCENT,
@@ -28,7 +29,7 @@ from tasks.numerics.configs import (
     VLSTMConfig,
 )
 from tasks.report.contents import Contents, Frame
-from tasks.report.formats import BASELINES, DASH, change, day, percent
+from tasks.report.formats import DASH, change, day, percent
 
 SHOWN = 5e-5  # of wealth: what is smaller reads 0.00%
 _OF_STRATEGIES = {

@@ -1,10 +1,8 @@
 """The table of measures: which ones, in which groups and units, and for which a better one exists."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tasks.numerics.configs import TRADING_DAYS
 from tasks.report.contents import Contents
 from tasks.report.formats import change, decimal, label, percent, whole
 from tasks.report.listings import Cell, Row, mark_best
@@ -99,14 +97,3 @@ def headlines(contents: Contents) -> list[Headline]:
         Headline(words[name], form(own.get(name)), f"equal weight {form(other.get(name))}" if beside else "")
         for name, form in wanted.items()
     ]
-
-
-def sharpe_error(contents: Contents) -> float:
-    """Standard error of the leading strategy's Sharpe ratio for independent returns: sqrt((1 + s^2/2) / S) a session.
-
-    With s the Sharpe ratio of one of the S sessions; returned annualised, NaN where there is no ratio. Source: Lo,
-    The Statistics of Sharpe Ratios, Financial Analysts Journal 58(4), 2002.
-    """
-    sessions = len(contents.wealth_of(contents.leading)) - 1
-    daily = contents.measures_of(contents.leading).get("sharpe", math.nan) / math.sqrt(TRADING_DAYS)
-    return math.sqrt(TRADING_DAYS * (1 + daily**2 / 2) / sessions) if sessions > 0 else math.nan

@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from storage.schemas import CASH
+from tasks.numerics.configs import BASELINES
 from tasks.report.contents import Contents
-from tasks.report.formats import BASELINES, label
+from tasks.report.formats import label
 
 _ACCENT, _SOFT, _FILL, _GRID = "#0b6b63", "#6a6f76", "#0b6b6322", "#ebe8e1"
 _OTHERS = ("#b07d2b", "#5a6fa8", "#8c5a7d", "#7a8f3a")
@@ -25,7 +26,7 @@ def wealth(contents: Contents) -> str:
         rows = contents.wealth_of(name)
         colour = _SOFT if name in BASELINES else _ACCENT
         colour = _OTHERS[others.index(name) % len(_OTHERS)] if name in others else colour
-        style = {"color": colour, "linestyle": {"equal_weight": "--", "index": ":"}.get(name, "-")}
+        style = {"color": colour, "linestyle": ":" if name == "index" else "--" if name in BASELINES else "-"}
         above.plot(
             rows["session"], rows["wealth"], linewidth=2 if name == contents.leading else 1, label=label(name), **style
         )

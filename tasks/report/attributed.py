@@ -1,0 +1,150 @@
+"""Where a strategy's returns came from: factors, baselines, times of stress, sectors and assets."""
+
+import html
+import math
+
+import plotly.graph_objects as go
+
+from storage.schemas import CASH
+from tasks.report import figures
+from tasks.report.contents import Contents, Frame
+from tasks.report.figures import AXIS, LAYOUT, Figure
+from tasks.report.formats import DASH, change, decimal, label, percent
+from tasks.report.listings import Cell, Row
+
+_ASSETS = 12  # that contributed most, either way
+_T = 2.0  # t-values from here on are marked
+
+
+def exposures(contents: Contents) -> tuple[list[str], list[Row]]:
+    """Heads and a row for each strategy: alpha a year with its t-value, betas with theirs, R squared."""
+    rows: Frame = contents.tables["exposures"]
+    rows = rows[rows["kind"] == "whole"]
+    # the richest model that there is
+    rows = rows[rows["model"] == ("factors" if (rows["model"] == "factors").any() else "capm")]
+    factors = list(rows["factor"].drop_duplicates())
+    found = []
+    for name in contents.measured:
+        own = rows[rows["strategy"] == name].set_index("factor")
+        if len(own):
+            first = own.iloc[0]
+            cells = [Cell(_with_t(change(first["alpha"], 1), first["alpha_t"]))]
+            cells += [Cell(_with_t(decimal(own["beta"].get(f)), own["t"].get(f, math.nan))) for f in factors]
+            found.append(Row(label(name), [*cells, Cell(percent(first["r2"], 0))]))
+    return ["Alpha a year", *(f"Beta to {factor}" for factor in factors), "R\u00b2"], found
+
+
+def _with_t(text: str, t: float) -> str:
+    return text if text == DASH or t is None or math.isnan(t) else f"{text} (t {decimal(t, 1)})"
+
+
+def betas(contents: Contents) -> Figure | None:
+    """Beta to the index over the year before, at the end of each month; None for fewer than two."""
+    rows: Frame = contents.tables["exposures"]
+    rows = rows[(rows["kind"] == "rolling") & (rows["model"] == "capm")].dropna(subset="beta")
+    if rows["session"].nunique() < 2:
+        return None
+    figure = go.Figure(layout=LAYOUT)
+    for rank, name in enumerate(contents.measured):
+        own = rows[rows["strategy"] == name]
+        figure.add_scatter(
+            x=figures.days(own["session"]),
+            y=figures.rounded(own["beta"]),
+            name=html.escape(label(name)),
+            mode="lines",
+            line=figures.line_of(contents, name),
+            legendrank=rank,
+            zorder=-rank,
+            hovertemplate="%{y:.2f}",
+        )
+    figure.update_layout(
+        height=320,
+        xaxis={**AXIS, "type": "date", "hoverformat": "%b %Y", "showgrid": False},
+        yaxis={**AXIS, "tickformat": ".1f", "nticks": 6, "fixedrange": True},
+    )
+    return figures.plain(figure)
+
+
+def baselines(contents: Contents) -> list[Row]:
+    """The leading strategy against each baseline: excess return, information ratio, beta, alpha with its t-value."""
+    rows: Frame = contents.tables["against"]
+    return [
+        Row(
+            label(row["baseline"]),
+            [
+                Cell(change(row["excess_return"], 1), row["excess_return"]),
+                Cell(decimal(row["information_ratio"])),
+                Cell(decimal(row["beta"])),
+                Cell(_with_t(change(row["alpha"], 1), row["alpha_t"])),
+            ],
+        )
+        for _, row in rows[rows["strategy"] == contents.leading].iterrows()
+    ]
+
+
+def singles(contents: Contents) -> str | None:
+    """How many of the single stocks did worse, as a sentence; None where that was not measured."""
+    measured = contents.measures_of(contents.leading)
+    wealth, sharpe = (measured.get(f"single_stocks_beaten_{name}", math.nan) for name in ("wealth", "sharpe"))
+    if math.isnan(wealth):
+        return None
+    count = len(contents.tables["singles"])
+    return (
+        f"{label(contents.leading)} earned more than {percent(wealth, 0)} of the {count} single stocks that could be "
+        f"bought and held instead, and had a higher Sharpe ratio than {percent(sharpe, 0)} of them."
+    )
+
+
+def stress(contents: Contents) -> list[Row]:
+    """Return and maximum drawdown of every strategy in the times of stress that the results reach."""
+    rows: Frame = contents.tables["periods"]
+    rows = rows[rows["kind"] == "stress"]
+    found = []
+    for period, part in rows.groupby("period", sort=False):
+        values = {(row["strategy"], row["name"]): row["value"] for _, row in part.iterrows()}
+        cells = [
+            Cell(
+                f"{change(values.get((name, 'return')), 1)} / {percent(values.get((name, 'max_drawdown')), 1)}"
+                if (name, "return") in values
+                else DASH,
+                values.get((name, "return")),
+            )
+            for name in contents.measured
+        ]
+        first = part.iloc[0]
+        dates = f"{first['start_date']:%b %Y} to {first['end_date']:%b %Y}"
+        found.append(Row(f"{label(str(period))} ({dates}{'' if part['whole'].all() else ', in part'})", cells))
+    return found
+
+
+def contributions(contents: Contents) -> dict[str, list[Row]]:
+    """Of the leading strategy, by sector and by asset: contribution to return, to risk, and the mean weight."""
+    rows: Frame = contents.tables["contributions"]
+    rows = rows[rows["strategy"] == contents.leading]
+    if not len(rows):
+        return {}
+    sums = ["return_contribution", "risk_contribution", "average_weight"]
+    sectors = rows[rows["ticker"] != CASH].assign(sector=lambda own: own["sector"].replace("", "No sector named"))
+    by_sector = sectors.groupby("sector")[sums].sum().sort_values("return_contribution", ascending=False)
+    order = rows["return_contribution"].abs().sort_values(ascending=False, kind="stable").index[:_ASSETS]
+    by_asset = rows.loc[order].sort_values("return_contribution", ascending=False).set_index("ticker")[sums]
+    return {"Sector": _contributed(by_sector), "Asset": _contributed(by_asset.rename(index={CASH: "Cash"}))}
+
+
+def _contributed(table: Frame) -> list[Row]:
+    longest = table.abs().max()
+    return [
+        Row(
+            str(name),
+            [
+                Cell(
+                    change(row[column], 1) if column.startswith("return") else percent(row[column], 1),
+                    row[column],
+                    part,
+                )
+                for column in table
+                for part in [abs(row[column]) / longest[column] if longest[column] > 0 else 0.0]
+            ],
+        )
+        for name, row in table.iterrows()
+    ]
