@@ -55,6 +55,12 @@ _BY_SCENARIO = {
     "metrics": """
         SELECT b.scenario, r.strategy, r.name, r.value, r.start_date, r.end_date
         FROM raw.result b JOIN raw.metrics r USING (key)""",
+    "periods": """
+        SELECT b.scenario, r.strategy, r.kind, r.period, r.name, r.value, r.start_date, r.end_date, r.whole
+        FROM raw.result b JOIN raw.periods r USING (key)""",
+    "comparisons": """
+        SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
+        FROM raw.result b JOIN raw.comparisons r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
@@ -107,6 +113,8 @@ _ORDER = {
     "executions": "rebalance_date, strategy, ticker",
     "wealth": "session, strategy",
     "metrics": "strategy, name",
+    "periods": "kind DESC, start_date, period, strategy, name",
+    "comparisons": "strategy, baseline, name",
     "decisions": "rebalance_date",
 }
 

@@ -20,21 +20,23 @@ from prefect.cache_policies import NO_CACHE
 
 from storage import clock, ledger, tables
 from storage.errors import StoreError
-from storage.keys import PanelKey, to_json
+from storage.keys import PanelKey, digest, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import panels
+from tasks import measuring, panels, trials
 from tasks.caching import keyed_by
 from tasks.numerics import accounting, metrics
-from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
+from tasks.numerics.configs import BASELINES, AccountingConfig, FitnessConfig
 
 KEYED = keyed_by(
     __name__,
+    "tasks.measuring",
     "tasks.numerics.accounting",
     "tasks.numerics.metrics",
     "tasks.panels",
-    packages=("numpy", "numba", "exchange-calendars"),
+    "tasks.trials",
+    packages=("numpy", "numba", "scipy", "exchange-calendars"),
 )
 log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
@@ -83,10 +85,11 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
     weights = [month.weights for month in months]
     terms = [(month.rebalance_date, _terms(month)) for month in months]
-    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms)
+    score = FitnessConfig(**months[-1].record["parameters"].get("fitness", {}))
+    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms, fitness=score, baselines=BASELINES)
     if not tables.existing(store, "metrics", [key]):
-        rows = _accounts(store, panel.snapshot, universes, months)
-        for name in ("executions", "wealth", "metrics"):  # metrics last: its rows say that all are there
+        rows = _accounts(store, panel.snapshot, universes, months, score)
+        for name in sorted(rows, key="metrics".__eq__):  # metrics last: its rows say that all are there
             stamped = [row | {"key": key} for row in rows[name]]
             tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
     _point(store, scenario, key, months)
@@ -120,14 +123,20 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
     raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")
 
 
-def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision]) -> Rows:
+def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision], score: FitnessConfig) -> Rows:
+    """Rows of all tables but that of trials, which are written here: they are the ledger's, and have keys of it."""
     strategies = _strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
-    rows: Rows = {"executions": [], "wealth": [], "metrics": []}
+    rows: Rows = {"executions": [], "wealth": []}
+    records = []
     for strategy in strategies:
-        for name, found in _account(strategy, prices).items():
-            rows[name] += found
-    return rows
+        found, record = _account(strategy, prices)
+        records.append(record)
+        for name, part in found.items():
+            rows[name] += part
+        code = digest(KEYED.code)[:16]
+        trials.of_backtest(store, strategy.name, strategy.months, record.daily_return, record.measures, code)
+    return rows | measuring.rows(store, PanelKey(snapshot, universes[-1]), records, score)
 
 
 def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
@@ -144,8 +153,8 @@ def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
     return found
 
 
-def _account(strategy: _Strategy, prices: panels.Prices) -> Rows:
-    """One strategy's rows."""
+def _account(strategy: _Strategy, prices: panels.Prices) -> tuple[Rows, measuring.Record]:
+    """One strategy's rows of executions and wealth, and the record that is measured."""
     days = [np.datetime64(_trade_date(month)) for month in strategy.months]
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
@@ -155,25 +164,12 @@ def _account(strategy: _Strategy, prices: panels.Prices) -> Rows:
     )
     _say_untraded(strategy, prices.tickers, account, targets)
     _say_delisted(strategy, prices, account, when)
-    sessions = prices.sessions[when[0] :]
-    measured = metrics.measures(
-        account.daily_return,
-        targets,
-        np.append(account.turnover, np.abs(account.sold) / 2),
-        np.append(account.costs.sum(axis=1), account.sale_costs),
-        sessions.astype("datetime64[M]").astype(np.int64),
-        configs[-1].cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :],
-    )
-    first, last = prices.sessions[when[0] - 1].item(), sessions[-1].item()
-    return {
+    record = measuring.record(strategy.name, prices, when, account, targets, configs[-1])
+    rows = {
         "executions": _executions(strategy, prices.tickers, account),
-        "wealth": _wealth(strategy.name, first, sessions, account),
-        "metrics": [
-            {"strategy": strategy.name, "name": name, "value": value if np.isfinite(value) else None}
-            | {"start_date": first, "end_date": last}
-            for name, value in measured.items()
-        ],
+        "wealth": _wealth(strategy.name, record.before, record.sessions, account),
     }
+    return rows, record
 
 
 def _say_untraded(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account, targets: Any) -> None:

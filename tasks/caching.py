@@ -46,11 +46,13 @@ _CLOSED_OVER = (
     "tasks.holdings",
     "tasks.judging",
     "tasks.learning",
+    "tasks.measuring",
     "tasks.models",
     "tasks.outcomes",
     "tasks.own_code",
     "tasks.own_forecasts",
     "tasks.panels",
+    "tasks.trials",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

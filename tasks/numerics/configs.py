@@ -13,6 +13,9 @@ from typing import Any, Literal, get_args, get_type_hints
 
 TRADING_DAYS = 252  # sessions a year, by convention
 RISK_FREE = 0.02  # annual; every ratio and account uses it unless configured otherwise
+# portfolios that need no opinion, by name: what every strategy is compared with
+OPTIMISED_BASELINES = ("risk_parity", "minimum_variance", "hierarchical_risk_parity", "maximum_sharpe")
+BASELINES = ("equal_weight", *OPTIMISED_BASELINES, "index")
 
 
 def option(default: Any, description: str, **limits: float) -> Any:
@@ -358,6 +361,29 @@ class AccountingConfig(Config):
     short_rate: float = option(0.005, "Annual rate that short holdings pay.", ge=0, le=1)
     delisting_haircut: float = option(
         0.0, "Part of its last price that a holding loses when its asset is delisted.", ge=0, le=1
+    )
+
+
+@dataclass(frozen=True)
+class FitnessConfig(Config):
+    """Weights of the fitness score's parts, which rate a strategy's record; no weight of an asset depends on them."""
+
+    sortino_weight: float = option(1.0, "Weight of the annual Sortino ratio (a1).", ge=0)
+    return_weight: float = option(0.0, "Weight of the annual mean return (a5).", ge=0)
+    drawdown_weight: float = option(1.0, "Weight of the deepest fall within a year (a2).", ge=0)
+    turnover_weight: float = option(0.5, "Weight of the annual turnover (a3).", ge=0)
+    concentration_weight: float = option(0.2, "Weight of the sum of squared shares of the positions (a4).", ge=0)
+    factor_weight: float = option(
+        0.0,
+        "Weight of the distances of the betas from their targets (a7), on the universe's factors, or on the market "
+        "where it has none.",
+        ge=0,
+    )
+    factor_targets: str = option(
+        "", "Target betas, like MTUM=0.5, VLUE=0; market=1 without factors; else 0.", names=True
+    )
+    instability_weight: float = option(
+        0.0, "Weight of the standard deviation of the returns over 63 sessions (a9).", ge=0
     )
 
 
