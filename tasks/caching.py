@@ -41,6 +41,7 @@ _CLOSED_OVER = (
     "tasks.allocations",
     "tasks.calendars",
     "tasks.carried",
+    "tasks.expectations",
     "tasks.garch",
     "tasks.histories",
     "tasks.holdings",
