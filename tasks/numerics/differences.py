@@ -86,7 +86,7 @@ def _intervals(
     drawn = bootstrap.means(np.column_stack([x, x**2, y, y**2, *logs]), block, np.random.default_rng(SEED), DRAWS)
     gap = _YEAR * (_ratio(drawn[:, 0], drawn[:, 1], own.size) - _ratio(drawn[:, 2], drawn[:, 3], own.size))
     growth = _annual(drawn[:, 4]) - _annual(drawn[:, 5]) if logs else np.array([np.nan])
-    said = f"stationary bootstrap, blocks of {block} sessions on average, {DRAWS} draws, percentiles"
+    said = f"stationary bootstrap, mean block length {block}, {DRAWS} draws, percentiles"
     return _ends(gap), _ends(growth), said
 
 
