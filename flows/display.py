@@ -28,6 +28,7 @@ Rows = list[dict[str, Any]]
 _MEASURES = {
     "cumulative_return": "%", "annual_return": "%", "annual_volatility": "%", "sharpe": "", "sortino": "",
     "max_drawdown": "%", "cvar_95": "%", "turnover": "", "costs": "%", "effective_positions": "",
+    "fitness": "", "sharpe_error": "", "psr": "%", "dsr": "%", "trials": "n",
 }  # fmt: skip
 
 
@@ -239,6 +240,8 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
     first = published(store, scenario, newest_day)
     for row in sorted(rows, key=lambda row: _rank(row["strategy"], first)):
         values.setdefault(row["strategy"], {})[row["name"]] = row["value"]
+    for name, found in _deflated(store, values).items():
+        values[name] |= found
     chosen = universe.load(store, ledger.current(store, scenario)[newest_day].record["universe"])
     said = universe.hindsight(chosen, span["start"])
     if as_json:
@@ -253,7 +256,15 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
 def _measure(value: float | None, unit: str) -> str | None:
     if value is None:
         return None
-    return f"{100 * value:.1f} %" if unit else f"{value:.2f}"
+    shown = {"%": f"{100 * value:.1f} %", "n": f"{value:.0f}", "": f"{value:.2f}"}
+    return shown[unit]
+
+
+def _deflated(store: Store, values: dict[str, dict[str, float]]) -> dict[str, dict[str, float | None]]:
+    """By strategy what the ledger of trials makes of its Sharpe ratio, as it stands now."""
+    from tasks import trials
+
+    return trials.deflated(store, values)
 
 
 def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Commands that look at what is stored: nothing is computed or changed."""
+"""Commands that look at what is stored: nothing is decided or changed."""
 
 import webbrowser
 from pathlib import Path
@@ -71,6 +71,25 @@ def forecasts(
     """Mean and volatility forecast for each asset."""
     place = existing_store(store)
     judgements.forecasts(place, scenario, as_date(month), as_json, as_csv)
+
+
+@app.command()
+def compare(
+    a: Annotated[str, typer.Argument(help="A scenario, or a month or day of --scenario.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    month: MonthOption = None,
+    strategy: Annotated[str | None, typer.Option(help="Strategy of both (default: the published ones).")] = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Two scenarios, or two months of one, side by side: parameters, weights, trades, expectations, backtests."""
+    place = existing_store(store)
+    from flows import compare as flow
+    from flows import comparisons
+
+    comparisons.comparison(flow.compare(place, a, b, as_date(month), scenario, strategy), as_json, as_csv)
 
 
 @app.command()

@@ -26,6 +26,7 @@ from tasks.numerics.configs import (
     CovarianceConfig,
     ExpertsConfig,
     FeatureConfig,
+    FitnessConfig,
     ForecastConfig,
     Forecaster,
     LossConfig,
@@ -129,6 +130,7 @@ class Parameters(BaseModel):
         "(experts, a turnover limit); empty: the first with a forecast.",
     )
     accounting: AccountingConfig = Field(AccountingConfig(), description="What trading and holding cost.")
+    fitness: FitnessConfig = Field(FitnessConfig(), description="Weights of the fitness score.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Parameters":

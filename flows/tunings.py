@@ -32,13 +32,16 @@ def study(store: Store, name: str, as_json: bool) -> None:
 
 def sweep(store: Store, name: str, as_json: bool) -> None:
     """The trials of a sweep, the best first, and what choosing the best of them is worth."""
+    from tasks import trials as ledger
     from tasks import tune
 
     rows = tune.read(store, name)
     grid = [field for field, _ in tune.terms(rows)["grid"]]
     trials = [_swept(row, grid) for row in rows]
+    family = ledger.families(store, [rows[0]["family"]]).get(rows[0]["family"])
+    luck = {"hurdle": family and family.hurdle, "overfitting": ledger.overfitting_of(store, name)}
     if as_json:
-        display.document({"sweep": name, "terms": tune.terms(rows), "trials": trials})
+        display.document({"sweep": name, "terms": tune.terms(rows), **luck, "trials": trials})
         return
     trials.sort(key=lambda trial: (-(trial["sharpe"] if trial["sharpe"] is not None else -1e9), trial["trial"]))
     columns = ["trial", *grid, *_MEASURES]
@@ -50,6 +53,16 @@ def sweep(store: Store, name: str, as_json: bool) -> None:
         display.say_line(
             f"\nSharpe ratios from {sharpes[0]:.2f} over {middle:.2f} to {sharpes[-1]:.2f}: the best of "
             f"{len(trials)} is partly luck. Use it with --params tuned:{name}, in run, backfill and plan"
+        )
+    if family is not None:
+        display.say_line(
+            f"the best of the {family.trials} trials of {rows[0]['family']} so far would reach {luck['hurdle']:.2f} "
+            "were all of them worthless"
+        )
+    if luck["overfitting"] is not None:
+        display.say_line(
+            f"the best in one half of the sessions is no better than the middle of all in the other half "
+            f"in {100 * luck['overfitting']:.0f} % of ways to halve them (PBO)"
         )
 
 

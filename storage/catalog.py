@@ -71,6 +71,12 @@ _BY_SCENARIO = {
         SELECT b.scenario, r.strategy, r.ticker, r.sector, r.return_contribution, r.cost_contribution,
                r.risk_contribution, r.average_weight
         FROM raw.result b JOIN raw.contributions r USING (key)""",
+    "periods": """
+        SELECT b.scenario, r.strategy, r.kind, r.period, r.name, r.value, r.start_date, r.end_date, r.whole
+        FROM raw.result b JOIN raw.periods r USING (key)""",
+    "comparisons": """
+        SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
+        FROM raw.result b JOIN raw.comparisons r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
@@ -127,6 +133,8 @@ _ORDER = {
     "exposures": "strategy, model, factor, kind, session",
     "against": "strategy, baseline",
     "contributions": "strategy, ticker",
+    "periods": "kind DESC, start_date, period, strategy, name",
+    "comparisons": "strategy, baseline, name",
     "decisions": "rebalance_date",
 }
 

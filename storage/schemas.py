@@ -157,6 +157,18 @@ TABLES = {
         ("key", "strategy", "name"),
         ("value",),
     ),
+    "periods": Table(
+        {"key": TEXT, "strategy": TEXT, "kind": TEXT, "period": TEXT, "name": TEXT, "value": REAL}
+        | {"start_date": DAY, "end_date": DAY, "whole": pa.bool_()},
+        ("key", "strategy", "kind", "period", "name"),
+        ("value",),
+    ),
+    "comparisons": Table(
+        {"key": TEXT, "strategy": TEXT, "baseline": TEXT, "name": TEXT, "value": REAL, "lower": REAL, "upper": REAL}
+        | {"method": TEXT},
+        ("key", "strategy", "baseline", "name"),
+        ("value", "lower", "upper"),
+    ),
     # what was decided, in order
     "scenarios": Table(
         {"scenario": TEXT, "position": COUNT, "valid_from": DAY, "dataset": TEXT, "universe": TEXT}

@@ -16,10 +16,11 @@ from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import CASH
 from storage.store import Store, open_store
-from tasks import allocations, holdings, own_code, panels
+from tasks import allocations, expectations, holdings, own_code, panels
 from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
-from tasks.numerics import allocators, covariance, return_drawdown
+from tasks.expectations import Given
+from tasks.numerics import allocators, return_drawdown
 from tasks.numerics.configs import (
     RISK_FREE,
     TRADING_DAYS,
@@ -32,9 +33,9 @@ from tasks.numerics.configs import (
 RETURN_DRAWDOWN = keyed_by(
     __name__,
     "tasks.allocations",
+    "tasks.expectations",
     "tasks.holdings",
     "tasks.numerics.return_drawdown",
-    "tasks.numerics.covariance",
     "tasks.panels",
     packages=("numpy", "scipy", "numba", "exchange-calendars"),
 )
@@ -42,6 +43,7 @@ FIXED = keyed_by(__name__, "tasks.allocations", "tasks.panels", packages=("numpy
 OWN = keyed_by(
     __name__,
     "tasks.allocations",
+    "tasks.expectations",
     "tasks.numerics.allocators",
     "tasks.own_code",
     "tasks.panels",
@@ -51,7 +53,6 @@ NO_FORECAST = "no forecast yet: too few sessions to train on"
 NO_ASSET = "no asset may be held yet"
 log = logging.getLogger("prism.allocate")
 Found = tuple[dict[str, float], dict[str, Any]]  # weights by ticker, and what is to say about them
-Given = dict[str, dict[str, tuple[float, float]]]  # mean and variance by key of a forecast and ticker
 
 
 @dataclass(frozen=True)
@@ -114,7 +115,7 @@ def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rul
     keys = tuple(entry.key for entry in dates)
     there, found = tables.existing(store, "allocations", keys), []
     books: dict[str, dict[str, float]] = {}
-    given = _forecasts(store, [entry.forecast for entry in dates if entry.key not in there])
+    given = expectations.forecasts(store, [entry.forecast for entry in dates if entry.key not in there])
     for entry in dates:
         if entry.key not in there:
             held = _held(store, panel, entry, books, rule)
@@ -123,15 +124,6 @@ def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rul
             found.append(Allocation(entry.key, entry.moment, "return_drawdown", weights, notes))
     allocations.keep(store, found)
     return Produced("allocations", keys)
-
-
-def _forecasts(store: Store, keys: Sequence[str | None]) -> Given:
-    """Mean and variance by ticker, sorted, of each of the forecasts that there are."""
-    found: Given = {}
-    rows = tables.read(store, "forecasts", ["key", "ticker", "mean", "variance"], key=[key for key in keys if key])
-    for row in rows.sort_by("ticker").to_pylist():
-        found.setdefault(row["key"], {})[row["ticker"]] = row["mean"], row["variance"]
-    return found
 
 
 def _held(
@@ -152,21 +144,16 @@ def _optimise(panel: panels.Panel, entry: Date, given: Given, held: dict[str, fl
     """One date's weights by ticker, and what is to say about them."""
     if entry.forecast is None:
         return {CASH: 1.0}, {"reason": NO_FORECAST}
-    tickers = list(given[entry.forecast])
-    columns = [panel.universe.assets.index(ticker) for ticker in tickers]
-    mean, variance = np.array(list(given[entry.forecast].values())).T
-    last = panel.at(entry.moment.as_of) + 1
-    recent = np.log1p(panel.returns[last - rule.matrix.sessions : last, columns])
-    correlation = covariance.correlation(recent, rule.matrix.shrinkage, rule.matrix.ewma_decay)
-    sectors = panels.sectors(panel)
+    as_of, sectors = entry.moment.as_of, panels.sectors(panel)
+    tickers, columns, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
     result = return_drawdown.solve(
-        mean + variance / 2 if rule.units == "simple" else mean,
-        covariance.covariance(np.sqrt(variance), correlation),
+        mean,
+        matrix,
         _with_sectors_at_hand(rule.config, sectors, columns),
         tuple(sectors[column] for column in columns),
         None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers]),
     )
-    without = [ticker for ticker in eligible_tickers(panel, last - 1) if ticker not in tickers]
+    without = [ticker for ticker in eligible_tickers(panel, panel.at(as_of)) if ticker not in tickers]
     if without:
         log.warning("%s: no forecast for %s, whose features have a gap", entry.moment.month, ", ".join(without))
     notes = {name: value for name, value in result._asdict().items() if name != "weights"}
@@ -233,7 +220,8 @@ def allocate_own(
     given = list(zip(moments, forecasts, strict=True))
     keys = tuple(own_key(moment, forecast, name, path, source) for moment, forecast in given)
     there, module = tables.existing(store, "allocations", keys), own_code.strategy(path)
-    known = _forecasts(store, [entry for key, entry in zip(keys, forecasts, strict=True) if key not in there])
+    lacking = [entry for key, entry in zip(keys, forecasts, strict=True) if key not in there]
+    known = expectations.forecasts(store, lacking)
     found = []
     for key, (moment, forecast) in zip(keys, given, strict=True):
         if key not in there:

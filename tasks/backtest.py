@@ -20,22 +20,24 @@ from prefect.cache_policies import NO_CACHE
 
 from storage import clock, ledger, tables
 from storage.errors import StoreError
-from storage.keys import PanelKey, to_json
+from storage.keys import PanelKey, digest, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import attribution, panels
+from tasks import attribution, measuring, panels, trials
 from tasks.caching import keyed_by
 from tasks.numerics import accounting, metrics
-from tasks.numerics.configs import BASELINES, TRADING_DAYS, AccountingConfig
+from tasks.numerics.configs import BASELINES, AccountingConfig, FitnessConfig
 
 KEYED = keyed_by(
     __name__,
     "tasks.attribution",
+    "tasks.measuring",
     "tasks.numerics.accounting",
     "tasks.numerics.metrics",
     "tasks.panels",
-    packages=("numpy", "numba", "exchange-calendars"),
+    "tasks.trials",
+    packages=("numpy", "numba", "scipy", "exchange-calendars"),
 )
 log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
@@ -84,9 +86,10 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
     weights = [month.weights for month in months]
     terms = [(month.rebalance_date, _terms(month)) for month in months]
-    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms, baselines=BASELINES)
+    score = FitnessConfig(**months[-1].record["parameters"].get("fitness", {}))
+    key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms, fitness=score, baselines=BASELINES)
     if not tables.existing(store, "metrics", [key]):
-        rows = _accounts(store, panel.snapshot, universes, months)
+        rows = _accounts(store, panel.snapshot, universes, months, score)
         for name in sorted(rows, key="metrics".__eq__):  # metrics last: its rows say that all are there
             stamped = [row | {"key": key} for row in rows[name]]
             tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
@@ -121,16 +124,21 @@ def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> Non
     raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")
 
 
-def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision]) -> Rows:
+def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision], score: FitnessConfig) -> Rows:
+    """Rows of all tables but that of trials, which are written here: they are the ledger's, and have keys of it."""
     strategies = _strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
     orders = [_orders(strategy, prices) for strategy in strategies]
-    first = months[0].record["universe"]
-    found = [_account(*pair, prices) for pair in zip(strategies, orders, strict=True)]
-    found.append(attribution.rows(store, snapshot, universes[-1], first, months[0].as_of, prices, orders))
-    return {
-        name: [row for part in found for row in part.get(name, [])] for name in dict.fromkeys([*found[0], *found[-1]])
-    }
+    accounts = [_account(*pair, prices) for pair in zip(strategies, orders, strict=True)]
+    for strategy, (_, record) in zip(strategies, accounts, strict=True):
+        code = digest(KEYED.code)[:16]
+        trials.of_backtest(store, strategy.name, strategy.months, record.daily_return, record.measures, code)
+    newest, first = universes[-1], months[0]
+    found = [rows for rows, _ in accounts]
+    found.append(measuring.rows(store, PanelKey(snapshot, newest), [record for _, record in accounts], score))
+    found.append(attribution.rows(store, snapshot, newest, first.record["universe"], first.as_of, prices, orders))
+    names = dict.fromkeys(name for part in found for name in part)
+    return {name: [row for part in found for row in part.get(name, [])] for name in names}
 
 
 def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
@@ -155,33 +163,20 @@ def _orders(strategy: _Strategy, prices: panels.Prices) -> attribution.Orders:
     return attribution.Orders(strategy.name, when, targets, [_terms(month) for month in strategy.months])
 
 
-def _account(strategy: _Strategy, orders: attribution.Orders, prices: panels.Prices) -> Rows:
-    """One strategy's rows."""
+def _account(strategy: _Strategy, orders: attribution.Orders, prices: panels.Prices) -> tuple[Rows, measuring.Record]:
+    """One strategy's rows of executions and wealth, and the record that is measured."""
     _, when, targets, configs = orders
     account = accounting.simulate(
         prices.returns, prices.traded, when, targets, configs, prices.delisted, prices.risk_free
     )
     _say_untraded(strategy, prices.tickers, account, targets)
     _say_delisted(strategy, prices, account, when)
-    sessions = prices.sessions[when[0] :]
-    measured = metrics.measures(
-        account.daily_return,
-        targets,
-        np.append(account.turnover, np.abs(account.sold) / 2),
-        np.append(account.costs.sum(axis=1), account.sale_costs),
-        sessions.astype("datetime64[M]").astype(np.int64),
-        configs[-1].cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :],
-    )
-    first, last = prices.sessions[when[0] - 1].item(), sessions[-1].item()
-    return {
+    record = measuring.record(strategy.name, prices, when, account, targets, configs[-1])
+    rows = {
         "executions": _executions(strategy, prices.tickers, account),
-        "wealth": _wealth(strategy.name, first, sessions, account),
-        "metrics": [
-            {"strategy": strategy.name, "name": name, "value": value if np.isfinite(value) else None}
-            | {"start_date": first, "end_date": last}
-            for name, value in measured.items()
-        ],
+        "wealth": _wealth(strategy.name, record.before, record.sessions, account),
     }
+    return rows, record
 
 
 def _say_untraded(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account, targets: Any) -> None:

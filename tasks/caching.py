@@ -42,17 +42,20 @@ _CLOSED_OVER = (
     "tasks.attribution",
     "tasks.calendars",
     "tasks.carried",
+    "tasks.expectations",
     "tasks.garch",
     "tasks.histories",
     "tasks.holdings",
     "tasks.judging",
     "tasks.learning",
+    "tasks.measuring",
     "tasks.models",
     "tasks.outcomes",
     "tasks.own_code",
     "tasks.own_forecasts",
     "tasks.panels",
     "tasks.portfolios",
+    "tasks.trials",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

@@ -5,27 +5,27 @@ daily returns after costs, out of sample: what a config decided with data up to 
 best of many is another matter; the ledger keeps them all so that a choice can be discounted.
 """
 
-import io
 import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import date
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import blobs, clock, tables
+from storage import clock, tables
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, canonical, digest, to_json
 from storage.schemas import TABLES
 from storage.store import Store, open_store
 from tasks import learning, panels
+from tasks import trials as ledger
 from tasks.caching import keyed_by, versions
 from tasks.numerics import accounting, metrics
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
@@ -36,10 +36,9 @@ KEYED = keyed_by(
     "tasks.numerics.accounting",
     "tasks.numerics.metrics",
     "tasks.panels",
+    "tasks.trials",
     packages=("numpy", "numba", "exchange-calendars"),
 )
-OBJECTIVE = "sharpe"
-MEASURES = ("sharpe", "annual_return", "annual_volatility", "max_drawdown", "turnover", "costs")
 _AT_ONCE = 256  # lanes whose weights are in memory together
 _MOST = 100_000
 log = logging.getLogger("prism.sweep")
@@ -179,7 +178,7 @@ def _accounted(
         sessions.astype("datetime64[M]").astype(np.int64),
         cash,
     )
-    shown = {name: found[name] if np.isfinite(found[name]) else None for name in MEASURES}
+    shown = {name: found[name] if np.isfinite(found[name]) else None for name in ledger.MEASURES}
     return _Trial(config, account.daily_return, shown, found["sharpe"] / np.sqrt(TRADING_DAYS))
 
 
@@ -187,19 +186,23 @@ def _record(
     store: Store, sweep: Sweep, terms: dict[str, Any], moments: tuple[Moment, ...], trials: Sequence[_Trial]
 ) -> None:
     """Write all trials, their daily returns as columns of one blob."""
-    columns = pa.table({str(number): trial.days for number, trial in enumerate(trials)})
-    sink = io.BytesIO()
-    pq.write_table(columns, sink, compression="zstd")
-    blob, dates = blobs.put(store, sink.getvalue()), {"start_date": moments[0].as_of, "end_date": moments[-1].as_of}
+    blob = ledger.keep_returns(store, [trial.days for trial in trials])
+    dates = {"start_date": moments[0].as_of, "end_date": moments[-1].as_of}
     shared = {"study": sweep.name, "family": sweep.strategy, "terms": to_json(terms), "universe": sweep.universe}
-    shared |= {"code": digest(KEYED.code)[:16], "objective": OBJECTIVE, "returns": blob, "created_at": clock.now()}
+    shared |= {"code": digest(KEYED.code)[:16], "objective": ledger.OBJECTIVE, "returns": blob}
     rows = [
-        {"key": digest(["trial", sweep.name, number]), "number": number, **shared, **dates}
+        {"key": digest(["trial", sweep.name, number]), "number": number, **shared, **dates, "created_at": clock.now()}
         | {"config": to_json({sweep.strategy: trial.config}), "sessions": trial.days.size, "steps": []}
-        | {"configuration": digest([sweep.strategy, trial.config, sweep.universe, *dates.values()])}
+        | {"configuration": _configuration(sweep, trial.config, moments[0].as_of)}
         | {"state": "complete" if np.isfinite(trial.daily_sharpe) else "failed", "value": trial.measures["sharpe"]}
         | {"daily_sharpe": trial.daily_sharpe if np.isfinite(trial.daily_sharpe) else None}
         | {"measures": to_json(trial.measures)}
         for number, trial in enumerate(trials)
     ]
     tables.put(store, "trials", pa.Table.from_pylist(rows, TABLES["trials"].schema))
+
+
+def _configuration(sweep: Sweep, config: OnlineConfig, start: date) -> str:
+    """The same as that of a scenario that runs this config from the same date on."""
+    made = {"rebalance": sweep.rebalance, sweep.strategy: config}
+    return ledger.configuration(sweep.strategy, [(made, sweep.universe)], start)

@@ -189,7 +189,7 @@ def tuned(store: Store, study: str) -> dict[str, Any]:
         raise InputError(
             f"study {study} has no completed trial yet; run `prism tune --name {study}` with more --trials"
         )
-    known = sorted(set(tables.read(store, "trials", ["study"])["study"].to_pylist()))
+    known = sorted({name for name in tables.read(store, "trials", ["study"])["study"].to_pylist() if ":" not in name})
     raise InputError(
         f"there is no study {study!r} in this store; known: {', '.join(known) or 'none, run `prism tune` first'}"
     )

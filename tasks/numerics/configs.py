@@ -379,6 +379,29 @@ class AccountingConfig(Config):
     )
 
 
+@dataclass(frozen=True)
+class FitnessConfig(Config):
+    """Weights of the fitness score's parts, which rate a strategy's record; no weight of an asset depends on them."""
+
+    sortino_weight: float = option(1.0, "Weight of the annual Sortino ratio (a1).", ge=0)
+    return_weight: float = option(0.0, "Weight of the annual mean return (a5).", ge=0)
+    drawdown_weight: float = option(1.0, "Weight of the deepest fall within a year (a2).", ge=0)
+    turnover_weight: float = option(0.5, "Weight of the annual turnover (a3).", ge=0)
+    concentration_weight: float = option(0.2, "Weight of the sum of squared shares of the positions (a4).", ge=0)
+    factor_weight: float = option(
+        0.0,
+        "Weight of the distances of the betas from their targets (a7), on the universe's factors, or on the market "
+        "where it has none.",
+        ge=0,
+    )
+    factor_targets: str = option(
+        "", "Target betas, like MTUM=0.5, VLUE=0; market=1 without factors; else 0.", names=True
+    )
+    instability_weight: float = option(
+        0.0, "Weight of the standard deviation of the returns over 63 sessions (a9).", ge=0
+    )
+
+
 OGD_LONG_WINDOW = OnlineConfig()
 OGD_CONSERVATIVE = OnlineConfig(learning_rate=0.005, momentum=0.85)
 OGD_LEVERAGED = OnlineConfig(fully_invested=False, gross_limit=1.5)

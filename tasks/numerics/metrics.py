@@ -18,6 +18,7 @@ loss distributions, Journal of Banking & Finance 26(7), 2002.
 import numpy as np
 from numpy.typing import NDArray
 
+from tasks.numerics import inference
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS
 
 FloatArray = NDArray[np.float64]
@@ -62,6 +63,7 @@ def measures(
             "turnover": turnover.sum() * TRADING_DAYS / daily_return.size,
             "costs": cost.sum() * TRADING_DAYS / daily_return.size,
             **_concentration(weights),
+            **_sureness(daily_return - risk_free),
         }
     found["calmar"] = _ratio(found["annual_return"], found["max_drawdown"])
     return {name: float(value) if np.isfinite(value) else np.nan for name, value in found.items()}
@@ -97,6 +99,19 @@ def _growth(daily: FloatArray, wealth: FloatArray, risk_free: float | FloatArray
     }
 
 
+def _sureness(excess: FloatArray) -> dict[str, float]:
+    """How sure the Sharpe ratio is: its sessions, annual errors, and the probability that the true one is above 0."""
+    ratio, annual = inference.sharpe(excess), np.sqrt(TRADING_DAYS)
+    moments = _moments(excess)
+    error = inference.iid_error(ratio, excess.size, moments["skewness"], moments["kurtosis"])
+    return {
+        "sessions": excess.size,
+        "sharpe_error": annual * inference.error(excess),
+        "sharpe_error_iid": annual * error,
+        "psr": inference.probabilistic(ratio, error),
+    }
+
+
 def _under_water(wealth: FloatArray) -> dict[str, float]:
     """Depth and length of the losses from earlier peaks; means are over all sessions.
 
@@ -122,11 +137,18 @@ def _shape(daily: FloatArray) -> dict[str, float]:
     VaR = inf{x : P(loss <= x) >= 0.95}; CVaR = VaR + mean(max(loss - VaR, 0)) / 0.05, the mean of the worst 5 %.
     """
     var = -np.sort(daily)[daily.size // TAIL]
-    centred = daily - daily.mean()
-    scale = np.sqrt(np.mean(centred**2))
     return {
         "var_95": var,
         "cvar_95": var + TAIL * np.mean(np.maximum(-daily - var, 0.0)),
+        **_moments(daily),
+    }
+
+
+def _moments(daily: FloatArray) -> dict[str, float]:
+    """Skewness and raw kurtosis, NaN for a constant."""
+    centred = daily - daily.mean()
+    scale = np.sqrt(np.mean(centred**2))
+    return {
         "skewness": np.mean((centred / scale) ** 3) if scale > ZERO else np.nan,
         "kurtosis": np.mean((centred / scale) ** 4) if scale > ZERO else np.nan,
     }

@@ -15,6 +15,7 @@ NAMES = """
     worst_year_drawdown longest_drawdown average_drawdown ulcer_index calmar var_95
     cvar_95 skewness kurtosis hit_rate positive_months stability
     turnover costs hhi effective_positions top10 active_positions
+    sessions sharpe_error sharpe_error_iid psr
 """
 
 
@@ -62,7 +63,8 @@ def test_a_series_of_risk_free_rates_is_taken_session_by_session():
     assert got["sharpe"] == pytest.approx(excess.mean() / excess.std() * 252**0.5, rel=1e-12)
     assert got["sortino"] == pytest.approx(excess.mean() / below * 252**0.5, rel=1e-12)
     constant = measured(frame["daily"])
-    assert {name for name in got if got[name] != constant[name]} == {"sharpe", "sortino"}
+    of_excess = {"sharpe", "sortino", "sharpe_error", "sharpe_error_iid", "psr"}
+    assert {name for name in got if got[name] != constant[name]} == of_excess
     assert measured(frame["daily"], risk_free=np.full(1000, 0.02 / 252)) == constant
 
 

@@ -37,6 +37,8 @@ COLUMNS = {
     "exposures": "strategy model factor kind session beta t alpha alpha_t r2 rows lags",
     "against": "strategy baseline excess_return information_ratio beta alpha alpha_t start_date end_date",
     "contributions": "strategy ticker sector return_contribution cost_contribution risk_contribution average_weight",
+    "periods": "strategy kind period name value start_date end_date whole",
+    "comparisons": "strategy baseline name value lower upper method",
     "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
     "runs": "run",
     "scenarios": "scenario",
@@ -266,7 +268,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
                 connection.execute(sql.replace("{store}", str(store.root))).fetchall()
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
-    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, against, bars"):
+    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, against, bars, comparisons"):
         catalog.query(store, "main", OUTSIDE[0])
 
 
@@ -303,7 +305,7 @@ def test_a_query_writes_nothing_into_the_store(store, sql):
     ],
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
-    with pytest.raises(InputError, match=r"Error: .*; views are actions, against, bars, contributions") as raised:
+    with pytest.raises(InputError, match=r"Error: .*; views are actions, against, bars, comparisons") as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
 

@@ -22,7 +22,7 @@ PLANS = [{"A": 0.6, "B": 0.2}, {"B": 0.5, "C": 0.5}, {"D": 0.9, "E": 0.1}, {"A":
 MONTHS = ["2016-01", "2016-02", "2016-03", "2016-04"]
 
 
-def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", follows=None):
+def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", follows=None, parameters=None):
     """Decide rebalance dates from plans: {name: {strategy: weights}}; the first follows what is given."""
     found = panels.moments(market.store, panel, rebalance)
     before = dict(zip(found[1:], [moment.rebalance_date for moment in found], strict=False)) | {found[0]: follows}
@@ -34,7 +34,7 @@ def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", foll
             key = f"{moment.prefix} {strategy} {sorted(weights.items())}"
             market.put_weights(key, moment, strategy, weights.items())
             keys.append((strategy, key))
-        made = {"parameters": {"accounting": asdict(config)}, "code": {}, "versions": {}}
+        made = {"parameters": parameters or {"accounting": asdict(config)}, "code": {}, "versions": {}}
         months.append(decide.Month(moment, before[moment], "backfill", None, None, tuple(keys), config, made))
     decide.decide.fn(panel, scenario, tuple(months))
 
@@ -352,6 +352,43 @@ def test_a_result_is_written_with_its_measures_last(market, monkeypatch):
     key = backtest.fn(panel, "main")
     assert written[-1] == "metrics"
     expected = {"executions", "wealth", "singles", "exposures", "against", "contributions", "metrics"}
-    assert sorted(written) == sorted(expected)
+    expected |= {"periods", "comparisons"}
+    assert sorted(written) == sorted(expected | {"trials"})
     filled = {name for name in expected if tables.read(market.store, name, key=key).num_rows}
-    assert filled == expected - {"against"}  # no baseline was run
+    assert filled == expected - {"against", "comparisons"}  # no baseline was run
+
+
+def test_years_differences_and_trials_stand_beside_the_measures(market):
+    panel = market.panel()
+    plans = {"hand": PLANS[0], "equal_weight": dict.fromkeys("ABCDE", 0.2)}
+    put(market, panel, dict.fromkeys(MONTHS, plans))
+    wealth, _, measured, key = result(market, panel)
+    read = {name: tables.read(market.store, name, key=key).to_pandas() for name in ("periods", "comparisons")}
+    daily = wealth.pct_change().iloc[1:]
+    year = read["periods"].query("kind == 'year' and period == '2016'").set_index(["strategy", "name"])["value"]
+    assert year["hand", "return"] == pytest.approx(wealth["hand"].iloc[-1] - 1, rel=1e-12)
+    assert year["hand", "turnover"] * 252 / len(daily) == pytest.approx(measured["hand", "turnover"], rel=1e-12)
+    found = read["comparisons"].set_index(["strategy", "baseline", "name"])["value"]
+    assert set(found.index.droplevel("name")) == {("hand", "equal_weight")}
+    excess = daily - COSTS.cash_rate / 252
+    ratio = excess.mean() / excess.std() * 252**0.5
+    gap = ratio["hand"] - ratio["equal_weight"]
+    assert found["hand", "equal_weight", "sharpe_difference"] == pytest.approx(gap, rel=1e-9)
+    parts = [value for (name, part), value in measured.items() if name == "hand" and part.startswith("fitness_")]
+    assert len(parts) == 7
+    assert abs(sum(parts) - measured["hand", "fitness"]) <= 1e-12
+    (trial,) = tables.read(market.store, "trials").to_pylist()
+    assert (trial["family"], trial["start_date"]) == ("hand", wealth.index[0])
+    assert trial["daily_sharpe"] == pytest.approx(ratio["hand"] / 252**0.5, rel=1e-9)
+
+
+def test_the_weights_of_the_fitness_score_are_those_of_the_newest_parameters(market):
+    panel = market.panel()
+    made = {"accounting": asdict(COSTS), "fitness": {"factor_weight": 2.0, "factor_targets": "market=1"}}
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}}, parameters=made)
+    _, _, measured, _ = result(market, panel)
+    loaded = panels.load(market.store, panel)
+    wealth = tables.read(market.store, "wealth").sort_by("session").to_pandas()["wealth"].to_numpy()
+    excess = np.diff(wealth) / wealth[:-1] - COSTS.cash_rate / 252
+    beta = np.polyfit(loaded.market[-excess.size :], excess, 1)[0]
+    assert measured["hand", "fitness_factors"] == pytest.approx(-2 * abs(beta - 1), rel=1e-6)

@@ -1,0 +1,53 @@
+"""What an allocator expects at a date: mean and covariance of the returns ahead, of the assets that have a forecast."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from storage import tables
+from storage.store import Store
+from tasks import panels
+from tasks.numerics import covariance
+from tasks.numerics.configs import CovarianceConfig
+
+FloatArray = NDArray[np.float64]
+Given = dict[str, dict[str, tuple[float, float]]]  # mean and variance by key of a forecast and ticker
+
+
+class Expectation(NamedTuple):
+    """Of n assets over the forecast's horizon."""
+
+    tickers: list[str]
+    columns: list[int]  # of the panel's assets
+    mean: FloatArray  # (n,)
+    covariance: FloatArray  # (n, n)
+
+
+def forecasts(store: Store, keys: Sequence[str | None]) -> Given:
+    """Mean and variance by ticker, sorted, of each of the forecasts that there are."""
+    found: Given = {}
+    rows = tables.read(store, "forecasts", ["key", "ticker", "mean", "variance"], key=[key for key in keys if key])
+    for row in rows.sort_by("ticker").to_pylist():
+        found.setdefault(row["key"], {})[row["ticker"]] = row["mean"], row["variance"]
+    return found
+
+
+def of(
+    panel: panels.Panel,
+    as_of: date,
+    forecast: Mapping[str, tuple[float, float]],
+    units: str,
+    matrix: CovarianceConfig,
+) -> Expectation:
+    """The forecast's means in the units that allocators get, and its volatilities with the recent correlation."""
+    tickers = list(forecast)
+    columns = [panel.universe.assets.index(ticker) for ticker in tickers]
+    mean, variance = np.array(list(forecast.values())).T
+    last = panel.at(as_of) + 1
+    recent = np.log1p(panel.returns[last - matrix.sessions : last, columns])
+    correlation = covariance.correlation(recent, matrix.shrinkage, matrix.ewma_decay)
+    expected = mean + variance / 2 if units == "simple" else mean
+    return Expectation(tickers, columns, expected, covariance.covariance(np.sqrt(variance), correlation))
