@@ -24,7 +24,7 @@ from storage.store import open_store
 from storage.universe import Member, Universe
 from tasks import calendars, panels
 from tasks.numerics.configs import AccountingConfig, FeatureConfig, ForecastConfig, TrainingConfig
-from tasks.report import contents, figures, formats, judged, listings, measures, write_report
+from tasks.report import contents, figures, formats, judged, listings, write_report
 
 HOSTILE = "<script>alert(1)</script>"
 TICKERS = ("AAA", "BBB", HOSTILE)
@@ -450,12 +450,6 @@ def test_the_reason_of_a_gate_stands_under_the_forecasts(store):
     gate = {"key": "f-3", "as_of": AS_OF[3], "months": 24, "kept": 0.3, "reason": "only 3 <of> 24", "score": 1.0}
     put(store, "gates", [gate | {"baseline_score": 0.9}])
     assert "Gate: only 3 <of> 24." in page().text
-
-
-def test_the_error_of_a_sharpe_ratio_is_that_of_independent_returns(decided):
-    found = contents.read(decided, "main", OWN)
-    sessions = len(found.wealth_of(OWN)) - 1
-    assert measures.sharpe_error(found) == pytest.approx(np.sqrt((252 + 1.5**2 / 2) / sessions))
 
 
 def test_another_strategy_can_be_the_published_one(store):
