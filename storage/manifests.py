@@ -14,66 +14,23 @@ import hashlib
 import json
 import os
 import time
-import urllib.parse
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
 from deltalake import DeltaTable
 
+from storage import commits
+from storage.commits import File, Manifest
 from storage.errors import StoreError
 from storage.keys import digest, to_json
-from storage.store import Store
+from storage.store import Store, explained
 
 NEWEST = "newest.json"
-LOG = "_delta_log"
-HINT = f"{LOG}/_last_checkpoint"
-RETENTION = 30 * 86_400_000  # milliseconds after which Delta deletes commits that a checkpoint covers, its default
 _MANY = 64  # manifests of a table above which a writer merges them
 _FORGOTTEN = 86_400  # seconds
-
-
-@dataclass(frozen=True)
-class File:
-    """A file as it was written."""
-
-    size: int
-    sha256: str
-    time: int  # of its commit, or of a checkpoint itself, in milliseconds since 1970
-
-
-@dataclass
-class Manifest:
-    """What some versions of a table wrote."""
-
-    table: str
-    files: dict[str, File] = field(default_factory=dict)  # by path inside the table's folder
-    removed: dict[str, int] = field(default_factory=dict)  # data files taken out of the table, and by which version
-    vacuumed: int = -1  # newest version in which Delta deleted data files that were taken out before
-
-    def encoded(self) -> bytes:
-        """Canonical JSON."""
-        return to_json(asdict(self)).encode()
-
-    def update(self, later: "Manifest") -> None:
-        """Add what a later manifest says."""
-        self.files |= later.files
-        self.removed |= later.removed
-        self.vacuumed = max(self.vacuumed, later.vacuumed)
-
-    def may_be_gone(self, path: str, checkpoint: int) -> bool:
-        """Whether Delta itself may have deleted a file: by a vacuum, or as a log entry that is old and superseded."""
-        if not path.startswith(LOG):
-            return path in self.removed and self.removed[path] < self.vacuumed
-        newest = self.files.get(checkpoint_path(checkpoint))
-        version = version_of(path)
-        if newest is None or version is None or version >= checkpoint:
-            return False
-        return self.files[path].time <= newest.time - RETENTION
 
 
 @dataclass(frozen=True)
@@ -133,22 +90,6 @@ def folder_of(store: Store, name: str) -> Path:
     return store.root / "manifests" / name
 
 
-def commit_path(version: int) -> str:
-    """Path of a version's log entry inside the table's folder."""
-    return f"{LOG}/{version:020}.json"
-
-
-def checkpoint_path(version: int) -> str:
-    """Path of a checkpoint of the log inside the table's folder."""
-    return f"{LOG}/{version:020}.checkpoint.parquet"
-
-
-def version_of(path: str) -> int | None:
-    """The version of a file of the log; None for any other file."""
-    number, _, _ = Path(path).name.partition(".")
-    return int(number) if path.startswith(LOG) and number.isdecimal() else None
-
-
 def decoded(content: bytes, table: str) -> Manifest:
     """A manifest from its bytes, once these were compared with its name; raises ValueError for another table's."""
     values = json.loads(content)
@@ -194,7 +135,8 @@ def remedy(name: str) -> str:
 def add(store: Store, name: str) -> None:
     """List what the table's log holds and no manifest does yet; the disk is synced when this returns."""
     while True:
-        update = _update(store, name)
+        with explained(f"listing the files of table {name}", ValueError, KeyError, TypeError):
+            update = _update(store, name)
         try:
             store.sync()
         except BaseException:
@@ -255,23 +197,24 @@ def _first(store: Store, known: Newest) -> tuple[Newest, Manifest]:
     """All files of a table that no writer has listed yet."""
     place, made = store.tables / known.table, Manifest(known.table)
     table = DeltaTable(place)
-    for version in sorted(versions(place)):
+    for version in sorted(commits.versions(place)):
         if version <= table.version():
-            made.update(of_version(place, known.table, version))
+            made.update(commits.of_version(place, known.table, version))
     newest_time = max(file.time for file in made.files.values())
-    live = {path: _file(place / path, newest_time, size) for path, size in live_files(table).items()}
-    checkpoint, files = _checkpoints(place, -1)
-    made.files = live | made.files | files
+    live = {path: commits.file_at(place / path, newest_time, size) for path, size in commits.live_files(table).items()}
+    checkpoint, files = commits.checkpoints(place, -1)
+    there = {path: file for path, file in made.files.items() if (place / path).exists()}  # the others were vacuumed
+    made.files = there | live | files
     return replace(known, version=table.version(), checkpoint=checkpoint), made
 
 
 def _following(store: Store, known: Newest) -> tuple[Newest, Manifest]:
     """The files of the versions after those listed, and of a newer checkpoint."""
     place, made, version = store.tables / known.table, Manifest(known.table), known.version
-    while (place / commit_path(version + 1)).exists():
+    while (place / commits.commit_path(version + 1)).exists():
         version += 1
-        made.update(of_version(place, known.table, version))
-    checkpoint, files = _checkpoints(place, known.checkpoint)
+        made.update(commits.of_version(place, known.table, version))
+    checkpoint, files = commits.checkpoints(place, known.checkpoint)
     made.files |= files
     return replace(known, version=version, checkpoint=checkpoint), made
 
@@ -302,67 +245,6 @@ def read(store: Store, table: str, name: str) -> Manifest | None:
         return decoded(content, table) if hashlib.sha256(content).hexdigest() == name else None
     except (FileNotFoundError, ValueError):
         return None
-
-
-def of_version(place: Path, name: str, version: int) -> Manifest:
-    """What one version of the table in the folder `place` wrote."""
-    actions = actions_of(place / commit_path(version))
-    said = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
-    written = int(said.get("timestamp", 0))
-    made = Manifest(name, {commit_path(version): _file(place / commit_path(version), written)})
-    for action in actions:
-        if "add" in action:
-            path = urllib.parse.unquote(action["add"]["path"])
-            made.files[path] = _file(place / path, written, action["add"]["size"])
-        if "remove" in action:
-            made.removed[urllib.parse.unquote(action["remove"]["path"])] = version
-    if str(said.get("operation", "")).startswith("VACUUM"):
-        made.vacuumed = version
-    return made
-
-
-def actions_of(commit: Path) -> list[dict[str, Any]]:
-    """The actions of a log entry; raises ValueError where it holds something else."""
-    actions = [json.loads(line) for line in commit.read_bytes().splitlines()]
-    if not actions or not all(isinstance(action, dict) for action in actions):
-        raise ValueError(f"{commit} holds no actions")
-    return actions
-
-
-def versions(place: Path) -> set[int]:
-    """The versions whose log entries are in the table's folder."""
-    return {int(file.stem) for file in (place / LOG).glob("*.json") if file.stem.isdecimal()}
-
-
-def live_files(table: DeltaTable) -> dict[str, int]:
-    """Path and size of the data files of the table's newest version."""
-    actions = pa.table(table.get_add_actions(flatten=True))
-    return dict(
-        zip(map(urllib.parse.unquote, actions["path"].to_pylist()), actions["size_bytes"].to_pylist(), strict=True)
-    )
-
-
-def _checkpoints(place: Path, listed: int) -> tuple[int, dict[str, File]]:
-    """The newest checkpoint that Delta names, and the files of those after `listed`, with the one that names it."""
-    hint = place / HINT
-    if not hint.exists():
-        return listed, {}
-    content = hint.read_bytes()
-    named = int(json.loads(content)["version"])
-    if named <= listed:
-        return listed, {}
-    found = {f"{LOG}/{file.name}" for file in (place / LOG).glob("*.checkpoint.parquet")}
-    new = sorted(path for path in found if listed < (version_of(path) or 0) <= named)
-    files = {path: _file(place / path, int(1000 * (place / path).stat().st_mtime)) for path in new}
-    return named, files | {HINT: File(len(content), hashlib.sha256(content).hexdigest(), 0)}
-
-
-def _file(path: Path, written: int, size: int | None = None) -> File:
-    """A file as it is; one that is gone, or whose size is not what the log says, gets no hash that anything has."""
-    content = path.read_bytes() if path.exists() else b""
-    if size is not None and size != len(content):
-        return File(size, "", written)
-    return File(len(content), hashlib.sha256(content).hexdigest(), written)
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
-from storage import manifests
+from storage import commits, manifests
 from storage.errors import StoreError
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
@@ -37,16 +37,16 @@ def open_table(store: Store, name: str) -> DeltaTable:
     commit without rows.
     """
     with explained(f"opening table {name}", *_DAMAGE):
-        commits = _log(store, name)
-        if not commits:  # not even the first, which makes the table: its writer has not come so far, or was killed
+        log = _log(store, name)
+        if not log:  # not even the first, which makes the table: its writer has not come so far, or was killed
             return _made(store, name)
-        _check_log(name, commits)
+        _check_log(name, log)
         table = DeltaTable(store.tables / name)
         return table if store.read_only else _with_all_columns(store, table, name)
 
 
 def _log(store: Store, name: str) -> list[Path]:
-    return list((store.tables / name / manifests.LOG).glob("*.json"))
+    return list((store.tables / name / commits.LOG).glob("*.json"))
 
 
 def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
@@ -72,8 +72,8 @@ def _made(store: Store, name: str) -> DeltaTable:
     return table
 
 
-def _check_log(name: str, commits: list[Path]) -> None:
-    for commit in commits:
+def _check_log(name: str, log: list[Path]) -> None:
+    for commit in log:
         if not commit.stat().st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 
