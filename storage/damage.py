@@ -124,6 +124,7 @@ def _examine_files(store: Store, name: str, found: Findings) -> None:
     listed.vacuumed = max(listed.vacuumed, later.vacuumed)
     for path, file in listed.files.items():
         if path != HINT:
+            found.files += 1
             _compare(place, path, file, listed.may_be_gone(path, known.checkpoint), found)
     _examine_hint(place, listed, known, found)
     whole = not any(accused.startswith(f"manifests/{name}/") for accused in found.damage)
@@ -182,7 +183,7 @@ def _later(place: Path, name: str, listed: int) -> Manifest:
 
 def _compare(place: Path, path: str, file: File, may_be_gone: bool, found: Findings, name: str = "") -> None:
     """A file with what was written."""
-    label, found.files = name or _inside(place, path), found.files + 1
+    label = name or _inside(place, path)
     try:
         content = (place / path).read_bytes()
     except FileNotFoundError:
@@ -219,7 +220,7 @@ def _examine_hint(place: Path, listed: Manifest, known: Newest, found: Findings)
 def _examine_unlisted(place: Path, listed: Manifest, found: Findings, never: bool) -> None:
     """Files in no manifest: rows that can be read are a note, and so is what no version of the table uses."""
     try:
-        live = commits.live_files(DeltaTable(place)) if commits.versions(place) else {}
+        live = commits.live_files(DeltaTable(place)) if commits.versions(place) and not found.damage else {}
     except (DeltaError, OSError):
         live = {}
     unlisted, unused = [], []
@@ -250,9 +251,10 @@ def _is_readable(file: Path, size: int | None, columns: dict[str, pa.DataType] |
     """Whether a Parquet file is whole as far as its own format tells, and of the table's columns."""
     try:
         rows = pq.read_table(file, partitioning=None)
+        if columns is not None:
+            rows.cast(pa.schema([(name, columns[name]) for name in rows.column_names]))
+        return size in (None, file.stat().st_size)
     except FileNotFoundError:
         return True  # deleted at this moment
-    except (OSError, pa.ArrowException):
+    except (OSError, KeyError, pa.ArrowException):
         return False
-    fits = columns is None or all(rows.schema.field(name).type == columns.get(name) for name in rows.column_names)
-    return fits and size in (None, file.stat().st_size)

@@ -9,14 +9,12 @@ a lock, unless another writer was first: then it looks again. So a manifest is w
 and not there was lost. A store from before there were manifests is listed table by table with the next writes.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from storage import commits
 from storage.commits import File, Manifest
 from storage.errors import StoreError
 from storage.keys import digest, to_json
+from storage.locks import locked
 from storage.store import Store, explained
 
 NEWEST = "newest.json"
@@ -59,7 +58,7 @@ class _Update:
 
     def publish(self) -> bool:
         """Give the contents their names; False, with nothing changed, where another writer was first."""
-        with _locked(self.folder):
+        with locked(self.folder / ".lock"):
             if (self.folder / NEWEST).read_bytes() != self.before:
                 self.discard()
                 return False
@@ -245,11 +244,3 @@ def read(store: Store, table: str, name: str) -> Manifest | None:
         return decoded(content, table) if hashlib.sha256(content).hexdigest() == name else None
     except (FileNotFoundError, ValueError):
         return None
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the kernel frees when its holder dies."""
-    with (folder / ".lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

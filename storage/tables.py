@@ -21,6 +21,7 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
 from storage import commits, manifests
 from storage.errors import StoreError
+from storage.locks import locked
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
 
@@ -178,13 +179,21 @@ def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
 
 
 def compact(store: Store) -> None:
-    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins."""
+    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins.
+
+    Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
+    """
     for name in sorted(TABLES):
         if not (store.tables / name).exists():
             continue
-        table = open_table(store, name)
-        if len(table.file_uris()) <= _CROWDED:
-            continue
+        with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
+            if alone:
+                _compact(store, name)
+
+
+def _compact(store: Store, name: str) -> None:
+    table = open_table(store, name)
+    if len(table.file_uris()) > _CROWDED:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
             table.optimize.compact(writer_properties=_PROPERTIES)
             manifests.add(store, name)

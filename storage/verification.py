@@ -1,8 +1,8 @@
 """Verification: whether a store is what was written to it. It only reads, and works while others write.
 
 Always: the scenarios' chains, the rows of what stands decided against their content hash, every blob against its
-name, every table's log. `deep`: every record's rows, every snapshot's rows, and every file (storage.damage). What a
-writer changed at that moment looks like damage for a moment, so damage counts once it was seen again.
+name, every table's log. `deep`: every record's rows, every snapshot's rows, rows that are there twice, and every file
+(storage.damage). What a writer changes looks like damage for a moment, so damage counts once it was seen again.
 """
 
 import hashlib
@@ -63,9 +63,12 @@ def verify(root: Path, deep: bool = False) -> Verified:
             suspect |= {name} if any(place.startswith("tables/") for place in table.damage) else set()
     kept = _seen_again(lambda: _blobs(store, suspect))
     decided = _seen_again(lambda: _decided(store, suspect, deep))
-    readable = deep and not kept.damage and "snapshots" not in suspect
-    rows = _seen_again(lambda: _snapshots(store)) if readable else Findings()
-    for part in (kept, decided, rows):
+    parts = [kept, decided]
+    if deep:
+        parts.append(_seen_again(lambda: _repeated(store, suspect)))
+    if deep and not kept.damage and "snapshots" not in suspect:
+        parts.append(_seen_again(lambda: _snapshots(store)))
+    for part in parts:
         damaged |= {place: entry for place, entry in part.damage.items() if place not in damaged}
         marks = marks + part.notes
     return Verified(list(damaged.values()), marks, decided.files, kept.files, files)
@@ -178,6 +181,23 @@ def _examine_scenario(store: Store, scenario: str, deep: bool, rows: bool, found
             found.accuse(f"decision {decision.month} of {scenario} ({kind}, {decision.content_hash[:12]})", what)
     except PrismError as error:
         found.accuse(f"ledger of {scenario}", f"cannot be read ({error})")
+
+
+def _repeated(store: Store, suspect: set[str]) -> Findings:
+    """Rows that a table holds more than once."""
+    found = Findings()
+    for name, table in TABLES.items():
+        unique = list(table.unique)
+        if unique and name not in suspect:
+            try:
+                rows = tables.read(store, name, unique)
+            except PrismError as error:
+                found.accuse(f"tables/{name}", f"cannot be read ({error})")
+                continue
+            more = rows.num_rows - rows.group_by(unique).aggregate([]).num_rows
+            if more:
+                found.accuse(f"tables/{name}", f"holds {more} rows that repeat a {' + '.join(unique)}")
+    return found
 
 
 def _snapshots(store: Store) -> Findings:
