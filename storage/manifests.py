@@ -134,7 +134,7 @@ def remedy(name: str) -> str:
 def add(store: Store, name: str) -> None:
     """List what the table's log holds and no manifest does yet; the disk is synced when this returns."""
     while True:
-        with explained(f"listing the files of table {name}", ValueError, KeyError, TypeError):
+        with explained(f"writing table {name}", ValueError, KeyError, TypeError):
             update = _update(store, name)
         try:
             store.sync()

@@ -239,9 +239,9 @@ def test_records_from_before_a_column_came_are_as_they_were(copy, monkeypatch):
 
 def test_after_compaction_and_a_vacuum_all_is_clean_and_deleted_files_are_forgotten(copy, monkeypatch):
     monkeypatch.setattr(tables, "_CROWDED", 2)
+    gone = sorted(copy.tables.glob("weights/*.parquet"))[0]
     tables.compact(copy)
     assert named(copy.root) == []
-    gone = sorted(file for file in copy.tables.glob("weights/*.parquet"))[0]
     options = {"retention_hours": 0, "enforce_retention_duration": False, "dry_run": False}
     DeltaTable(copy.tables / "weights").vacuum(**options)
     assert verify(copy.root, deep=True).damage == [], "the vacuum is in the log, though in no manifest yet"
