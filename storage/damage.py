@@ -83,21 +83,10 @@ def _examine_log(place: Path, found: Findings) -> None:
             found.accuse(_inside(place, path), said)
     for version in sorted(set(range(versions[0], versions[-1])) - set(versions)) if versions else ():
         found.accuse(_inside(place, commits.commit_path(version)), "is missing: the table's log has a gap")
-    if (
-        versions
-        and versions[0]
-        and not any(
-            version >= versions[0] - 1
-            for version in map(commits.version_of, _checkpoints(place))
-            if version is not None
-        )
-    ):
+    points = [commits.version_of(f"{LOG}/{file.name}") or 0 for file in (place / LOG).glob("*.checkpoint.parquet")]
+    if versions and versions[0] > max(points, default=-1) + 1:
         said = "is missing, and no checkpoint stands for it"
         found.accuse(_inside(place, commits.commit_path(versions[0] - 1)), said)
-
-
-def _checkpoints(place: Path) -> list[str]:
-    return [f"{LOG}/{file.name}" for file in (place / LOG).glob("*.checkpoint.parquet")]
 
 
 def _open(place: Path, found: Findings) -> None:

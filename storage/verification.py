@@ -61,6 +61,7 @@ def verify(root: Path, deep: bool = False) -> Verified:
             damaged |= {place: entry for place, entry in table.damage.items() if place not in damaged}
             marks, files = marks + table.notes, files + table.files
             suspect |= {name} if any(place.startswith("tables/") for place in table.damage) else set()
+    marks = marks + _unknown(store)
     kept = _seen_again(lambda: _blobs(store, suspect))
     decided = _seen_again(lambda: _decided(store, suspect, deep))
     parts = [kept, decided]
@@ -99,6 +100,15 @@ def _marker(store: Store) -> Findings:
     except (ValueError, KeyError, TypeError):
         found.accuse(place.name, "is not as it was written" if place.stat().st_size else "is empty")
     return found
+
+
+def _unknown(store: Store) -> list[Finding]:
+    """Tables of other versions of PRISM."""
+    said = "is no table of this version, so it was not looked at"
+    found = sorted(folder.name for folder in store.tables.glob("*") if folder.name not in TABLES)
+    return [
+        Finding(f"tables/{name}", said, "it may be deleted where no other version uses the store") for name in found
+    ]
 
 
 def _blobs(store: Store, suspect: set[str]) -> Findings:

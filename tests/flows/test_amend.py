@@ -69,6 +69,7 @@ def test_an_amended_month_is_a_new_record_and_the_next_one_is_looked_at_again(pl
     assert len(ledger.read(store, "main")) == len(chain) + 2
 
 
+@pytest.mark.long
 def test_months_backfilled_after_an_amended_one_start_their_trades_from_it(place):
     store, path = place
     backfill("2018-01", "2018-01", path=path)

@@ -380,6 +380,12 @@ def test_damage_is_told_once_it_was_seen_again(copy, monkeypatch):
     assert named(copy.root) == []
 
 
+def test_a_table_of_another_version_is_noted(copy):
+    shutil.copytree(copy.tables / "weights", copy.tables / "states")
+    found = verify(copy.root, deep=True)
+    assert (found.damage, [note.place for note in found.notes]) == ([], ["tables/states"])
+
+
 def test_an_empty_store_is_whole(store):
     found = verify(store.root, deep=True)
     assert (found.damage, found.notes, found.records, found.blobs, found.files) == ([], [], 0, 0, 0)
