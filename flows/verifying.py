@@ -5,7 +5,6 @@ from pathlib import Path
 
 from flows.display import document, say_line
 from storage import verification
-from storage.damage import Finding
 from storage.errors import NoDataError
 
 
@@ -20,14 +19,11 @@ def verified(root: Path, deep: bool, as_json: bool) -> bool:
         document({"store": str(root), "deep": deep, "whole": found.is_whole, "checked": counts, **lists})
         return found.is_whole
     for entry in found.damage:
-        say_line(f"damaged: {_sentence(entry)}")
+        say_line(f"damaged: {entry.place} {entry.said}; {entry.remedy}")
     for entry in found.notes:
-        say_line(f"note: {_sentence(entry)}")
+        say_line(f"note: {entry.place}: {entry.said}; {entry.remedy}")
+    places = f"{len(found.damage)} place{'' if len(found.damage) == 1 else 's'}"
     files = f", {found.files} files of tables" if deep else ""
-    verdict = "whole" if found.is_whole else f"damaged in {len(found.damage)} places"
+    verdict = "whole" if found.is_whole else f"damaged in {places}"
     say_line(f"store {root}: {verdict}; looked at {found.records} decision records, {found.blobs} blobs{files}")
     return found.is_whole
-
-
-def _sentence(entry: Finding) -> str:
-    return f"{entry.place} {entry.said}; {entry.remedy}"

@@ -139,7 +139,7 @@ def test_an_amended_store_is_whole_and_says_where_it_is_not(place, prism):
     code, out, _ = prism("verify", "--store", store.root)
     assert code == 1
     assert f"damaged: {blob.relative_to(store.root)} is empty; restore it from a backup" in out
-    assert "damaged in 1 places" in out
+    assert "damaged in 1 place;" in out
 
 
 def test_without_a_store_there_is_nothing_to_verify(tmp_path, prism):
