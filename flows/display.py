@@ -280,7 +280,11 @@ def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_
         metrics(store, scenario, False, False)
     except NoDataError as error:
         say_line(str(error))
-    say_line(f"\n{_dates(len(result['decided']))} newly decided; report: {result['report']}")
+    say_line("")
+    for name, verdict in result["published"].items():
+        same = verdict == "identical"
+        say_line(f"{name}, published before: {verdict if same else f'would differ, an advisory is kept ({verdict})'}")
+    say_line(f"{_dates(len(result['decided']))} newly decided; report: {result['report']}")
 
 
 def plan(outlook: "Outlook", as_json: bool) -> None:

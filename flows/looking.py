@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from flows import display, judgements, prices
-from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_date, existing_store
+from flows import display, judgements, prices, verifying
+from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_date, existing_store, use_store
 from storage import catalog
 
 
@@ -108,6 +108,17 @@ def report(
     display.say({"report": path}, as_json)
     if open_it:
         webbrowser.open(Path(path).as_uri())
+
+
+@app.command()
+def verify(
+    deep: Annotated[bool, typer.Option("--deep", help="Every file and every row too, not only what decides.")] = False,
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Whether the store is what was written: chains, decided rows, blobs, logs; exit code 1 where it is damaged."""
+    if not verifying.verified(use_store(store), deep, as_json):
+        raise typer.Exit(1)
 
 
 @app.command()

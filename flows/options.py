@@ -35,7 +35,10 @@ UniverseOption = Annotated[
 Index = Annotated[str | None, typer.Option(help="Ticker of the index.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="TOML or JSON file of parameters, or tuned:NAME.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter: return_drawdown.alpha=0.7 (repeatable).")]
-Amend = Annotated[str | None, typer.Option(help="Change what comes after the newest decided date, for this reason.")]
+Amend = Annotated[
+    str | None,
+    typer.Option(help="Why parameters change after the newest decided date; to correct that date: `prism amend`."),
+]
 MonthOption = Annotated[
     str | None, typer.Option("--month", help="Month, or day, of the rebalance date (default: the newest).")
 ]
@@ -46,20 +49,18 @@ _MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 _TUNED = "tuned:"  # in place of a file: the best trial of a study
 
 
-def use_store(store: Path | None) -> None:
-    """Settings come from the environment, here and in every worker."""
+def use_store(store: Path | None) -> Path:
+    """Where the store is. Settings come from the environment, here and in every worker."""
     if store is not None:
         os.environ["PRISM_STORE"] = str(store)
+    return Settings().store.expanduser().absolute()
 
 
 def existing_store(store: Path | None) -> Store:
     """The store to read from; nothing is made."""
-    use_store(store)
-    root = Settings().store.expanduser()
+    root = use_store(store)
     if not (root / "STORE.json").exists():
-        raise NoDataError(
-            f"there is no store at {root.absolute()}; run `prism run` first, or name another with --store"
-        )
+        raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     return open_store()
 
 
@@ -136,8 +137,8 @@ def as_month(text: str | None, option: str) -> str | None:
     return text
 
 
-def as_date(text: str | None) -> str | None:
-    """What `--month` may name: a month, or a day like 2019-12-31; raises InputError for anything else."""
+def as_date(text: str | None, option: str = "--month") -> str | None:
+    """What a decision may be named by: a month, or a day like 2019-12-31; raises InputError for anything else."""
     if text is not None and not re.fullmatch(rf"{_MONTH}(-\d\d)?", text):
-        raise InputError(f"--month {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
+        raise InputError(f"{option} {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
     return text

@@ -11,7 +11,7 @@ import uuid
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -60,6 +60,7 @@ class Diary:
     scenario: str
     started: datetime = field(default_factory=clock.now)
     stages: dict[str, list[float]] = field(default_factory=dict)
+    published: dict[str, str] = field(default_factory=dict)  # dates published before: identical, or why they differ
 
     @contextmanager
     def stage(self, name: str, computed: int = 0) -> Iterator[None]:
@@ -85,10 +86,13 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
         tables.append(open_store(), "runs", pa.Table.from_pylist([row], TABLES["runs"].schema))
 
 
-def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: Moment | None = None) -> list[str]:
+def decide_months(
+    line: Line, wanted: Sequence[Moment], diary: Diary, publish: Moment | None = None, amend: str | None = None
+) -> list[str]:
     """Decide the dates wanted, computing what the store lacks; the names of those that got a new record.
 
-    The date after those wanted is looked at again where it was decided, since its trades start from theirs.
+    The date after those wanted is looked at again where it was decided, since its trades start from theirs. With a
+    reason to `amend` them, the dates wanted are published anew; raises InputError where one came out as it stands.
     """
     store = open_store()
     new: list[str] = []
@@ -102,7 +106,10 @@ def decide_months(line: Line, wanted: Sequence[Moment], diary: Diary, publish: M
             made = made_of(plan)
             for block in plan.blocks():
                 months = tuple(_for_ledger(month, plan, made, publish) for month in block)
-                new += decide.decide(plan.segment.panel, line.scenario, months)
+                months = tuple(replace(m, amend=amend) if m.moment in wanted else m for m in months)
+                decided = decide.decide(plan.segment.panel, line.scenario, months)
+                new += decided.new
+                diary.published |= dict(decided.published)
     if pending is not None:  # an amendment whose dates are still to come
         scenarios.write(store, line.scenario, pending)
     tables.compact(store)
@@ -222,7 +229,7 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
     with diary.stage("report"):
         path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
     catalog.rebuild(store)
-    return {"scenario": line.scenario, "month": newest.month, "report": path}
+    return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}
 
 
 def publishable(line: Line, moment: Moment) -> Moment | None:

@@ -20,6 +20,7 @@ from flows.options import (
     StoreOption,
     UniverseOption,
     app,
+    as_date,
     as_day,
     as_month,
     chosen_parameters,
@@ -81,6 +82,30 @@ def backfill(
     from flows.backfill import backfill as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
+    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+
+
+@app.command()
+def amend(
+    month: Annotated[str, typer.Argument(help="Decided month, like 2024-05; a day where every session is decided.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+    path: PathOption = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Publish a decided month anew, as code and prices decide it now; the original stays in the ledger.
+
+    `prism run --amend` is something else: it changes parameters for the months to come.
+    """
+    existing_store(store)
+    as_date(month, "month")
+    log.info("starting Prefect")
+    from flows.amend import amend as flow
+
+    result = flow(month, reason, scenario, str(path) if path else None)
+    if not as_json:
+        display.say_line(f"{result['asked']} amended, revision {result['revision']}: {result['reason']}\n")
     display.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 

@@ -3,12 +3,14 @@
 A record's hash covers the whole record and its parent's hash, so that no record can be changed, removed or
 put between others unseen. `content_hash` covers the results only: the rows of forecasts, weights and trades
 in canonical order. A published month is never decided again; what a later run would have decided is kept
-beside it as an advisory.
+beside it as an advisory, and takes its place only where a person amends it.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
+from itertools import product, takewhile
 from typing import Any
 
 import pyarrow as pa
@@ -53,17 +55,66 @@ class Decision:
 
 def content_hashes(store: Store, decisions: list[Decision]) -> list[str]:
     """For each decision the hash of its results' rows, in canonical order and without keys."""
-    rows: dict[str, list[str]] = {}
+    rows = _results(store, decisions)
+    return [_content_hash(decision, rows) for decision in decisions]
+
+
+def unlike(store: Store, decisions: list[Decision]) -> list[tuple[Decision, str]]:
+    """The decisions whose results' rows are not those that were decided, each with what is wrong, as a sentence."""
+    rows, found = _results(store, decisions), []
+    for decision in decisions:
+        if decision.content_hash in _possible_hashes(decision, rows):
+            continue
+        lost = [f"{name} {key[:12]}" for name, keys in _keys(decision).items() for key in keys if key not in rows]
+        said = f"; there are none of {', '.join(lost)}" if lost else ""
+        found.append((decision, f"the rows of its results are not those that were decided{said}"))
+    return found
+
+
+_Rows = dict[str, list[dict[str, Any]]]  # by key
+
+
+def _results(store: Store, decisions: list[Decision]) -> _Rows:
+    """The rows of the decisions' results."""
+    rows: _Rows = {}
     for name in _RESULTS:
         wanted = {key for decision in decisions for key in _keys(decision)[name]}
-        columns = [column for column in TABLES[name].columns if column != "model"]
-        for row in tables.read(store, name, columns, key=wanted).to_pylist():
-            rows.setdefault(row.pop("key"), []).append(to_json(row))
-    ordered = {key: sorted(entries) for key, entries in rows.items()}
-    return [
-        digest({name: sorted(ordered.get(key, []) for key in keys) for name, keys in _keys(decision).items()})
-        for decision in decisions
-    ]
+        for row in tables.read(store, name, ["key", *_hashed(name)], key=wanted).to_pylist():
+            rows.setdefault(row.pop("key"), []).append(row)
+    return rows
+
+
+def _hashed(name: str) -> list[str]:
+    """The columns that the content hash covers."""
+    return [column for column in TABLES[name].columns if column not in ("key", "model")]
+
+
+def _content_hash(decision: Decision, rows: _Rows, later: dict[str, set[str]] | None = None) -> str:
+    """The hash of a decision's rows, without the columns `later` of each table."""
+    content = {}
+    for name, keys in _keys(decision).items():
+        left_out = later[name] if later else set()
+        texts = [
+            sorted(to_json({c: value for c, value in row.items() if c not in left_out}) for row in rows.get(key, []))
+            for key in keys
+        ]
+        content[name] = sorted(texts)
+    return digest(content)
+
+
+def _possible_hashes(decision: Decision, rows: _Rows) -> Iterator[str]:
+    """The hash of a decision's rows, and those it may have had before tables got their last columns.
+
+    Columns that came after the decision are empty in all its rows.
+    """
+    choices = []
+    for name, keys in _keys(decision).items():
+        held = [row for key in keys for row in rows.get(key, [])]
+        columns = _hashed(name)
+        empty = list(takewhile(lambda column: all(row[column] is None for row in held), reversed(columns)))  # noqa: B023
+        choices.append([(name, set(empty[:count])) for count in range(len(empty) + 1 if held else 1)])
+    for choice in product(*choices):
+        yield _content_hash(decision, rows, dict(choice))
 
 
 def _keys(decision: Decision) -> dict[str, list[str]]:
@@ -128,15 +179,25 @@ def broken(store: Store, scenario: str) -> str | None:
     return None
 
 
-def settled(decision: Decision, month: list[Decision], reason: str | None) -> Decision | None:
+def standing_of(month: list[Decision]) -> Decision | None:
+    """The record of a month that counts: its newest that is no advisory."""
+    return next((entry for entry in reversed(month) if not entry.advisory), None)
+
+
+def settled(decision: Decision, month: list[Decision], reason: str | None, amend: str | None = None) -> Decision | None:
     """What to append of a newly computed decision, given the records of its month; None: nothing new.
 
     A first record is revision 0. Beside a published one an advisory is kept; any other gets a new revision where
-    its content changed, and is replaced where it was a backfill and now is published.
+    its content changed, and is replaced where it was a backfill and now is published. With a person's reason to
+    `amend` it, a month that came out differently is published anew, whatever stands.
     """
-    standing = next((entry for entry in reversed(month) if not entry.advisory), None)
+    standing = standing_of(month)
     if standing is None:
         return decision
+    if amend is not None:
+        differs = standing.content_hash != decision.content_hash
+        amended = replace(decision, kind="published", reason=f"{reason}; amended: {amend}")
+        return replace(amended, revision=standing.revision + 1) if differs else None
     if standing.kind == "published":
         known = {entry.content_hash for entry in month}
         new = decision.content_hash not in known

@@ -240,6 +240,20 @@ def _rows_of(store: Store, blob: str) -> dict[str, NDArray[np.int64]]:
     return {str(ticker): raw[positions] for ticker, positions in groups.items()}
 
 
+def broken(store: Store, snapshot: Snapshot) -> str | None:
+    """What is wrong with a snapshot's hashes or with the rows they are of, as a sentence; None when they agree."""
+    content = json.loads(blobs.get(store, snapshot.manifest))
+    gone = [content["delisted"]] if "delisted" in content else []
+    tickers = {month: entry["tickers"] for month, entry in content["months"].items()}
+    if digest([snapshot.dataset, tickers, *gone]) != snapshot.snapshot:
+        return "is not what its manifest lists"
+    for month, entry in content["months"].items():
+        rows = _rows_of(store, entry["blob"])
+        if {ticker: hashlib.sha256(raw.tobytes()).hexdigest() for ticker, raw in rows.items()} != entry["tickers"]:
+            return f"holds other rows in {month} than its manifest lists"
+    return None
+
+
 @lru_cache(maxsize=8)
 def restated(store: Store, before: str, after: str, tickers: tuple[str, ...]) -> tuple[date, ...]:
     """Sessions of the bars of `tickers` that differ between two snapshots, one entry a bar, in order.

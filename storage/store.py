@@ -2,6 +2,7 @@
 
 STORE.json              format and identity
 tables/<name>/          Delta tables (storage.tables)
+manifests/<name>/       what files of them were written, and how they were (storage.manifests)
 blobs/sha256/ab/abcd    immutable files named by their content (storage.blobs)
 catalog.duckdb          views for people, derived (storage.catalog)
 reports/                HTML reports, derived
@@ -32,6 +33,7 @@ class Store:
 
     root: Path
     identity: str
+    read_only: bool = False  # reading makes and alters no table
 
     @property
     def tables(self) -> Path:

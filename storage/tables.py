@@ -1,8 +1,8 @@
 """Delta tables: rows written once by key, in transactions that several processes may run at once.
 
-Writers validate first, then replace the rows of exactly their keys in one commit, then sync the disk, so a
-reader sees all rows of a key or none, and a repeated write changes nothing. The ledger's tables take a
-position only while it is free (`claim`).
+Writers validate first, then replace the rows of exactly their keys in one commit, then list its files
+(storage.manifests) and sync the disk, so a reader sees all rows of a key or none, and a repeated write changes
+nothing. The ledger's tables take a position only while it is free (`claim`).
 """
 
 import random
@@ -19,7 +19,9 @@ from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 
+from storage import commits, manifests
 from storage.errors import StoreError
+from storage.locks import locked
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
 
@@ -35,36 +37,44 @@ def open_table(store: Store, name: str) -> DeltaTable:
     Raises StoreError when a commit file is empty: a power cut can leave that, and delta-rs would read it as a
     commit without rows.
     """
-    folder = store.tables / name
     with explained(f"opening table {name}", *_DAMAGE):
-        commits = list((folder / "_delta_log").glob("*.json"))
-        if not commits:  # not even the first, which makes the table: its writer has not come so far, or was killed
-            return _made(folder, name)
-        _check_log(name, commits)
-        return _with_all_columns(DeltaTable(folder), name)
+        log = _log(store, name)
+        if not log:  # not even the first, which makes the table: its writer has not come so far, or was killed
+            return _made(store, name)
+        _check_log(name, log)
+        table = DeltaTable(store.tables / name)
+        return table if store.read_only else _with_all_columns(store, table, name)
 
 
-def _with_all_columns(table: DeltaTable, name: str) -> DeltaTable:
+def _log(store: Store, name: str) -> list[Path]:
+    return list((store.tables / name / commits.LOG).glob("*.json"))
+
+
+def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
     """The table with the columns that came after it was made; its older rows have them empty."""
     there = {field.name for field in table.schema().fields}
     lacking = [field for field in Schema.from_arrow(TABLES[name].schema).fields if field.name not in there]
     if lacking:
         with suppress(CommitFailedError):  # another process adds them at this moment
             table.alter.add_columns(lacking)
+        manifests.add(store, name)
         return DeltaTable(table.table_uri)
     return table
 
 
-def _made(folder: Path, name: str) -> DeltaTable:
+def _made(store: Store, name: str) -> DeltaTable:
     """The table, made now, or a moment ago by another process."""
+    folder = store.tables / name
     try:
-        return DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+        table = DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
     except CommitFailedError:  # both found it absent, and the other one's first commit was earlier
-        return DeltaTable(folder)
+        table = DeltaTable(folder)
+    manifests.add(store, name)
+    return table
 
 
-def _check_log(name: str, commits: list[Path]) -> None:
-    for commit in commits:
+def _check_log(name: str, log: list[Path]) -> None:
+    for commit in log:
         if not commit.stat().st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 
@@ -72,13 +82,17 @@ def _check_log(name: str, commits: list[Path]) -> None:
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
     with explained(f"reading table {name}", *_DAMAGE):
+        if store.read_only and not _log(store, name):
+            return TABLES[name].schema.empty_table().select(columns or list(TABLES[name].columns))
         return _rows(store, name, open_table(store, name), columns, where)
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
     # Arrow's own file system: Delta's calls back into Python from threads, which abort a process that ends meanwhile
     files = SubTreeFileSystem(str(store.tables / name), LocalFileSystem())
-    return table.to_pyarrow_dataset(filesystem=files).to_table(columns=columns, filter=_condition(name, where))
+    schema = TABLES[name].schema if store.read_only else None  # columns that an older table lacks are empty
+    dataset = table.to_pyarrow_dataset(filesystem=files, schema=schema)
+    return dataset.to_table(columns=columns, filter=_condition(name, where))
 
 
 def _condition(name: str, where: dict[str, Any]) -> pc.Expression | None:
@@ -150,8 +164,9 @@ def _taken(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool:
 
 
 def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
-    """Run `commit` until no other writer got in between, then make it durable."""
+    """Run `commit` until no other writer got in between, then list its files and make all of it durable."""
     with explained(f"writing table {name}", *_DAMAGE):
+        manifests.newest(store, name)  # a damaged one is told before anything is written
         for attempt in range(_ATTEMPTS):
             try:
                 commit()
@@ -160,20 +175,28 @@ def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
                 time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # noqa: S311 - jitter, no secret
         else:
             raise StoreError(f"table {name}: other writers were first {_ATTEMPTS} times; run the same command again")
-        store.sync()
+        manifests.add(store, name)
 
 
 def compact(store: Store) -> None:
-    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins."""
+    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins.
+
+    Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
+    """
     for name in sorted(TABLES):
         if not (store.tables / name).exists():
             continue
-        table = open_table(store, name)
-        if len(table.file_uris()) <= _CROWDED:
-            continue
+        with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
+            if alone:
+                _compact(store, name)
+
+
+def _compact(store: Store, name: str) -> None:
+    table = open_table(store, name)
+    if len(table.file_uris()) > _CROWDED:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
             table.optimize.compact(writer_properties=_PROPERTIES)
-            store.sync()
+            manifests.add(store, name)
 
 
 def _literal(value: str | int | date | datetime) -> str:

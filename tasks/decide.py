@@ -20,6 +20,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage import ledger, snapshots, tables, universe
+from storage.errors import InputError
 from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
@@ -46,6 +47,7 @@ class Month:
     weights: tuple[tuple[str, str], ...]  # strategy and key, sorted
     accounting: AccountingConfig
     made_of: dict[str, Any]  # parameters, code hashes and versions, for the record
+    amend: str | None = None  # a person's reason to publish it anew where it comes out differently
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -63,26 +65,50 @@ class _Holdings:
     universe: str
 
 
+@dataclass(frozen=True)
+class Decided:
+    """What deciding some rebalance dates came to."""
+
+    new: tuple[str, ...]  # names of those that got a new record
+    published: tuple[tuple[str, str], ...]  # names of those published before: `identical`, or why they would differ
+
+
 @task(cache_policy=NO_CACHE, task_run_name="decide from {months[0].moment.month}")
-def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> list[str]:
+def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> Decided:
     """Plan the trades of each rebalance date, in order, and append to the ledger what it does not hold yet.
 
-    Returns the names of those that got a new record.
+    Raises InputError, with nothing appended, where a date to amend came out as it stands.
     """
     store = open_store()
     records = ledger.read(store, scenario)
-    new = _news(store, panel, records, _planned(store, panel, scenario, months, records))
+    planned = _planned(store, panel, scenario, months, records)
+    new, compared = _news(store, panel, records, planned, {m.moment.rebalance_date: m.amend for m in months})
+    made = {decision.month for decision in new}
+    same = [month.moment.month for month in months if month.amend is not None and month.moment.month not in made]
+    if same:
+        raise InputError(f"{same[0]} would be decided as it stands, so there is nothing to amend; nothing was appended")
     ledger.append(store, new)
     if new:
         log.info("decided %s to %s", new[0].month, new[-1].month)
     for decision in new:
-        if decision.reason:
+        if decision.reason and decision.month not in compared:
             log.info("%s came out differently: %s", decision.month, decision.reason)
-    return [decision.month for decision in new]
+    for month, verdict in compared.items():
+        log.info("%s, compared with what was published: %s", month, verdict)
+    return Decided(tuple(decision.month for decision in new), tuple(compared.items()))
 
 
-def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[Decision]) -> list[Decision]:
-    """Those of the planned decisions that the ledger lacks. Equal lineage needs no look at the results."""
+def _news(
+    store: Store,
+    panel: PanelKey,
+    records: list[Decision],
+    planned: list[Decision],
+    amends: dict[date, str | None],
+) -> tuple[list[Decision], dict[str, str]]:
+    """Those of the planned decisions that the ledger lacks, and how those published before compare with it.
+
+    Equal lineage needs no look at the results, unless a date is published.
+    """
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
     known = {day: entry.lineage for day, entry in standing.items() if entry.kind != "published"}
     unknown = [d for d in planned if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
@@ -90,12 +116,24 @@ def _news(store: Store, panel: PanelKey, records: list[Decision], planned: list[
     for entry in records:
         past.setdefault(entry.rebalance_date, []).append(entry)
     new: list[Decision] = []
+    compared: dict[str, str] = {}
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
-        month = past.get(decision.rebalance_date, [])
-        reason = why_changed(store, panel, decision.as_of, month[-1].record, decision.record) if month else None
-        settled = ledger.settled(replace(decision, content_hash=content), month, reason)
+        month, before = past.get(decision.rebalance_date, []), standing.get(decision.rebalance_date)
+        reason = why_changed(store, panel, decision.as_of, before.record, decision.record) if before else None
+        found = replace(decision, content_hash=content)
+        settled = ledger.settled(found, month, reason, amends[decision.rebalance_date])
         new += [settled] if settled else []
-    return new
+        if before is not None and before.kind == "published" and amends[decision.rebalance_date] is None:
+            compared[decision.month] = _verdict(before, settled or found, month)
+    return new, compared
+
+
+def _verdict(published: Decision, found: Decision, month: list[Decision]) -> str:
+    """How a date that was published compares with what is decided for it now: identical, or the advisory's reason."""
+    if found.content_hash == published.content_hash:
+        return "identical"
+    known = next((entry for entry in month if entry.content_hash == found.content_hash), found)
+    return str(found.reason or known.reason)
 
 
 def _planned(
@@ -113,7 +151,7 @@ def _planned(
         wanted[key] = (month, before)
         decisions.append(_decision(store, panel, scenario, month, before, key))
         day = month.moment.rebalance_date
-        if day not in standing or standing[day].kind != "published":
+        if day not in standing or standing[day].kind != "published" or month.amend is not None:
             held[day] = _Holdings(day, month.moment.as_of, month.keys, panel.universe)
     there = tables.existing(store, "trades", wanted)
     _write_trades(store, panel, {key: plan for key, plan in wanted.items() if key not in there})

@@ -354,7 +354,8 @@ def test_the_file_is_replaced_whole_and_nothing_is_left_beside_it(decided, monke
     monkeypatch.setattr(catalog, "_define", lambda *_: pytest.fail("stopped"))
     with pytest.raises(pytest.fail.Exception):
         catalog.rebuild(decided)
-    assert sorted(entry.name for entry in decided.root.iterdir()) == ["STORE.json", "blobs", "catalog.duckdb", "tables"]
+    kept = ["STORE.json", "blobs", "catalog.duckdb", "manifests", "tables"]
+    assert sorted(entry.name for entry in decided.root.iterdir()) == kept
 
 
 def test_a_missing_data_file_is_told_with_the_remedy(decided):

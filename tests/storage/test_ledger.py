@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
-from storage import clock, ledger, tables
+from storage import clock, ledger, schemas, tables
 from storage.errors import StoreError
 from storage.ledger import Decision
 from storage.schemas import TABLES
@@ -227,6 +227,35 @@ def test_a_month_without_trades_or_forecasts_has_a_content_hash(store):
     assert len(set(idle)) == 3
 
 
+def test_decisions_whose_rows_changed_or_went_are_told_apart(store):
+    for month in (1, 2, 3):
+        results(store, month)
+    hashes = ledger.content_hashes(store, [decision(month) for month in (1, 2, 3)])
+    decided = [decision(month, content=content) for month, content in zip((1, 2, 3), hashes, strict=True)]
+    assert ledger.unlike(store, decided) == []
+    results(store, 2, names=("s", "changed"))
+    gone = replace(decided[2], trades="t9")
+    said = "the rows of its results are not those that were decided"
+    assert ledger.unlike(store, [*decided[:2], gone]) == [
+        (decided[1], said),
+        (gone, f"{said}; there are none of trades t9"),
+    ]
+
+
+def test_a_hash_from_before_the_last_columns_came_is_known_again(store):
+    results(store, 1)
+    rows = tables.read(store, "forecasts").drop_columns(["degrees", *schemas._SIMPLE])
+    empty = [pa.nulls(rows.num_rows, pa.float64())] * 6
+    tables.put(store, "forecasts", pa.table([*rows.columns, *empty], [*rows.column_names, "degrees", *schemas._SIMPLE]))
+    shorter = {"forecasts": {"degrees", *schemas._SIMPLE}, "weights": set(), "trades": set()}
+    old = ledger._content_hash(decision(1), ledger._results(store, [decision(1)]), shorter)
+    assert old != ledger.content_hashes(store, [decision(1)])[0]
+    with_scale = {name: columns - {"degrees"} for name, columns in shorter.items()}
+    kept = ledger._content_hash(decision(1), ledger._results(store, [decision(1)]), with_scale)
+    assert ledger.unlike(store, [decision(1, content=kept)]) == []
+    assert len(ledger.unlike(store, [decision(1, content="other")])) == 1
+
+
 def test_the_lineage_is_that_of_the_result_keys_in_any_order():
     assert decision(1).lineage == decision(1, weights=("v1", "w1"), kind="published", record={}).lineage
     for keys in ({"weights": ("w1",)}, {"trades": "other"}, {"forecasts": None}):
@@ -254,6 +283,18 @@ def test_publishing_replaces_a_backfilled_record():
     assert same == decision(content="a", kind="published", revision=3, reason="published")
     other = ledger.settled(decision(content="b", kind="published"), [standing], "why")
     assert other == decision(content="b", kind="published", revision=4, reason="why")
+
+
+@pytest.mark.parametrize("kind", ["backfill", "published"])
+def test_an_amended_month_is_published_anew_where_its_content_changed(kind):
+    standing = decision(content="a", kind=kind, revision=2)
+    advised = decision(content="b", advisory=True, revision=2, reason="why")
+    for month in ([standing], [standing, advised]):
+        assert ledger.settled(decision(content="a"), month, "why", "my reason") is None
+        amended = ledger.settled(decision(content="b"), month, "why", "my reason")
+        assert amended == decision(content="b", kind="published", revision=3, reason="why; amended: my reason")
+    published_again = ledger.settled(decision(content="c"), [standing, amended], "why")
+    assert (published_again.advisory, published_again.revision) == (True, 3)
 
 
 @pytest.mark.parametrize("kind", ["backfill", "published"])

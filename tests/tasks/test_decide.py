@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from storage import ledger, tables
+from storage.errors import InputError
 from storage.keys import PanelKey
 from storage.schemas import CASH
 from storage.universe import Member
@@ -46,7 +47,8 @@ class Book:
         return decide.Month(moment, forecasts=None, model=None, weights=tuple(sorted(keys.items())), **values)
 
     def decide(self, *months):
-        return decide.decide.fn(self.panel, "main", months)
+        self.decided = decide.decide.fn(self.panel, "main", months)
+        return list(self.decided.new)
 
     def records(self, month=None):
         entries = ledger.read(self.store, "main")
@@ -228,6 +230,50 @@ def test_a_published_month_is_never_rewritten_and_gets_one_advisory(book):
     book.decide(book.month("2016-01", TWO), book.month("2016-02", ONE))
     drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
     assert book.trades(book.records("2016-02")[0])["A"] == pytest.approx(0.5 - drifted["A"], abs=1e-13)
+
+
+def test_each_published_month_is_said_to_be_identical_or_why_it_is_not(book):
+    book.decide(book.month("2016-01", ONE, kind="published"), book.month("2016-02", TWO))
+    assert book.decided.published == ()
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    assert book.decided.published == (("2016-01", "identical"),)
+    for _ in range(2):  # the advisory is kept once and said each time
+        book.decide(book.month("2016-01", TWO, made_of=MADE_OF["libraries: numpy"]))
+        assert book.decided.published == (("2016-01", "libraries: numpy"),)
+    book.decide(book.month("2016-01", ONE))
+    assert book.decided.published == (("2016-01", "identical"),)
+    assert [entry.advisory for entry in book.records()] == [False, False, True]
+
+
+def test_an_amended_month_is_published_anew_for_what_changed_and_the_reason_given(book):
+    book.decide(book.month("2016-01", ONE, kind="published"), book.month("2016-02", ONE))
+    other = {"made_of": MADE_OF["libraries: numpy"], "kind": "published"}
+    book.decide(book.month("2016-01", TWO, made_of=MADE_OF["libraries: numpy"]))  # an advisory
+    amended = book.month("2016-01", TWO, amend="a mistake", **other)
+    assert book.decide(amended, book.month("2016-02", ONE)) == ["2016-01", "2016-02"]
+    first, _, _, made, after = book.records()
+    assert (made.kind, made.revision, made.advisory) == ("published", 1, False)
+    assert made.reason == "libraries: numpy; amended: a mistake"
+    assert (after.revision, after.record["holdings"]) == (1, list(made.weights))
+    drifted = book.drifted(TWO, date(2016, 1, 4), date(2016, 1, 29))
+    assert book.trades(after)["C"] == pytest.approx(-drifted["C"], abs=1e-13)
+    assert ledger.current(book.store, "main")[date(2016, 1, 4)] == made
+    assert ledger.broken(book.store, "main") is None
+    assert book.records()[0] == first
+
+
+@pytest.mark.parametrize("kind", ["backfill", "published"])
+def test_an_amendment_that_changes_nothing_is_refused_and_appends_nothing(book, kind):
+    book.decide(book.month("2016-01", ONE, kind=kind))
+    with pytest.raises(InputError, match="2016-01 would be decided as it stands"):
+        book.decide(book.month("2016-01", ONE, amend="why"), book.month("2016-02", TWO))
+    assert len(book.records()) == 1
+
+
+def test_a_backfilled_month_that_is_amended_is_published(book):
+    book.decide(book.month("2016-01", ONE))
+    book.decide(book.month("2016-01", TWO, amend="why"))
+    assert [(entry.kind, entry.revision) for entry in book.records()] == [("backfill", 0), ("published", 1)]
 
 
 def test_a_backfilled_month_can_be_published_once(book):

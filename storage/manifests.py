@@ -1,0 +1,246 @@
+"""Manifests: name, size and SHA-256 of every file of a table, so that a file that is not as it was written is found.
+
+manifests/<table>/<sha256>.json   the files that a commit added, its log entry among them; many are merged into one
+manifests/<table>/newest.json     which manifests count and up to which version of the table; replaced by rename
+
+Manifests are named by their content and never changed. A writer lists, after its commit, all versions that are not
+listed yet: its own, and what a killed writer left. It writes under temporary names, syncs, and renames while it holds
+a lock, unless another writer was first: then it looks again. So a manifest is whole or absent, and one that is named
+and not there was lost. A store from before there were manifests is listed table by table with the next writes.
+"""
+
+import hashlib
+import json
+import os
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from deltalake import DeltaTable
+
+from storage import commits
+from storage.commits import File, Manifest
+from storage.errors import StoreError
+from storage.keys import digest, to_json
+from storage.locks import locked
+from storage.store import Store, explained
+
+NEWEST = "newest.json"
+_MANY = 64  # manifests of a table above which a writer merges them
+_FORGOTTEN = 86_400  # seconds
+
+
+@dataclass(frozen=True)
+class Newest:
+    """Which manifests of a table count."""
+
+    table: str
+    version: int = -1  # all versions up to it are listed
+    checkpoint: int = -1  # of the table's log, newest listed
+    manifests: tuple[str, ...] = ()
+    marker: tuple[int, str] | None = None  # size and SHA-256 of STORE.json
+
+    def encoded(self) -> bytes:
+        """Canonical JSON with its own hash."""
+        return to_json(asdict(self) | {"digest": digest(asdict(self))}).encode()
+
+
+@dataclass(frozen=True)
+class _Update:
+    """New contents under temporary names, and what they replace."""
+
+    folder: Path
+    before: bytes  # of newest.json
+    renames: tuple[tuple[Path, Path], ...]  # newest.json last
+    merged: tuple[str, ...]
+
+    def publish(self) -> bool:
+        """Give the contents their names; False, with nothing changed, where another writer was first."""
+        with locked(self.folder / ".lock"):
+            if (self.folder / NEWEST).read_bytes() != self.before:
+                self.discard()
+                return False
+            for temporary, target in self.renames:
+                temporary.replace(target)
+        for name in self.merged:
+            (self.folder / f"{name}.json").unlink(missing_ok=True)
+        if self.merged:
+            self._sweep()
+        return True
+
+    def _sweep(self) -> None:
+        """Delete what killed writers left long ago: temporary files, and manifests that were never named."""
+        table = self.folder.name
+        kept = {self.folder / f"{name}.json" for name in _newest(self.folder / NEWEST, table).manifests}
+        for file in {*self.folder.glob(".*.json.*"), *self.folder.glob("*.json")} - kept - {self.folder / NEWEST}:
+            if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
+                file.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Delete what has no name yet."""
+        for temporary, _ in self.renames:
+            temporary.unlink(missing_ok=True)
+
+
+def folder_of(store: Store, name: str) -> Path:
+    """Where the manifests of a table lie."""
+    return store.root / "manifests" / name
+
+
+def decoded(content: bytes, table: str) -> Manifest:
+    """A manifest from its bytes, once these were compared with its name; raises ValueError for another table's."""
+    values = json.loads(content)
+    if values["table"] != table:
+        raise ValueError(f"it is of table {values['table']}")
+    return Manifest(**values | {"files": {path: File(**entry) for path, entry in values["files"].items()}})
+
+
+def newest(store: Store, name: str) -> Newest | None:
+    """What newest.json says; None for a table that no writer has listed yet.
+
+    Raises StoreError where it is missing or is not as it was written.
+    """
+    place = folder_of(store, name) / NEWEST
+    if not place.exists():
+        if any(place.parent.glob("*.json")):
+            raise StoreError(f"{place} is missing; {remedy(name)}")
+        return None
+    return _newest(place, name)
+
+
+def _newest(place: Path, name: str) -> Newest:
+    content = place.read_bytes()
+    try:
+        values = {key: value for key, value in json.loads(content).items() if key != "digest"}
+        known = Newest(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        whole = known.encoded() == content and known.table == name
+    except (ValueError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise StoreError(f"{place} is not as it was written; {remedy(name)}")
+    return known
+
+
+def remedy(name: str) -> str:
+    """What to do about a damaged manifest."""
+    return (
+        f"restore it from a backup, or delete the folder manifests/{name}: the next write to table {name} lists its "
+        "files anew, as they are then"
+    )
+
+
+def add(store: Store, name: str) -> None:
+    """List what the table's log holds and no manifest does yet; the disk is synced when this returns."""
+    while True:
+        with explained(f"writing table {name}", ValueError, KeyError, TypeError):
+            update = _update(store, name)
+        try:
+            store.sync()
+        except BaseException:
+            if update:
+                update.discard()
+            raise
+        if update is None or update.publish():
+            return
+
+
+def _update(store: Store, name: str) -> _Update | None:
+    """What is to be written to list the table's newest version; None where it is listed."""
+    known, folder = newest(store, name) or _begun(store, name), folder_of(store, name)
+    now, added = _first(store, known) if known.version < 0 else _following(store, known)
+    if now == known:
+        return None
+    merged: tuple[str, ...] = ()
+    if len(now.manifests) >= _MANY:
+        merged, added = _merged(store, now, added)
+    content = added.encoded()
+    made = hashlib.sha256(content).hexdigest()
+    now = replace(now, manifests=(*(entry for entry in now.manifests if entry not in merged), made))
+    contents = {folder / f"{made}.json": content, folder / NEWEST: now.encoded()}
+    renames = tuple((_temporary(target), target) for target in contents)
+    update = _Update(folder, known.encoded(), renames, merged)
+    try:
+        for temporary, target in renames:
+            temporary.write_bytes(contents[target])
+    except BaseException:
+        update.discard()
+        raise
+    return update
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+
+
+def _begun(store: Store, name: str) -> Newest:
+    """The table's newest.json, made before its first manifest, so that later its absence says that it was lost."""
+    place, marker = folder_of(store, name) / NEWEST, (store.root / "STORE.json").read_bytes()
+    known = Newest(name, marker=(len(marker), hashlib.sha256(marker).hexdigest()))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(place)
+    try:
+        with temporary.open("xb") as file:
+            file.write(known.encoded())
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileExistsError):  # another writer's is as good
+            os.link(temporary, place)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return _newest(place, name)
+
+
+def _first(store: Store, known: Newest) -> tuple[Newest, Manifest]:
+    """All files of a table that no writer has listed yet."""
+    place, made = store.tables / known.table, Manifest(known.table)
+    table = DeltaTable(place)
+    for version in sorted(commits.versions(place)):
+        if version <= table.version():
+            made.update(commits.of_version(place, known.table, version))
+    newest_time = max(file.time for file in made.files.values())
+    live = {path: commits.file_at(place / path, newest_time, size) for path, size in commits.live_files(table).items()}
+    checkpoint, files = commits.checkpoints(place, -1)
+    there = {path: file for path, file in made.files.items() if (place / path).exists()}  # the others were vacuumed
+    made.files = there | live | files
+    return replace(known, version=table.version(), checkpoint=checkpoint), made
+
+
+def _following(store: Store, known: Newest) -> tuple[Newest, Manifest]:
+    """The files of the versions after those listed, and of a newer checkpoint."""
+    place, made, version = store.tables / known.table, Manifest(known.table), known.version
+    while (place / commits.commit_path(version + 1)).exists():
+        version += 1
+        made.update(commits.of_version(place, known.table, version))
+    checkpoint, files = commits.checkpoints(place, known.checkpoint)
+    made.files |= files
+    return replace(known, version=version, checkpoint=checkpoint), made
+
+
+def _merged(store: Store, known: Newest, added: Manifest) -> tuple[tuple[str, ...], Manifest]:
+    """The names of the manifests merged, and the one that holds all they do, but for files that Delta has deleted.
+
+    None is merged where one is not as it was written: it stays, to be named by whoever looks.
+    """
+    whole, place = Manifest(known.table), store.tables / known.table
+    for name in known.manifests:
+        content = read(store, known.table, name)
+        if content is None:
+            return (), added
+        whole.update(content)
+    whole.update(added)
+    gone = [p for p in whole.files if whole.may_be_gone(p, known.checkpoint) and not (place / p).exists()]
+    for path in gone:
+        del whole.files[path]
+        whole.removed.pop(path, None)
+    return known.manifests, whole
+
+
+def read(store: Store, table: str, name: str) -> Manifest | None:
+    """A manifest; None where it is missing or its bytes are not those it was named for."""
+    try:
+        content = (folder_of(store, table) / f"{name}.json").read_bytes()
+        return decoded(content, table) if hashlib.sha256(content).hexdigest() == name else None
+    except (FileNotFoundError, ValueError):
+        return None
