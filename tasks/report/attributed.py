@@ -13,11 +13,10 @@ from tasks.report.formats import DASH, change, decimal, label, percent
 from tasks.report.listings import Cell, Row
 
 _ASSETS = 12  # that contributed most, either way
-_T = 2.0  # t-values from here on are marked
 
 
 def exposures(contents: Contents) -> tuple[list[str], list[Row]]:
-    """Heads and a row for each strategy: alpha a year with its t-value, betas with theirs, R squared."""
+    """Heads and a row for each strategy: alpha a year with its t-value, betas, R squared."""
     rows: Frame = contents.tables["exposures"]
     rows = rows[rows["kind"] == "whole"]
     # the richest model that there is
@@ -26,10 +25,10 @@ def exposures(contents: Contents) -> tuple[list[str], list[Row]]:
     found = []
     for name in contents.measured:
         own = rows[rows["strategy"] == name].set_index("factor")
-        if len(own):
+        if len(own) and name != "index":  # which would be explained by itself
             first = own.iloc[0]
             cells = [Cell(_with_t(change(first["alpha"], 1), first["alpha_t"]))]
-            cells += [Cell(_with_t(decimal(own["beta"].get(f)), own["t"].get(f, math.nan))) for f in factors]
+            cells += [Cell(decimal(own["beta"].get(f))) for f in factors]
             found.append(Row(label(name), [*cells, Cell(percent(first["r2"], 0))]))
     return ["Alpha a year", *(f"Beta to {factor}" for factor in factors), "R\u00b2"], found
 
@@ -95,25 +94,19 @@ def singles(contents: Contents) -> str | None:
     )
 
 
-def stress(contents: Contents) -> list[Row]:
-    """Return and maximum drawdown of every strategy in the times of stress that the results reach."""
+def stress(contents: Contents) -> dict[str, list[Row]]:
+    """By time of stress that the results reach: return and maximum drawdown of every strategy."""
     rows: Frame = contents.tables["periods"]
     rows = rows[rows["kind"] == "stress"]
-    found = []
+    found = {}
     for period, part in rows.groupby("period", sort=False):
         values = {(row["strategy"], row["name"]): row["value"] for _, row in part.iterrows()}
-        cells = [
-            Cell(
-                f"{change(values.get((name, 'return')), 1)} / {percent(values.get((name, 'max_drawdown')), 1)}"
-                if (name, "return") in values
-                else DASH,
-                values.get((name, "return")),
-            )
-            for name in contents.measured
+        first, in_part = part.iloc[0], "" if part["whole"].all() else ", in part"
+        name = f"{label(str(period))}, {first['start_date']:%d %b %Y} to {first['end_date']:%d %b %Y}{in_part}"
+        found[name] = [
+            Row(words, [Cell(form(value), value) for value in (values.get((own, key)) for own in contents.measured)])
+            for key, words, form in (("return", "Return", change), ("max_drawdown", "Maximum drawdown", percent))
         ]
-        first = part.iloc[0]
-        dates = f"{first['start_date']:%b %Y} to {first['end_date']:%b %Y}"
-        found.append(Row(f"{label(str(period))} ({dates}{'' if part['whole'].all() else ', in part'})", cells))
     return found
 
 

@@ -62,7 +62,7 @@ def _cells(contents: Contents, name: str, values: dict[str, float], judged: dict
         Cell(decimal(judged.get("sharpe_hurdle"))),
         Cell(percent(judged.get("dsr"), 1)),
         Cell(_interval(found.get("sharpe_difference"))),
-        Cell(whole(found.get("years_needed", {}).get("value"))),
+        Cell(_needed(found.get("years_needed", {}).get("value"))),
         Cell(decimal(found.get("years", {}).get("value"), 1)),
     ]
 
@@ -84,6 +84,10 @@ def _interval(row: dict[str, float | None] | None) -> str:
         return DASH
     ends = f" [{decimal(row['lower'])}, {decimal(row['upper'])}]" if row["lower"] is not None else ""
     return f"{decimal(row['value'])}{ends}"
+
+
+def _needed(years: float | None) -> str:
+    return "over 1,000" if years is not None and years > 1000 else whole(years)
 
 
 def _years(years: float) -> str:

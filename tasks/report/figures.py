@@ -31,6 +31,7 @@ AXIS = {
     "spikethickness": 1,
     "tickfont": {"size": 12, "color": "var(--soft)"},
 }
+_DASHES = ("dash", "longdash", "dashdot", "longdashdot", "5px 2px", "dot")  # of the baselines
 _OWN_LINE = {"color": "var(--accent)", "width": 2}
 _IDEAL_LINE = {"color": "var(--soft)", "width": 1, "dash": "dot"}
 _AT = "%{x:.0%} interval: %{y:.1%} inside<extra></extra>"
@@ -89,7 +90,7 @@ def line_of(contents: Contents, name: str) -> dict[str, Any]:
     if name == contents.published:
         return {"color": "var(--accent)", "width": 2.6}
     if name in BASELINES:
-        return {"color": "var(--soft)", "width": 1.3, "dash": "dot" if name == "index" else "dash"}
+        return {"color": "var(--soft)", "width": 1.3, "dash": _DASHES[BASELINES.index(name)]}
     others = [other for other in contents.measured if other not in BASELINES and other != contents.published]
     return {"color": f"var(--other-{others.index(name) % 4 + 1})", "width": 1.4}
 

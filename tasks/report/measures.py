@@ -40,6 +40,16 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
         "turnover": ("Turnover", percent, NEITHER),
         "costs": ("Costs", percent, LOW),
     },
+    "Fitness score, and what it is the sum of": {
+        "fitness": ("Fitness", decimal, HIGH),
+        "fitness_sortino": ("of the Sortino ratio", decimal, NEITHER),
+        "fitness_return": ("of the expected return", decimal, NEITHER),
+        "fitness_drawdown": ("of the worst drawdown within a year", decimal, NEITHER),
+        "fitness_turnover": ("of turnover", decimal, NEITHER),
+        "fitness_concentration": ("of concentration", decimal, NEITHER),
+        "fitness_factors": ("of distances from target betas", decimal, NEITHER),
+        "fitness_instability": ("of instability", decimal, NEITHER),
+    },
     "Concentration, mean over rebalance dates": {
         "active_positions": ("Positions above 0.5%", decimal, NEITHER),
         "effective_positions": ("Effective positions", decimal, NEITHER),
@@ -49,6 +59,9 @@ GROUPS: dict[str, dict[str, tuple[str, Format, int]]] = {
 }
 
 
+# shown elsewhere in the report
+_ELSEWHERE = {"sessions", "sharpe_error", "sharpe_error_iid", "psr"}
+_ELSEWHERE |= {"single_stocks_beaten_wealth", "single_stocks_beaten_sharpe"}
 KNOWN = {name: row for rows in GROUPS.values() for name, row in rows.items()}
 
 
@@ -66,12 +79,18 @@ def table(contents: Contents) -> dict[str, list[Row]]:
     found = [contents.measures_of(name) for name in contents.measured]
     stored = set().union(*found)
     # a measure that is newer than this page is shown by its name
-    others = {name: (label(name), decimal, NEITHER) for name in sorted(stored - set(KNOWN))}
+    others = {name: (label(name), decimal, NEITHER) for name in sorted(stored - set(KNOWN) - _ELSEWHERE)}
     result = {}
     for group, rows in {**GROUPS, "Other": others}.items():
-        present = [_row(name, row, found, contents.comparable) for name, row in rows.items() if name in stored]
+        shown = [name for name in rows if name in stored and not _is_idle(name, found)]
+        present = [_row(name, rows[name], found, contents.comparable) for name in shown]
         result |= {group: present} if present else {}
     return result
+
+
+def _is_idle(name: str, found: list[dict[str, float]]) -> bool:
+    """Whether it is a part of the fitness score that has no weight."""
+    return name.startswith("fitness_") and all(own.get(name) == 0 for own in found)
 
 
 def _row(name: str, row: tuple[str, Format, int], found: list[dict[str, float]], comparable: bool) -> Row:
