@@ -145,8 +145,8 @@ class Parameters(BaseModel):
             raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
         if self.forecast.gate and self.calibration.gate_allocation:
             raise ValueError(
-                "forecast.gate and calibration.gate_allocation are both true, and each corrects the forecasts by the same "
-                "past dates; set one of them to false"
+                "forecast.gate and calibration.gate_allocation are both true, and each corrects the forecasts by "
+                "the same past dates; set one of them to false"
             )
         if self.return_drawdown.horizon != self.features.horizon:
             raise ValueError(

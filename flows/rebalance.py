@@ -215,7 +215,10 @@ def made_of(plan: Plan) -> dict[str, Any]:
 
 
 def account(line: Line, diary: Diary) -> dict[str, Any]:
-    """Backtest, judgement of the portfolios' forecasts and report of the scenario as it now stands; where the report is, and what was decided last."""
+    """Backtest, portfolios' judgement and report of the scenario as it now stands.
+
+    Where the report is, and what was decided last.
+    """
     store = open_store()
     with diary.stage("backtest"):
         backtest(line.newest.panel, line.scenario)

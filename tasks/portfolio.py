@@ -92,14 +92,12 @@ def _predicted(store: Store, panel: PanelKey, universes: list[str], decided: Seq
     """A row for each date and strategy whose portfolio can be predicted."""
     newest_last = [name for name in universes if name != panel.universe] + [panel.universe]
     prices = panels.prices_of(store, panel.snapshot, newest_last)
-    forecasts = _forecasts(store, decided)
-    targets = _targets(store, decided)
+    forecasts, targets = _forecasts(store, decided), _targets(store, decided)
     rows = []
     for decision in decided:
         loaded = panels.load(store, PanelKey(panel.snapshot, decision.record["universe"]))
-        rows += _of_date(
-            decision, loaded, prices, forecasts[decision.forecasts or ""], targets[decision.rebalance_date]
-        )
+        given = forecasts[decision.forecasts or ""]
+        rows += _of_date(decision, loaded, prices, given, targets[decision.rebalance_date])
     return rows
 
 

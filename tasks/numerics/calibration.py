@@ -1,14 +1,14 @@
 """How a forecaster's volatility has to be rescaled, and whether it is to be trusted, by its last known outcomes.
 
-A forecast claims that y lies in mean +- q sigma_t with probability `coverage`, sigma_t the scale of its distribution and
-q that distribution's quantile. Over the rows of the K last dates whose outcomes are known, sigma is rescaled by
+A forecast claims that y lies in mean +- q s with probability `coverage`, s the scale of its distribution and q that
+distribution's quantile. Over the rows of the K last dates whose outcomes are known, sigma is rescaled by
 
-    factor = clip( quantile_coverage( |y - mean| / (q sigma_t) ) ^ (K / (K + prior)), lowest, highest )
+    factor = clip( quantile_coverage( |y - mean| / (q s) ) ^ (K / (K + prior)), lowest, highest )
 
 the ratio that would have made the intervals hold as often as they claim, drawn towards 1 the fewer dates there are:
 rows of one date share a market and count as one. The forecaster is worse than its baseline, EWMA about the pooled
-mean, where its mean negative log likelihood is higher, each as a Gaussian of its moments and each with its own factor
-by the same rule: what can be mended by one number is not held against either.
+mean, where its mean negative log likelihood is higher, each as a Gaussian of its moments and each with the whole ratio
+that its own past asks for: what can be mended by one number is not held against either.
 
 Sources: Kuleshov, Fenner and Ermon, Accurate uncertainties for deep learning using calibrated regression, ICML 2018
 (recalibration on past outcomes); Vovk, Gammerman and Shafer, Algorithmic learning in a random world, 2005 (its quantile
@@ -26,6 +26,7 @@ from tasks.numerics.configs import CalibrationConfig
 
 FloatArray = NDArray[np.float64]
 _ROUNDING = 1e-9  # nats
+_LEAST = 1e-6  # ratio, where outcomes equal their means
 
 
 class Past(NamedTuple):
@@ -45,7 +46,7 @@ class Verdict(NamedTuple):
 
     factor: float  # of its volatility
     covered: float  # share of outcomes within its intervals as they were
-    score: float  # mean negative log likelihood with its factor
+    score: float  # mean negative log likelihood with the whole ratio that the past asks for
     baseline_score: float  # of the baseline with its own
 
     @property
@@ -61,21 +62,21 @@ def judge(past: Past, dates: int, config: CalibrationConfig) -> Verdict:
     """
     sigma, base = np.sqrt(past.variance), np.sqrt(past.baseline)
     quantile = scores.interval(0.0, past.scale / sigma, past.degrees, config.coverage)[1]  # per unit of sigma
-    own = np.abs(past.outcome - past.mean) / (quantile * sigma)
-    factor = _factor(own, dates, config)
-    theirs = _factor(np.abs(past.outcome - past.label_mean) / (quantile * base), dates, config)
+    inside = np.abs(past.outcome - past.mean) <= quantile * sigma
+    own = _ratio(past.outcome - past.mean, quantile * sigma, config.coverage)
+    theirs = _ratio(past.outcome - past.label_mean, quantile * base, config.coverage)
+    factor = own ** (dates / (dates + config.prior))
     return Verdict(
-        factor=factor,
-        covered=float(np.mean(own <= 1)),
-        score=_score(past.outcome, past.mean, factor * sigma),
+        factor=float(np.clip(factor, config.lowest_factor, config.highest_factor)),
+        covered=float(np.mean(inside)),
+        score=_score(past.outcome, past.mean, own * sigma),
         baseline_score=_score(past.outcome, past.label_mean, theirs * base),
     )
 
 
-def _factor(ratio: FloatArray, dates: int, config: CalibrationConfig) -> float:
-    """The factor that distances from the mean (N,), in units of the claimed half width, ask for."""
-    asked = np.quantile(ratio, config.coverage) ** (dates / (dates + config.prior))
-    return float(np.clip(asked, config.lowest_factor, config.highest_factor))
+def _ratio(error: FloatArray, half: FloatArray, coverage: float) -> float:
+    """What half widths (N,) have to be multiplied by, so that the errors (N,) stay within them as often as claimed."""
+    return max(float(np.quantile(np.abs(error) / half, coverage)), _LEAST)
 
 
 def _score(outcome: FloatArray, mean: FloatArray, sigma: FloatArray) -> float:

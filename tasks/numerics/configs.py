@@ -172,22 +172,14 @@ class CalibrationConfig(Config):
         "Rescale forecast volatilities by their recent coverage error, and let return_drawdown hold risk parity where "
         "the forecaster was worse than EWMA.",
     )
-    window: int = option(24, "Newest monthly dates with known outcomes that are looked at.", ge=2, le=240)
-    minimum: int = option(12, "Dates with known outcomes below which nothing is changed.", ge=1, le=240)
+    window: int = option(24, "Newest monthly dates with known outcomes that are looked at.", ge=12, le=240)
+    minimum: int = option(12, "Dates with known outcomes below which nothing is changed.", ge=1, le=12)
     coverage: float = option(0.9, "Probability of the central intervals that are to hold.", ge=0.5, le=0.99)
     prior: float = option(
         6.0, "Dates that the factor's pull towards 1 is worth; 0: the factor that the past asks for.", ge=0, le=1000
     )
     lowest_factor: float = option(0.5, "Smallest factor on volatilities.", gt=0, le=1)
     highest_factor: float = option(2.0, "Largest factor on volatilities.", ge=1, le=10)
-
-    def __post_init__(self) -> None:
-        """Raise ValueError also where more dates are required than are looked at."""
-        super().__post_init__()
-        if self.minimum > self.window:
-            raise ValueError(
-                f"minimum is {self.minimum} and window {self.window}; no more dates can be required than are looked at"
-            )
 
 
 @dataclass(frozen=True)

@@ -138,10 +138,10 @@ def measures(judged: Judged, lags: int) -> dict[str, Measure]:
     """Everything that is measured of K >= 1 dates, by name.
 
     `bias` is the mean of realised less predicted returns; `z_mean` and `z_deviation` are of (realised - mean) /
-    volatility, 0 and 1 if predictions are right; `covers_*` and `pit_distance` are of the distribution with tails, those
-    with `gaussian_` of the one without, and a right forecaster stays below `pit_distance_limit` in 95 of 100 samples of
-    independent dates; `proxy_held` is the share of dates whose drawdown stayed at or below the proxy, `proxy_ratio` the
-    mean of drawdown over proxy.
+    volatility, 0 and 1 if predictions are right; `covers_*` and `pit_distance` are of the distribution with tails,
+    those with `gaussian_` of the one without, and a right forecaster stays below `pit_distance_limit` in 95 of 100
+    samples of independent dates; `proxy_held` is the share of dates whose drawdown stayed at or below the proxy,
+    `proxy_ratio` the mean of drawdown over proxy.
     """
     z = (judged.realised - judged.mean) / judged.volatility
     tailed = scores.pit(judged.realised, judged.mean, judged.scale, judged.degrees)
@@ -166,7 +166,8 @@ def measures(judged: Judged, lags: int) -> dict[str, Measure]:
 def rolling(judged: Judged, month: IntArray, lags: int) -> dict[int, tuple[int, dict[str, Measure]]]:
     """The measures of ROLLING over each WINDOW of calendar months, with the number of its dates, by its last month.
 
-    `month` (K,), K >= 1, ascends by one with each calendar month. Windows are those that the dates reach over from end to end.
+    `month` (K,), K >= 1, ascends by one with each calendar month. The first window ends WINDOW - 1 months after the
+    first date.
     """
     found = {}
     for last in np.unique(month[month >= month[0] + WINDOW - 1]):
