@@ -1,6 +1,7 @@
 """Portfolios' forecasts beside what followed, by hand from the closes."""
 
 from dataclasses import asdict
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -26,33 +27,37 @@ MEAN, SIGMA = np.array([0.01, 0.02, 0.0, -0.01, 0.03]), np.array([0.05, 0.06, 0.
 class Decided:
     """Every month of a market, decided by forecasts and weights by hand."""
 
-    def __init__(self, market, lag=1, degrees=None, count=700):
+    def __init__(self, market, lag=1, degrees=None, count=400, forecasts=True):
         self.store, self.config = market.store, AccountingConfig(lag=lag, cash_rate=0.05)
         self.bars = market.bars("ABCDE", count=count)
         self.panel = market.panel(pd.concat([self.bars, market.bars("I", count=count)]), "ABCDE")
         self.moments = panels.moments(self.store, self.panel)[8:]
         made = {"accounting": asdict(self.config), "covariance": asdict(CovarianceConfig())}
         made = {"parameters": made | {"return_drawdown": asdict(ReturnDrawdownConfig())}, "code": {}, "versions": {}}
-        months, before = [], panels.moments(self.store, self.panel)[7]
-        for moment in self.moments:
-            keys = []
-            for strategy, weights in PLANS.items():
-                keys.append((strategy, f"{moment.prefix} {strategy}"))
-                market.put_weights(keys[-1][1], moment, strategy, weights.items())
-            forecast = None if moment is self.moments[0] else self.forecast(moment, degrees)
-            follows = before.rebalance_date
-            months.append(decide.Month(moment, follows, "backfill", forecast, None, tuple(keys), self.config, made))
-            before = moment
+        self.put("weights", [self.weights(moment, *entry) for moment in self.moments for entry in PLANS.items()])
+        self.put("forecasts", [self.forecast(moment, degrees) for moment in self.moments[1:]])
+        months = []
+        for before, moment in pairwise(panels.moments(self.store, self.panel)[7:]):
+            keys = tuple((strategy, f"{moment.prefix} {strategy}") for strategy in PLANS)
+            forecast = moment.prefix if forecasts and moment is not self.moments[0] else None
+            said = (moment, before.rebalance_date, "backfill", forecast, None, keys, self.config, made)
+            months.append(decide.Month(*said))
         decide.decide.fn(self.panel, "main", tuple(months))
 
+    def put(self, name, rows):
+        flat = [row for part in rows for row in part]
+        tables.put(self.store, name, pa.Table.from_pylist(flat, TABLES[name].schema))
+
+    def weights(self, moment, strategy, weights):
+        said = {"key": f"{moment.prefix} {strategy}", "as_of": moment.as_of, "strategy": strategy}
+        return [said | {"ticker": ticker, "weight": weight} for ticker, weight in weights.items()]
+
     def forecast(self, moment, degrees):
-        rows = [
+        return [
             {"key": moment.prefix, "as_of": moment.as_of, "ticker": t, "mean": m, "variance": s**2, "degrees": degrees}
             | {"scale": 0.8 * s if degrees else s, "lower_90": m - s, "upper_90": m + s, "baseline_variance": s**2}
             for t, m, s in zip("ABCDE", MEAN.tolist(), SIGMA.tolist(), strict=True)
         ]
-        tables.put(self.store, "forecasts", pa.Table.from_pylist(rows, TABLES["forecasts"].schema))
-        return moment.prefix
 
     def judge(self):
         """The key, and the rows by date and strategy."""
@@ -132,8 +137,7 @@ def test_the_same_decisions_are_judged_once_and_new_prices_again(market, monkeyp
     assert tables.read(book.store, "portfolios").num_rows == 1
 
 
-def test_without_forecasts_there_is_nothing_to_judge(market, monkeypatch):
-    monkeypatch.setattr(Decided, "forecast", lambda *_: None)
-    book = Decided(market)
+def test_without_forecasts_there_is_nothing_to_judge(market):
+    book = Decided(market, forecasts=False)
     assert portfolio.judge_portfolios.fn(book.panel, "main") is None
     assert tables.read(book.store, "portfolio_forecasts").num_rows == 0
