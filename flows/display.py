@@ -134,18 +134,15 @@ def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_cs
         show(rows, False, True)
     else:
         _weights_table(rows, first, f"Weights for {decision['name']}, known at {decision['as_of']}")
+        for row in _allocations(store, scenario, decision, first):
+            reason = json.loads(row["diagnostics"]).get("reason")
+            if reason:
+                say_line(f"{row['strategy']}: {reason}")
 
 
 def _weights_document(store: Store, scenario: str, decision: dict[str, Any], rows: Rows, first: str) -> dict[str, Any]:
-    said = select(
-        store,
-        scenario,
-        "SELECT a.strategy, a.diagnostics FROM (SELECT unnest(weights) AS key FROM decisions WHERE rebalance_date = ?) "
-        "JOIN raw.allocations a USING (key)",
-        decision["rebalance_date"],
-    )
     strategies: dict[str, Any] = {}
-    for row in sorted(said, key=lambda row: _rank(row["strategy"], first)):
+    for row in _allocations(store, scenario, decision, first):
         held = {entry["ticker"]: entry["weight"] for entry in rows if entry["strategy"] == row["strategy"]}
         strategies[row["strategy"]] = {"weights": held, **json.loads(row["diagnostics"])}
     return {
@@ -155,6 +152,16 @@ def _weights_document(store: Store, scenario: str, decision: dict[str, Any], row
         "published": first,
         "strategies": strategies,
     }
+
+
+def _allocations(store: Store, scenario: str, decision: dict[str, Any], first: str) -> Rows:
+    """What each strategy's allocator said of itself at a decision, the published one first."""
+    sql = (
+        "SELECT a.strategy, a.diagnostics FROM (SELECT unnest(weights) AS key FROM decisions WHERE rebalance_date = ?) "
+        "JOIN raw.allocations a USING (key)"
+    )
+    said = select(store, scenario, sql, decision["rebalance_date"])
+    return sorted(said, key=lambda row: _rank(row["strategy"], first))
 
 
 def _rank(strategy: str, first: str) -> tuple[bool, int]:

@@ -64,6 +64,41 @@ def judgement(store: Store, scenario: str, key: str, as_json: bool) -> None:
     display.table(body, columns, "\nDifferences on the same rows: below 0, the forecaster that is judged is better")
 
 
+_OF_PORTFOLIOS = {
+    "bias": ("return less forecast", "{:+.2f} %", 100),
+    "z_deviation": ("deviation in forecast volatilities", "{:.2f}", 1),
+    "covers_90": ("within 90 % interval", "{:.1f} %", 100),
+    "pit_distance": ("PIT", "{:.3f}", 1),
+    "proxy_held": ("drawdown within proxy", "{:.1f} %", 100),
+    "proxy_sane_held": ("drawdown within proxy, sane unit", "{:.1f} %", 100),
+    "proxy_sane_ratio": ("drawdown over proxy, sane unit", "{:.2f}", 1),
+}  # heading, format, factor
+
+
+def portfolios(store: Store, scenario: str) -> None:
+    """What the forecasts of the portfolios were worth, by strategy; nothing where none has an outcome yet."""
+    sql = "SELECT strategy, name, value, error, rows FROM portfolio_judgements WHERE kind = 'all'"
+    rows = display.select(store, scenario, sql)
+    if not rows:
+        return
+    found = {(row["strategy"], row["name"]): row for row in rows}
+    names = sorted({strategy for strategy, _ in found})
+    body = [
+        [heading, *(_with_error(found[strategy, name], form, factor) for strategy in names)]
+        for name, (heading, form, factor) in _OF_PORTFOLIOS.items()
+    ]
+    dates = max(row["rows"] for row in rows)
+    title = f"\nPortfolios over the horizon after each trade against their forecasts, {dates} dates (standard errors)"
+    display.table(body, ["", *names], title)
+
+
+def _with_error(row: dict[str, Any], form: str, factor: int) -> str | None:
+    if row["value"] is None:
+        return None
+    said = form.format(factor * row["value"])
+    return said if row["error"] is None else f"{said} ({form.format(factor * row['error']).lstrip('+')})"
+
+
 def _figure(row: dict[str, Any] | None, name: str) -> str | None:
     if row is None or row["value"] is None:
         return None

@@ -55,9 +55,11 @@ def trades(
 def metrics(
     scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False, as_csv: Csv = False
 ) -> None:
-    """Measures of the backtest, strategy by strategy."""
+    """Measures of the backtest, strategy by strategy, and what forecasts of the portfolios were worth."""
     place = existing_store(store)
     display.metrics(place, scenario, as_json, as_csv)
+    if not (as_json or as_csv):
+        judgements.portfolios(place, scenario)
 
 
 @app.command()

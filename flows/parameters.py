@@ -23,6 +23,7 @@ from tasks.numerics.configs import (
     OGD_LONG_WINDOW,
     AccountingConfig,
     BaselineConfig,
+    CalibrationConfig,
     CovarianceConfig,
     ExpertsConfig,
     FeatureConfig,
@@ -108,6 +109,9 @@ class Parameters(BaseModel):
     loss: LossConfig = Field(LossConfig(), description="Terms of the training loss.")
     training: TrainingConfig = Field(TrainingConfig(), description="How models are trained and refreshed.")
     forecast: ForecastConfig = Field(ForecastConfig(), description="How forecasts are drawn.")
+    calibration: CalibrationConfig = Field(
+        CalibrationConfig(), description="What past outcomes of forecasts change in allocations."
+    )
     covariance: CovarianceConfig = Field(CovarianceConfig(), description="Correlation of recent returns.")
     return_drawdown: ReturnDrawdownConfig = Field(ReturnDrawdownConfig(), description="The return-drawdown optimiser.")
     ogd_long_window: OnlineConfig = Field(OGD_LONG_WINDOW, description="Online gradient descent, long window.")
@@ -147,6 +151,11 @@ class Parameters(BaseModel):
         _check_levels(self)
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
+        if self.forecast.gate and self.calibration.gate_allocation:
+            raise ValueError(
+                "forecast.gate and calibration.gate_allocation are both true, and each corrects the forecasts by "
+                "the same past dates; set one of them to false"
+            )
         if self.return_drawdown.horizon != self.features.horizon:
             raise ValueError(
                 f"return_drawdown.horizon is {self.return_drawdown.horizon} and features.horizon "

@@ -19,7 +19,7 @@ from storage import tables
 from storage.errors import InputError
 from storage.keys import Moment
 from storage.store import Store, open_store
-from tasks import features, forecast, gate, own_forecasts, panels
+from tasks import calibrate, features, forecast, gate, own_forecasts, panels
 from tasks.numerics.configs import Forecaster
 
 
@@ -32,12 +32,14 @@ class MonthPlan:
     forecast: forecast.Month | None
     gate: gate.Gated | None
     weights: dict[str, str]  # by strategy
+    calibrated: calibrate.Calibrated | None = None
 
     @property
     def forecasts(self) -> str | None:
         """Key of the forecasts that the strategies use."""
-        if self.gate is not None:
-            return self.gate.key
+        passed = self.calibrated or self.gate
+        if passed is not None:
+            return passed.key
         return self.forecast.forecast if self.forecast else None
 
 
@@ -219,7 +221,8 @@ def _begin(chain: Sequence[MonthPlan], parameters: Parameters) -> Moment | None:
 def _used(found: "_Forecasts", months: Sequence[MonthPlan]) -> tuple[forecast.Month, ...]:
     """The forecasts of the dates and of the months that their gates look at, in order of time."""
     days = {month.moment.as_of for month in months if month.forecast}
-    days |= {moment.as_of for month in months if month.gate for moment, _ in month.gate.past}
+    judges = [passed for month in months for passed in (month.gate, month.calibrated) if passed]
+    days |= {moment.as_of for passed in judges for moment, _ in passed.past}
     return tuple(found.by_day[day] for day in sorted(days))
 
 
@@ -286,11 +289,14 @@ def _month(
     parameters: Parameters,
 ) -> MonthPlan:
     """One date without the keys of its weights."""
-    plan, passed = found.by_day.get(moment.as_of), None
-    if plan is not None and parameters.forecast.gate:
+    plan, passed, calibrated = found.by_day.get(moment.as_of), None, None
+    gated, config = parameters.forecast.gate, parameters.calibration
+    if plan is not None and (gated or config.gate_allocation):
         before = [(m, month.forecast) for m, month in found.monthly.items() if m.as_of < moment.as_of]
-        passed = gate.gated(panel, moment, plan.forecast, before, parameters.features.horizon)
-    return MonthPlan(moment, follows, plan, passed, {})
+        given = panel, moment, plan.forecast, before, parameters.features.horizon
+        passed = gate.gated(*given) if gated else None
+        calibrated = calibrate.calibrated(*given, config) if config.gate_allocation else None
+    return MonthPlan(moment, follows, plan, passed, {}, calibrated)
 
 
 def missing(store: Store, plan: Plan) -> dict[str, int]:
@@ -304,6 +310,8 @@ def missing(store: Store, plan: Plan) -> dict[str, int]:
     }
     gates = [month.gate.key for month in plan.chain if month.gate]
     lacking |= {"gate": _lacking(store, "gates", gates)} if gates else {}
+    calibrated = [month.calibrated.key for month in plan.chain if month.calibrated]
+    lacking |= {"calibrate": _lacking(store, "gates", calibrated)} if calibrated else {}
     for name in plan.months[0].weights:
         lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.chain])
     return lacking

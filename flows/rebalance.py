@@ -31,9 +31,10 @@ from storage.keys import Moment, to_json
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import allocate, baselines, calendars, decide, experts, features, forecast, gate, learn, panels
+from tasks import allocate, baselines, calendars, calibrate, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
 from tasks.caching import StageKey, versions
+from tasks.portfolio import judge_portfolios
 from tasks.report import write_report
 
 RUNNER = ThreadPoolTaskRunner(max_workers=Settings().workers)
@@ -41,6 +42,7 @@ _STAGES: tuple[StageKey, ...] = (
     features.KEYED,
     forecast.KEYED,
     gate.KEYED,
+    calibrate.KEYED,
     allocate.RETURN_DRAWDOWN,
     allocate.FIXED,
     allocate.OWN,
@@ -137,6 +139,12 @@ def _compute(store: Store, plan: Plan, diary: Diary) -> None:
         with diary.stage("gate", lacking["gate"]):
             gates = planning.by_year([month.gate for month in plan.chain if month.gate])
             wait_for([gate.gate_forecasts.submit(panel, block, parameters.features.horizon) for block in gates])
+    calibrated = planning.by_year([month.calibrated for month in plan.chain if month.calibrated])
+    if calibrated:
+        horizon, config = parameters.features.horizon, parameters.calibration
+        with diary.stage("calibrate", lacking["calibrate"]):
+            task = calibrate.calibrate_forecasts
+            wait_for([task.submit(panel, block, horizon, config) for block in calibrated])
     if plan.keys.return_drawdown:
         with diary.stage("return_drawdown", lacking["return_drawdown"]):
             _return_drawdown(plan)
@@ -220,10 +228,15 @@ def made_of(plan: Plan) -> dict[str, Any]:
 
 
 def account(line: Line, diary: Diary) -> dict[str, Any]:
-    """Backtest and report of the scenario as it now stands; where the report is, and what was decided last."""
+    """Backtest, portfolios' judgement and report of the scenario as it now stands.
+
+    Where the report is, and what was decided last.
+    """
     store = open_store()
     with diary.stage("backtest"):
         backtest(line.newest.panel, line.scenario)
+    with diary.stage("portfolio"):
+        judge_portfolios(line.newest.panel, line.scenario)
     decided = ledger.current(store, line.scenario)
     newest = decided[max(decided)]
     with diary.stage("report"):

@@ -26,6 +26,9 @@ _DECIDED = """
 _RESULT = """
     SELECT * FROM raw.backtests QUALIFY row_number() OVER (PARTITION BY scenario ORDER BY position DESC) = 1
 """
+_PORTFOLIOS = """
+    SELECT * FROM raw.portfolios QUALIFY row_number() OVER (PARTITION BY scenario ORDER BY position DESC) = 1
+"""
 _FIXED = "SELECT DISTINCT scenario FROM raw.decisions"
 # Views of results, for every scenario; each column list is what people rely on.
 _BY_SCENARIO = {
@@ -35,7 +38,8 @@ _BY_SCENARIO = {
                r.historical_variance
         FROM raw.decided d JOIN raw.forecasts r ON r.key = d.forecasts""",
     "gates": """
-        SELECT d.scenario, r.as_of, r.months, r.kept, r.score, r.baseline_score, r.reason
+        SELECT d.scenario, r.as_of, r.months, r.kept, r.score, r.baseline_score, r.reason, r.factor, r.covered,
+               r.fall_back
         FROM raw.decided d JOIN raw.gates r ON r.key = d.forecasts""",
     "judgements": """
         SELECT scenario, forecaster, kind, label, name, value, lower, upper, rows, start_date, end_date, created_at
@@ -77,6 +81,10 @@ _BY_SCENARIO = {
     "comparisons": """
         SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
         FROM raw.result b JOIN raw.comparisons r USING (key)""",
+    "portfolio_forecasts": """
+        SELECT b.scenario, r.* EXCLUDE (key) FROM raw.portfolio b JOIN raw.portfolio_forecasts r USING (key)""",
+    "portfolio_judgements": """
+        SELECT b.scenario, r.* EXCLUDE (key) FROM raw.portfolio b JOIN raw.portfolio_judgements r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
@@ -135,6 +143,8 @@ _ORDER = {
     "contributions": "strategy, ticker",
     "periods": "kind DESC, start_date, period, strategy, name",
     "comparisons": "strategy, baseline, name",
+    "portfolio_forecasts": "rebalance_date, strategy",
+    "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",
 }
 
@@ -203,6 +213,7 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
         connection.execute(f"CREATE VIEW raw.{name} AS {_source(store, name)}")
     connection.execute(f"CREATE VIEW raw.decided AS {_DECIDED}")
     connection.execute(f"CREATE VIEW raw.result AS {_RESULT}")
+    connection.execute(f"CREATE VIEW raw.portfolio AS {_PORTFOLIOS}")
     wanted = _literal(scenario)
     for name, sql in _WHOLE.items():
         connection.execute(f"CREATE VIEW {name} AS {sql}")

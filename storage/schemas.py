@@ -96,9 +96,9 @@ TABLES = {
     ),
     "gates": Table(
         {"key": TEXT, "as_of": DAY, "months": COUNT, "kept": REAL, "score": REAL, "baseline_score": REAL}
-        | {"reason": TEXT},
+        | {"reason": TEXT, "factor": REAL, "covered": REAL, "fall_back": pa.bool_()},
         ("key",),
-        ("score", "baseline_score"),
+        ("score", "baseline_score", "factor", "covered", "fall_back"),
     ),
     "judgements": Table(
         {"key": TEXT, "scenario": TEXT, "start_date": DAY, "end_date": DAY, "created_at": TIME, "forecaster": TEXT}
@@ -169,6 +169,19 @@ TABLES = {
         ("key", "strategy", "baseline", "name"),
         ("value", "lower", "upper"),
     ),
+    "portfolio_forecasts": Table(
+        {"key": TEXT, "rebalance_date": DAY, "as_of": DAY, "strategy": TEXT}
+        | dict.fromkeys(("mean", "volatility", "scale", "degrees", "lower_90", "upper_90", "realised", "pit"), REAL)
+        | dict.fromkeys(("drawdown_proxy", "drawdown_proxy_sane", "realised_drawdown"), REAL),
+        ("key", "rebalance_date", "strategy"),
+        ("degrees", "realised", "pit", "realised_drawdown"),
+    ),
+    "portfolio_judgements": Table(
+        {"key": TEXT, "strategy": TEXT, "kind": TEXT, "label": TEXT, "name": TEXT, "value": REAL, "error": REAL}
+        | {"rows": COUNT},
+        ("key", "strategy", "kind", "label", "name"),
+        ("value", "error"),
+    ),
     # what was decided, in order
     "scenarios": Table(
         {"scenario": TEXT, "position": COUNT, "valid_from": DAY, "dataset": TEXT, "universe": TEXT}
@@ -186,6 +199,9 @@ TABLES = {
     "backtests": Table(
         {"scenario": TEXT, "position": COUNT, "key": TEXT, "first_month": TEXT, "last_month": TEXT, "created_at": TIME},
         ("scenario", "position"),
+    ),
+    "portfolios": Table(
+        {"scenario": TEXT, "position": COUNT, "key": TEXT, "created_at": TIME}, ("scenario", "position")
     ),
     # the diary
     "runs": Table(

@@ -8,7 +8,7 @@ session are the stage *learn*.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from tasks import allocations, expectations, holdings, own_code, panels
 from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
 from tasks.expectations import Given
-from tasks.numerics import allocators, return_drawdown
+from tasks.numerics import allocators, return_drawdown, risk_parity
 from tasks.numerics.configs import (
     RISK_FREE,
     TRADING_DAYS,
@@ -36,6 +36,7 @@ RETURN_DRAWDOWN = keyed_by(
     "tasks.expectations",
     "tasks.holdings",
     "tasks.numerics.return_drawdown",
+    "tasks.numerics.risk_parity",
     "tasks.panels",
     packages=("numpy", "scipy", "numba", "exchange-calendars"),
 )
@@ -51,6 +52,7 @@ OWN = keyed_by(
 )
 NO_FORECAST = "no forecast yet: too few sessions to train on"
 NO_ASSET = "no asset may be held yet"
+RISK_PARITY = "risk_parity"  # the status of weights that are no optimum, as the forecasts were not to be trusted
 log = logging.getLogger("prism.allocate")
 Found = tuple[dict[str, float], dict[str, Any]]  # weights by ticker, and what is to say about them
 
@@ -78,6 +80,13 @@ class Date:
     forecast: str | None
     key: str
     before: "tuple[Moment, str] | None" = None
+
+
+class Verdict(NamedTuple):
+    """What calibration said of a forecast: whether risk parity is held in place of the optimum, and why."""
+
+    fall_back: bool
+    reason: str
 
 
 def return_drawdown_dates(
@@ -110,20 +119,30 @@ def _link(last: Date | None, begin: Moment | None) -> tuple[Moment, str] | None:
 
 @cached_task(cache_policy=RETURN_DRAWDOWN, task_run_name="return_drawdown from {dates[0].moment.month}")
 def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rule) -> Produced:
-    """Maximise return over drawdown at each date the store lacks, in order; cash where there is no forecast."""
+    """Maximise return over drawdown at each date the store lacks, in order.
+
+    Cash where there is no forecast, and risk parity where calibration says that the forecaster is not to be trusted.
+    """
     store, everything = open_store(), panels.load(open_store(), panel)
     keys = tuple(entry.key for entry in dates)
     there, found = tables.existing(store, "allocations", keys), []
     books: dict[str, dict[str, float]] = {}
-    given = expectations.forecasts(store, [entry.forecast for entry in dates if entry.key not in there])
+    missing = [entry.forecast for entry in dates if entry.key not in there]
+    given, verdicts = expectations.forecasts(store, missing), _verdicts(store, missing)
     for entry in dates:
         if entry.key not in there:
             held = _held(store, panel, entry, books, rule)
-            weights, notes = _optimise(everything, entry, given, held, rule)
+            weights, notes = _optimise(everything, entry, given, held, verdicts.get(entry.forecast), rule)
             books[entry.key] = weights
             found.append(Allocation(entry.key, entry.moment, "return_drawdown", weights, notes))
     allocations.keep(store, found)
     return Produced("allocations", keys)
+
+
+def _verdicts(store: Store, keys: Sequence[str | None]) -> dict[str | None, Verdict]:
+    """What calibration said of those of the forecasts that have passed it."""
+    rows = tables.read(store, "gates", ["key", "factor", "fall_back", "reason"], key=[key for key in keys if key])
+    return {row["key"]: Verdict(row["fall_back"], row["reason"]) for row in rows.to_pylist() if row["factor"]}
 
 
 def _held(
@@ -140,24 +159,32 @@ def _held(
     return holdings.drifted(prices, books[key], traded, entry.moment.as_of, rule.accounting)
 
 
-def _optimise(panel: panels.Panel, entry: Date, given: Given, held: dict[str, float] | None, rule: Rule) -> Found:
+def _optimise(
+    panel: panels.Panel,
+    entry: Date,
+    given: Given,
+    held: dict[str, float] | None,
+    verdict: Verdict | None,
+    rule: Rule,
+) -> Found:
     """One date's weights by ticker, and what is to say about them."""
     if entry.forecast is None:
         return {CASH: 1.0}, {"reason": NO_FORECAST}
     as_of, sectors = entry.moment.as_of, panels.sectors(panel)
     tickers, columns, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
-    result = return_drawdown.solve(
-        mean,
-        matrix,
-        _with_sectors_at_hand(rule.config, sectors, columns),
-        tuple(sectors[column] for column in columns),
-        None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers]),
-    )
+    config = _with_sectors_at_hand(rule.config, sectors, columns)
+    own = tuple(sectors[column] for column in columns)
+    before = None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers])
+    if verdict is not None and verdict.fall_back:
+        weights, notes = risk_parity.within(risk_parity.weights(matrix), config, own, before), {"status": RISK_PARITY}
+    else:
+        result = return_drawdown.solve(mean, matrix, config, own, before)
+        weights, notes = result.weights, {n: value for n, value in result._asdict().items() if n != "weights"}
     without = [ticker for ticker in eligible_tickers(panel, panel.at(as_of)) if ticker not in tickers]
     if without:
         log.warning("%s: no forecast for %s, whose features have a gap", entry.moment.month, ", ".join(without))
-    notes = {name: value for name, value in result._asdict().items() if name != "weights"}
-    return allocations.by_ticker(tickers, result.weights), notes | {"without_forecast": without}
+    notes |= {"without_forecast": without} | ({"reason": verdict.reason} if verdict else {})
+    return allocations.by_ticker(tickers, weights), notes
 
 
 def _with_sectors_at_hand(

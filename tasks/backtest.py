@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import clock, ledger, tables
-from storage.errors import StoreError
+from storage import ledger, pointers, tables
 from storage.keys import PanelKey, digest, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
@@ -93,7 +92,7 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
         for name in sorted(rows, key="metrics".__eq__):  # metrics last: its rows say that all are there
             stamped = [row | {"key": key} for row in rows[name]]
             tables.put(store, name, pa.Table.from_pylist(stamped, TABLES[name].schema))
-    _point(store, scenario, key, months)
+    pointers.point(store, "backtests", scenario, key, first_month=months[0].month, last_month=months[-1].month)
     return key
 
 
@@ -109,19 +108,6 @@ def _config(values: str) -> AccountingConfig:
 
 def _trade_date(month: Decision) -> date:
     return month.rebalance_date if _terms(month).lag else month.as_of
-
-
-def _point(store: Store, scenario: str, key: str, months: list[Decision]) -> None:
-    """Say which result is the scenario's newest, unless it is said already."""
-    for _ in range(10):
-        rows = tables.read(store, "backtests", scenario=scenario).sort_by("position").to_pylist()
-        if rows and rows[-1]["key"] == key:
-            return
-        span = {"first_month": months[0].month, "last_month": months[-1].month}
-        row = {"scenario": scenario, "position": len(rows), "key": key, "created_at": clock.now(), **span}
-        if tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema)):
-            return
-    raise StoreError(f"scenario {scenario}: other runs keep writing its results; run it again when they ended")
 
 
 def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision], score: FitnessConfig) -> Rows:

@@ -42,6 +42,7 @@ _CLOSED_OVER = (
     "tasks.attribution",
     "tasks.calendars",
     "tasks.carried",
+    "tasks.covariances",
     "tasks.expectations",
     "tasks.garch",
     "tasks.histories",
@@ -55,6 +56,7 @@ _CLOSED_OVER = (
     "tasks.own_forecasts",
     "tasks.panels",
     "tasks.portfolios",
+    "tasks.track_records",
     "tasks.trials",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted

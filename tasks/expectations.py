@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from storage import tables
 from storage.store import Store
-from tasks import panels
-from tasks.numerics import covariance
+from tasks import covariances, panels
 from tasks.numerics.configs import CovarianceConfig
 
 FloatArray = NDArray[np.float64]
@@ -46,8 +45,5 @@ def of(
     tickers = list(forecast)
     columns = [panel.universe.assets.index(ticker) for ticker in tickers]
     mean, variance = np.array(list(forecast.values())).T
-    last = panel.at(as_of) + 1
-    recent = np.log1p(panel.returns[last - matrix.sessions : last, columns])
-    correlation = covariance.correlation(recent, matrix.shrinkage, matrix.ewma_decay)
     expected = mean + variance / 2 if units == "simple" else mean
-    return Expectation(tickers, columns, expected, covariance.covariance(np.sqrt(variance), correlation))
+    return Expectation(tickers, columns, expected, covariances.of(panel, as_of, tickers, variance, matrix))

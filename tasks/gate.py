@@ -15,8 +15,8 @@ import pyarrow as pa
 from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
-from storage.store import Store, open_store
-from tasks import outcomes, panels
+from storage.store import open_store
+from tasks import panels, track_records
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import gate
 from tasks.numerics.gate import EXACTLY, Gate
@@ -24,8 +24,8 @@ from tasks.numerics.gate import EXACTLY, Gate
 KEYED = keyed_by(
     __name__,
     "tasks.numerics.gate",
-    "tasks.outcomes",
     "tasks.panels",
+    "tasks.track_records",
     packages=("numpy", "scipy", "exchange-calendars"),
 )
 log = logging.getLogger("prism.forecast")
@@ -37,15 +37,13 @@ class Gated:
 
     moment: Moment
     forecast: str
-    past: tuple[tuple[Moment, str], ...]
+    past: track_records.Past
     key: str
 
 
 def gated(panel: panels.Panel, moment: Moment, forecast: str, before: list[tuple[Moment, str]], horizon: int) -> Gated:
     """The date's gate over the newest of the monthly dates before whose horizon is over at its as-of date."""
-    at = panel.at(moment.as_of)
-    over = [(other, key) for other, key in before if panel.at(other.as_of) + horizon <= at]
-    past = tuple(over[-EXACTLY:])
+    past = track_records.newest(panel, moment, before, horizon, EXACTLY)
     inputs = {"forecast": forecast, "past": [key for _, key in past], "horizon": horizon, "prefix": moment.prefix}
     return Gated(moment, forecast, past, KEYED.key("gate", **inputs))
 
@@ -58,7 +56,8 @@ def gate_forecasts(panel: PanelKey, months: tuple[Gated, ...], horizon: int) -> 
     there = tables.existing(store, "gates", keys) & tables.existing(store, "forecasts", keys)
     missing = [month for month in months if month.key not in there]
     if missing:
-        rows = _forecasts(store, missing)
+        used = {key for month in missing for key in (month.forecast, *(past for _, past in month.past))}
+        rows = track_records.rows_of(store, used)
         gates = [_gate(everything, month, rows, horizon) for month in missing]
         kept = {row["key"]: row["kept"] for row in gates}
         shrunk = [_shrunk(row, kept[month.key], month.key) for month in missing for row in rows[month.forecast]]
@@ -67,16 +66,7 @@ def gate_forecasts(panel: PanelKey, months: tuple[Gated, ...], horizon: int) -> 
     return Produced("forecasts", keys)
 
 
-def _forecasts(store: Store, months: list[Gated]) -> dict[str, list[dict[str, Any]]]:
-    """By key the rows of all forecasts that are judged or shrunk, in order of their tickers."""
-    keys = {key for month in months for key in (month.forecast, *(past for _, past in month.past))}
-    found: dict[str, list[dict[str, Any]]] = {key: [] for key in keys}
-    for row in tables.read(store, "forecasts", key=keys).sort_by("ticker").to_pylist():
-        found[row["key"]].append(row)
-    return found
-
-
-def _gate(panel: panels.Panel, month: Gated, rows: dict[str, list[dict[str, Any]]], horizon: int) -> dict[str, Any]:
+def _gate(panel: panels.Panel, month: Gated, rows: track_records.Rows, horizon: int) -> dict[str, Any]:
     """The row of a date's gate."""
     found = _judged(panel, month, rows, horizon) if len(month.past) == EXACTLY else None
     kept, reason = found.kept if found else 1.0, _reason(found, month)
@@ -93,13 +83,9 @@ def _reason(found: Gate | None, month: Gated) -> str:
     return f"{said}: {100 * found.kept:.0f} % of the correction is kept"
 
 
-def _judged(panel: panels.Panel, month: Gated, rows: dict[str, list[dict[str, Any]]], horizon: int) -> Gate | None:
+def _judged(panel: panels.Panel, month: Gated, rows: track_records.Rows, horizon: int) -> Gate | None:
     """The gate that the past forecasts with a known outcome give; None where none has one."""
-    pairs = []
-    for moment, key in month.past:  # in order of time
-        followed = outcomes.after(panel, moment.as_of, horizon, month.moment.as_of)
-        pairs += [(followed.get(row["ticker"], np.nan), row) for row in rows[key]]
-    known = [(outcome, row) for outcome, row in pairs if np.isfinite(outcome)]
+    known = track_records.known(panel, month.moment, month.past, rows, horizon)
     if not known:
         return None
     outcome = np.array([outcome for outcome, _ in known])

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from tasks.numerics import judgement
+from tasks.numerics import judgement, statistics
 from tasks.numerics.judgement import Candidate
 from tasks.numerics.statistics import Estimate
 
 OWN = "own"  # the forecaster that is judged; the others are what it must beat
+WINDOW = 24  # calendar months of a rolling measure
+ROLLING_AGAINST = ("ewma_zero_mean", "ewma", "calibrated_ewma")
 _FEWEST = 30  # rows of a part (a year, an asset) that is judged by itself
 Measure = dict[str, Any]
 
@@ -32,7 +34,7 @@ SIMPLE: dict[str, tuple[str | None, str]] = {
 
 
 def judge(rows: pd.DataFrame, lags: int) -> list[Measure]:
-    """Measures of every forecaster, whole and by year and asset. Empty where no row can be judged.
+    """Measures of every forecaster, whole, by year and asset, and rolling. Empty where no row can be judged.
 
     lags: sessions over which the errors of means allow for overlap, counted among the sessions that are judged.
     """
@@ -43,7 +45,7 @@ def judge(rows: pd.DataFrame, lags: int) -> list[Measure]:
         return []
     rows = rows.sort_values(["session", "ticker"], ignore_index=True)
     candidates = {OWN: _own(rows)} | {name: _simple(rows, name) for name in names}
-    return [*_whole(rows, candidates, lags), *_parts(rows, candidates)]
+    return [*_whole(rows, candidates, lags), *_parts(rows, candidates), *_rolling(rows, candidates, lags)]
 
 
 def _own(rows: pd.DataFrame) -> Candidate:
@@ -97,6 +99,22 @@ def _parts(rows: pd.DataFrame, candidates: dict[str, Candidate]) -> Iterator[Mea
                 yield _measure(name, "nll", part, int(which.sum()), kind=kind, label=label)
             covered = judgement.reliability(y[which], candidates[OWN].some(which))[0.9]
             yield _measure(OWN, "covers_90", covered, int(which.sum()), kind=kind, label=label)
+
+
+def _rolling(rows: pd.DataFrame, candidates: dict[str, Candidate], lags: int) -> Iterator[Measure]:
+    """Differences in NLL, with HAC intervals, and coverage over each WINDOW of calendar months, named by its last."""
+    y, session = rows["y"].to_numpy(), _numbers(rows["session"])
+    month = rows["session"].to_numpy("datetime64[M]").astype(np.int64)
+    differences = {name: _difference(judgement.gaussian_nll, y, candidates, name) for name in ROLLING_AGAINST}
+    inside = np.abs(judgement.pits(y, candidates[OWN]) - 0.5) <= 0.45
+    for last in np.unique(month[month >= month.min() + WINDOW - 1]):
+        which = (month > last - WINDOW) & (month <= last)
+        place = {"kind": "rolling", "label": str(np.datetime64(int(last), "M"))}
+        fewer = min(lags, np.unique(session[which]).size - 1)
+        for name, difference in differences.items():
+            found = statistics.paired(difference[which], session[which], fewer)
+            yield _measure(name, "nll_difference", found.mean, int(which.sum()), found, **place)
+        yield _measure(OWN, "covers_90", inside[which].mean(), int(which.sum()), **place)
 
 
 def _measure(

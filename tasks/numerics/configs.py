@@ -167,6 +167,25 @@ class ForecastConfig(Config):
 
 
 @dataclass(frozen=True)
+class CalibrationConfig(Config):
+    """Whether allocators get forecasts as they are, or by what their last known outcomes say of them."""
+
+    gate_allocation: bool = option(
+        False,
+        "Rescale forecast volatilities by their recent coverage error, and let return_drawdown hold risk parity where "
+        "the forecaster was worse than EWMA.",
+    )
+    window: int = option(24, "Newest monthly dates with known outcomes that are looked at.", ge=12, le=240)
+    minimum: int = option(12, "Dates with known outcomes below which nothing is changed.", ge=1, le=12)
+    coverage: float = option(0.9, "Probability of the central intervals that are to hold.", ge=0.5, le=0.99)
+    prior: float = option(
+        6.0, "Dates that the factor's pull towards 1 is worth; 0: the factor that the past asks for.", ge=0, le=1000
+    )
+    lowest_factor: float = option(0.5, "Smallest factor on volatilities.", gt=0, le=1)
+    highest_factor: float = option(2.0, "Largest factor on volatilities.", ge=1, le=10)
+
+
+@dataclass(frozen=True)
 class Forecaster:
     """All configs that a forecast depends on."""
 

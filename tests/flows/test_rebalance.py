@@ -97,10 +97,17 @@ LEAKS = {  # other parameters, months decided, and the date after which prices a
         ("2017-10", "2018-01"),
         date(2017, 10, 31),
     ),
+    "gated allocation": (
+        {"forecast": {"forecaster": "calibrated_ewma"}, "calibration": {"gate_allocation": True}},
+        ("2017-10", "2018-01"),
+        date(2017, 10, 31),
+    ),
 }
 
 
-@pytest.mark.parametrize("case", ["plain", pytest.param("gated student_t", marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "case", ["plain", *(pytest.param(name, marks=pytest.mark.long) for name in LEAKS if "gated" in name)]
+)
 def test_nothing_sees_the_future(tmp_path, light, prices, written, place, content, case):
     """Perturb every bar after d in a store of its own: all that was decided up to d is the same to the byte."""
     others, months, d = LEAKS[case]

@@ -96,3 +96,21 @@ def test_what_is_undefined_is_empty(rows):
     found = values(judging.judge(one_day, lags=0), kind="all")
     assert found["own", "", "rank_ic"]["value"] is None  # equal means
     assert found["ewma", "", "nll_difference"]["lower"] is None  # one session has no error
+
+
+def test_rolling_rows_are_the_measures_of_their_24_calendar_months(rows):
+    assert not [row for row in judging.judge(rows, lags=10) if row["kind"] == "rolling"]
+    years = pd.bdate_range("2016-01-04", periods=300, freq="3B")
+    rows = rows.assign(session=np.tile(years, 3))
+    found = values(judging.judge(rows, lags=10), kind="rolling")
+    labels = sorted({label for _, label, _ in found})
+    assert labels == [str(month) for month in pd.period_range("2017-12", years[-1], freq="M")]
+    month = rows["session"].dt.to_period("M")
+    part = rows[(month > pd.Period("2016-03")) & (month <= pd.Period("2018-03"))]
+    whole = values(judging.judge(part, lags=10), kind="all")
+    for name in judging.ROLLING_AGAINST:
+        row, same = found[name, "2018-03", "nll_difference"], whole[name, "", "nll_difference"]
+        assert row["rows"] == len(part)
+        for column in ("value", "lower", "upper"):
+            assert row[column] == pytest.approx(same[column], rel=1e-9)
+    assert found["own", "2018-03", "covers_90"]["value"] == whole["own", "", "covers_90"]["value"]
