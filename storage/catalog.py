@@ -47,7 +47,7 @@ _BY_SCENARIO = {
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
     "executions": """
-        SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
+        SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",
     "wealth": """
         SELECT b.scenario, r.session, r.strategy, r.wealth, r.daily_return, r.drawdown

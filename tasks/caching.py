@@ -38,6 +38,7 @@ _ROOT = Path(__file__).parents[1]
 _CLOSED_OVER = (
     "tasks.numerics",
     "storage",
+    "tasks.accounts",
     "tasks.allocations",
     "tasks.calendars",
     "tasks.carried",
