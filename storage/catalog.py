@@ -57,8 +57,12 @@ _BY_SCENARIO = {
         FROM raw.result b JOIN raw.metrics r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
-               reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
+               reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at,
+               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date
         FROM raw.decided""",
+    "holdings": """
+        SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position
+        FROM raw.holdings""",
 }
 _BARS = """
         SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
@@ -108,6 +112,7 @@ _ORDER = {
     "wealth": "session, strategy",
     "metrics": "strategy, name",
     "decisions": "rebalance_date",
+    "holdings": "position, ticker",
 }
 
 

@@ -151,6 +151,11 @@ TABLES = {
         ("scenario", "position"),
         ("reason", "parent_hash", "forecasts"),
     ),
+    "holdings": Table(
+        {"scenario": TEXT, "position": COUNT, "holdings": TEXT, "date": DAY, "tickers": TEXTS, "shares": REALS}
+        | {"imported_at": TIME},
+        ("scenario", "position"),
+    ),
     "backtests": Table(
         {"scenario": TEXT, "position": COUNT, "key": TEXT, "first_month": TEXT, "last_month": TEXT, "created_at": TIME},
         ("scenario", "position"),

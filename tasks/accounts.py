@@ -1,11 +1,14 @@
 """The account of one strategy over the prices of its universes, whoever asks for it: backtest, sweep or experts."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
 
 from storage.errors import InputError
+from storage.keys import PanelKey
+from storage.store import Store
 from tasks import panels
 from tasks.numerics import accounting, impact, returns
 from tasks.numerics.accounting import Account
@@ -24,6 +27,36 @@ def liquidity(prices: panels.Prices, configs: Iterable[AccountingConfig]) -> Liq
         return None
     columns = [_estimates(prices.series[ticker], prices.sessions.size) for ticker in prices.tickers]
     return Liquidity(*(np.column_stack(parts) for parts in zip(*columns, strict=True)))
+
+
+class Costs:
+    """Estimates of what trades cost, at the closes of the dates on which they are decided."""
+
+    def __init__(self, store: Store, panel: PanelKey, configs: Iterable[AccountingConfig]) -> None:
+        self._prices: panels.Prices | None = None
+        if any(config.costs == "impact" for config in configs):
+            self._prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+            self._market = liquidity(self._prices, configs)
+
+    def of(self, trades: Mapping[str, float], wealth: float, as_of: date, config: AccountingConfig) -> dict[str, float]:
+        """Costs of `trades`, fractions of `wealth` by ticker, likewise; flat where liquidity is not known."""
+        known = {} if config.costs == "flat" else self.at(as_of)
+        found = {}
+        for ticker, trade in trades.items():
+            if ticker in known:
+                found[ticker] = impact.cost(trade * wealth, *known[ticker], config.impact) / wealth
+            else:
+                found[ticker] = config.cost * abs(trade)
+        return found
+
+    def at(self, as_of: date) -> dict[str, tuple[float, float, float]]:
+        """Half-spread, volatility and average volume of each ticker that has them and is traded."""
+        if self._prices is None or self._market is None:
+            return {}
+        place = int(np.searchsorted(self._prices.sessions, np.datetime64(as_of), side="right")) - 1
+        rows = np.column_stack([part[place] for part in self._market])
+        pairs = zip(self._prices.tickers, rows.tolist(), strict=True)
+        return {ticker: (row[0], row[1], row[2]) for ticker, row in pairs if np.isfinite(row).all() and row[2] > 0}
 
 
 def _estimates(asset: panels.Asset, count: int) -> list[FloatArray]:

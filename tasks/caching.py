@@ -51,7 +51,9 @@ _CLOSED_OVER = (
     "tasks.outcomes",
     "tasks.own_code",
     "tasks.own_forecasts",
+    "tasks.own_holdings",
     "tasks.panels",
+    "tasks.valuation",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()
