@@ -127,7 +127,7 @@ def orders(
 
 
 def _percent(part: float, sign: str = "") -> str:
-    return f"{100 * part:{sign}.2f} %"
+    return f"{round(100 * part, 2) + 0.0:{sign}.2f} %"  # + 0.0: no minus zero
 
 
 def _number(value: float) -> str:

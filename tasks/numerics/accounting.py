@@ -326,6 +326,8 @@ def _run(
                 undone[k - 1],
             )
             is_waiting = (waiting != 0).any()
+        if worth < 0:  # the costs of a size that nobody should trade
+            held[:], cash, worth, is_waiting = 0.0, 0.0, 0.0, False
         wealth[t - when[0]] = worth
     if is_waiting and worth > 0:
         undone[k - 1] += waiting / worth

@@ -82,7 +82,7 @@ def _affordable(wanted: FloatArray, part: FloatArray, money: float) -> float:
             bought += part[i] * wanted[i]
         else:
             sold -= part[i] * wanted[i]
-    if bought <= money + sold:
+    if bought == 0 or bought <= money + sold:
         return 1.0
     return max(money + sold, 0.0) / bought
 

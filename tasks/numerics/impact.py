@@ -11,7 +11,11 @@ second session is first moved by what lies between its range and the close befor
 
     beta  = ln(H_1 / L_1)^2 + ln(H_2 / L_2)^2,    gamma = ln(max(H_1, H_2) / min(L_1, L_2))^2,
     alpha = (sqrt(2 beta) - sqrt(beta)) / (3 - 2 sqrt(2)) - sqrt(gamma / (3 - 2 sqrt(2))),
-    spread = 2 (e^alpha - 1) / (1 + e^alpha),    0 where that is negative.
+    spread = 2 (e^alpha - 1) / (1 + e^alpha).
+
+One that comes out negative keeps its sign in the mean over a window, and only the mean is raised to the floor. The
+paper sets each to 0 first, which is far too high where the range is wide and the spread is not: 28 bp instead of 6 bp
+for half of AAPL's in 2005-2020, and 0.49 % instead of 0.20 % in a simulated market with a spread of 0.2 %.
 
 Sources: Corwin and Schultz, A Simple Way to Estimate Bid-Ask Spreads from Daily High and Low Prices, Journal of
 Finance 67(2), 2012, equations 14 and 18 and section II; Grinold and Kahn, Active Portfolio Management, 2nd edition,
@@ -33,10 +37,11 @@ _DENOMINATOR = 3 - 2 * math.sqrt(2)
 
 
 def corwin_schultz(high_ratio: FloatArray, low_ratio: FloatArray, simple_return: FloatArray) -> FloatArray:
-    """The spread, as a fraction of the price, of each session and the one before it: (T,), the first NaN.
+    """The spread, as a fraction of the price and of either sign, of each session and the one before it: (T,).
 
     `high_ratio` and `low_ratio` (T,) are high and low over the session's own close, `simple_return` (T,) is that of
-    the close, so that splits and dividends between two sessions are no part of their range. NaN where one is missing.
+    the close, so that splits and dividends between two sessions are no part of their range. NaN at first, and where
+    one is missing.
     """
     high, low = high_ratio * (1 + simple_return), low_ratio * (1 + simple_return)  # over the close before
     gap = np.where(low > 1, low - 1, np.where(high < 1, high - 1, 0.0))
@@ -45,7 +50,7 @@ def corwin_schultz(high_ratio: FloatArray, low_ratio: FloatArray, simple_return:
         beta = np.log(high_ratio[:-1] / low_ratio[:-1]) ** 2 + np.log(high / low) ** 2
         gamma = np.log(np.maximum(high_ratio[:-1], high) / np.minimum(low_ratio[:-1], low)) ** 2
     alpha = (np.sqrt(2 * beta) - np.sqrt(beta)) / _DENOMINATOR - np.sqrt(gamma / _DENOMINATOR)
-    return np.append(np.nan, np.maximum(2 * np.tanh(alpha / 2), 0.0))[: high_ratio.size]
+    return np.append(np.nan, 2 * np.tanh(alpha / 2))[: high_ratio.size]
 
 
 def trailing_mean(values: FloatArray, window: int) -> FloatArray:
