@@ -192,12 +192,12 @@ def put(market, panel, plans, config, rebalance):
 @pytest.mark.parametrize(("rebalance", "lag"), [("D", 1), ("M", 0), ("M", 1), ("Q", 1)])
 def test_the_backtest_is_that_of_the_ledger(market, config, rebalance, lag):
     """With a halt, a delisting, a short, leverage, and a series of rates."""
-    config, bars = replace(config, lag=lag), market.bars(count=330)
+    config, bars = replace(config, lag=lag), market.bars(count=290)
     gone, halted = {"B": pd.Timestamp("2016-03-09")}, pd.date_range("2016-01-27", "2016-02-09")
     bars = bars[(bars["ticker"] != "B") | (bars["session"] < "2016-03-01")]
     bars = bars[(bars["ticker"] != "A") | ~bars["session"].isin(halted)]
-    rates = np.random.default_rng(0).normal(2e-4, 1e-4, market.days(330).size)
-    cash = market.bars("A", count=330).assign(ticker="RF", close=rates, basis="rate")
+    rates = np.random.default_rng(0).normal(2e-4, 1e-4, market.days(290).size)
+    cash = market.bars("A", count=290).assign(ticker="RF", close=rates, basis="rate")
     members = [*(Member(ticker) for ticker in "ABCDE"), Member("RF", role="risk_free")]
     panel = market.panel(pd.concat([bars, cash]), members, delisted={"B": date(2016, 3, 9)})
     dates = [m for m in panels.moments(market.store, panel, rebalance) if m.as_of >= date(2015, 12, 31)]
@@ -208,9 +208,9 @@ def test_the_backtest_is_that_of_the_ledger(market, config, rebalance, lag):
     found = tables.read(market.store, "wealth", key=key).to_pandas().sort_values("session")
     traded = {pd.Timestamp(day if lag else by_day[day].as_of): plan for day, plan in plans.items()}
     last = panels.load(market.store, panel).sessions[-1]
-    days = [day for day in pd.to_datetime(market.days(330)) if day <= pd.Timestamp(last)]
+    days = [day for day in pd.to_datetime(market.days(290)) if day <= pd.Timestamp(last)]
     traded = {day: plan for day, plan in traded.items() if day <= days[-1]}
-    book = Ledger(bars, days, config, gone, pd.Series(rates, pd.to_datetime(market.days(330))))
+    book = Ledger(bars, days, config, gone, pd.Series(rates, pd.to_datetime(market.days(290))))
     expected = book.follow(traded)
     np.testing.assert_allclose(found["wealth"].iloc[1:], expected, rtol=1e-10)
     rows = tables.read(market.store, "executions", key=key).to_pandas()
