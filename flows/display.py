@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 from datetime import date
 from decimal import Decimal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,7 +18,6 @@ from storage import catalog, ledger, scenarios, universe
 from storage.errors import NoDataError
 from storage.keys import name_of
 from storage.store import Store
-from tasks.orders import in_shares, read_holdings
 
 if TYPE_CHECKING:
     from flows.outlook import Outlook
@@ -161,76 +159,20 @@ def _allocations(store: Store, scenario: str, decision: dict[str, Any], first: s
         "JOIN raw.allocations a USING (key)"
     )
     said = select(store, scenario, sql, decision["rebalance_date"])
-    return sorted(said, key=lambda row: _rank(row["strategy"], first))
+    return sorted(said, key=lambda row: rank(row["strategy"], first))
 
 
-def _rank(strategy: str, first: str) -> tuple[bool, int]:
+def rank(strategy: str, first: str) -> tuple[bool, int]:
+    """The place of a strategy in a list: the published one `first`, then as `prism params` names them."""
     return strategy != first, list(STRATEGIES).index(strategy) if strategy in STRATEGIES else len(STRATEGIES)
 
 
 def _weights_table(rows: Rows, first: str, title: str) -> None:
-    names = sorted({row["strategy"] for row in rows}, key=lambda name: _rank(name, first))
+    names = sorted({row["strategy"] for row in rows}, key=lambda name: rank(name, first))
     held = {(row["ticker"], row["strategy"]): row["weight"] for row in rows}
     tickers = sorted({row["ticker"] for row in rows}, key=lambda ticker: (-held.get((ticker, first), 0), ticker))
     body = [[t, *(f"{100 * held[t, n]:.2f} %" if (t, n) in held else None for n in names)] for t in tickers]
     table(body, ["ticker", *names], title)
-
-
-def trades(store: Store, scenario: str, month: str | None, as_json: bool, as_csv: bool) -> None:
-    """Planned trades of a rebalance date, those of the published strategy first."""
-    decision = newest(store, scenario, month)
-    rows = select(
-        store,
-        scenario,
-        "SELECT rebalance_date, strategy, ticker, trade, cost FROM trades WHERE rebalance_date = ? ORDER BY ticker",
-        decision["rebalance_date"],
-    )
-    first = published(store, scenario, decision["rebalance_date"])
-    rows.sort(key=lambda row: (_rank(row["strategy"], first), row["ticker"]))
-    if as_json or as_csv:
-        show(rows, as_json, as_csv)
-        return
-    mine = sorted((row for row in rows if row["strategy"] == first), key=lambda row: row["trade"])
-    body = [[row["ticker"], f"{100 * row['trade']:+.2f} %", f"{1e4 * row['cost']:.2f}"] for row in mine]
-    table(
-        body, ["ticker", "trade", "cost (bp)"], f"Trades of {first} on {decision['rebalance_date']}, as parts of wealth"
-    )
-    turnover = sum(abs(row["trade"]) for row in mine) / 2
-    say_line(f"turnover {100 * turnover:.1f} %; other strategies: prism trades --csv")
-
-
-def orders(
-    store: Store,
-    scenario: str,
-    month: str | None,
-    holdings: Path | None,
-    capital: float | None,
-    as_json: bool,
-    as_csv: bool,
-) -> None:
-    """Orders in shares, from what a person holds to the published weights of a rebalance date."""
-    shown = newest(store, scenario, month)
-    day = shown["rebalance_date"]
-    decision = ledger.current(store, scenario)[day]
-    first = published(store, scenario, day)
-    sql = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND strategy = ?"
-    wanted = {row["ticker"]: row["weight"] for row in select(store, scenario, sql, day, first)}
-    cost = decision.record["parameters"]["accounting"]["cost"]
-    sheet = in_shares(store, decision, wanted, read_holdings(holdings) if holdings else {}, capital, cost)
-    columns = ("ticker", "price", "held", "target", "order", "cost")
-    numbers = (sheet.price, sheet.held, sheet.orders.target, sheet.orders.order, sheet.orders.cost)
-    lists = [sheet.tickers, *(values.tolist() for values in numbers)]
-    rows = [dict(zip(columns, entry, strict=True)) for entry in zip(*lists, strict=True)]
-    if as_json:
-        document(
-            {"scenario": scenario, "rebalance_date": day, "strategy": first, "orders": rows, "cash": sheet.orders.cash}
-        )
-    elif as_csv:
-        show(rows, False, True)
-    else:
-        body = [[r["ticker"], *(f"{r[name]:,.2f}".removesuffix(".00") for name in columns[1:])] for r in rows]
-        table(body, columns, f"Orders to {first}, {shown['name']}, in shares at the closes of {decision.as_of}")
-        say_line(f"cash left: {sheet.orders.cash:,.2f}")
 
 
 def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
@@ -245,7 +187,7 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
     values: dict[str, dict[str, float]] = {}
     newest_day = newest(store, scenario, None)["rebalance_date"]
     first = published(store, scenario, newest_day)
-    for row in sorted(rows, key=lambda row: _rank(row["strategy"], first)):
+    for row in sorted(rows, key=lambda row: rank(row["strategy"], first)):
         values.setdefault(row["strategy"], {})[row["name"]] = row["value"]
     for name, found in _deflated(store, values).items():
         values[name] |= found
@@ -274,26 +216,6 @@ def _deflated(store: Store, values: dict[str, dict[str, float]]) -> dict[str, di
     return trials.deflated(store, values)
 
 
-def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_json: bool) -> None:
-    """What a run ends with: weights, trades, backtest, and where the report is."""
-    if as_json:
-        document(result)
-        return
-    weights(store, scenario, month, False, False)
-    say_line("")
-    trades(store, scenario, month, False, False)
-    say_line("")
-    try:
-        metrics(store, scenario, False, False)
-    except NoDataError as error:
-        say_line(str(error))
-    say_line("")
-    for name, verdict in result["published"].items():
-        same = verdict == "identical"
-        say_line(f"{name}, published before: {verdict if same else f'would differ, an advisory is kept ({verdict})'}")
-    say_line(f"{_dates(len(result['decided']))} newly decided; report: {result['report']}")
-
-
 def plan(outlook: "Outlook", as_json: bool) -> None:
     """What would be computed, and why."""
     if as_json:
@@ -305,12 +227,13 @@ def plan(outlook: "Outlook", as_json: bool) -> None:
     for row in outlook.months:
         by_reason.setdefault(row["why"], []).append(row["month"])
     for reason, months in by_reason.items():
-        say_line(f"{_dates(len(months))} ({months[0]} to {months[-1]}): {reason}")
+        say_line(f"{dates(len(months))} ({months[0]} to {months[-1]}): {reason}")
     if not outlook.months:
         say_line("every rebalance date is decided and up to date")
 
 
-def _dates(count: int) -> str:
+def dates(count: int) -> str:
+    """So many rebalance dates, in words."""
     return f"{count} rebalance date{'' if count == 1 else 's'}"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import display, judgements, prices, verifying
+from flows import display, judgements, positions, prices, verifying
 from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_date, existing_store, use_store
 from storage import catalog
 
@@ -37,18 +37,23 @@ def trades(
         Path | None, typer.Option(help="CSV of what you hold: ticker, shares; $CASH in currency.")
     ] = None,
     capital: Annotated[float | None, typer.Option(help="Value of the whole account (default: the holdings').")] = None,
+    shares: Annotated[bool, typer.Option("--shares", help="Orders in shares from the holdings last imported.")] = False,
+    fractional: Annotated[bool, typer.Option("--fractional", help="Orders in parts of shares too.")] = False,
     scenario: ScenarioOption = "main",
     store: StoreOption = None,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Planned trades of a rebalance date; with --holdings or --capital the orders in shares."""
+    """Planned trades of a rebalance date; with --holdings, --capital, --shares or --fractional the orders in shares.
+
+    Orders start from the file of --holdings, else from the holdings imported last.
+    """
     place = existing_store(store)
     wanted = as_date(month)
-    if holdings is None and capital is None:
-        display.trades(place, scenario, wanted, as_json, as_csv)
+    if holdings is None and capital is None and not shares and not fractional:
+        positions.trades(place, scenario, wanted, as_json, as_csv)
     else:
-        display.orders(place, scenario, wanted, holdings, capital, as_json, as_csv)
+        positions.orders(place, scenario, wanted, holdings, capital, fractional, as_json, as_csv)
 
 
 @app.command()

@@ -17,6 +17,7 @@ from storage import ledger, tables
 from storage.keys import Moment
 from storage.ledger import Decision
 from storage.store import Store, open_store
+from tasks import own_holdings
 from tasks.decide import why_changed
 
 
@@ -66,22 +67,38 @@ def _stages(store: Store, lacking: dict[str, int]) -> list[dict[str, Any]]:
 
 
 def _months(store: Store, line: Line, plans: list[Plan]) -> list[dict[str, Any]]:
-    decided = ledger.current(store, line.scenario)
+    decided, imports = ledger.current(store, line.scenario), own_holdings.history(store, line.scenario)
     rows = [
-        {"month": month.moment.month, "why": _why(store, plan, month, decided.get(month.moment.rebalance_date))}
+        {"month": month.moment.month}
+        | {"why": _why(store, plan, month, decided.get(month.moment.rebalance_date), imports)}
         for plan in plans
         for month in plan.months
     ]
     return [row for row in rows if row["why"]]
 
 
-def _why(store: Store, plan: Plan, month: MonthPlan, standing: Decision | None) -> str:
+def _why(
+    store: Store,
+    plan: Plan,
+    month: MonthPlan,
+    standing: Decision | None,
+    imports: Sequence[own_holdings.Holdings],
+) -> str:
     """Why the date would be computed; empty where what is decided is what would be."""
     if standing is None:
         return "not decided yet"
     if standing.forecasts == month.forecasts and set(standing.weights) == set(month.weights.values()):
-        return ""
+        return _imported_since(month, standing, imports)
     after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
-    after["holdings"] = standing.record["holdings"]
+    after |= {name: standing.record.get(name) for name in ("holdings", "imported")}
     reason = why_changed(store, plan.segment.panel, month.moment.as_of, standing.record, after)
     return reason + (" (published: an advisory is kept beside it)" if standing.kind == "published" else "")
+
+
+def _imported_since(month: MonthPlan, standing: Decision, imports: Sequence[own_holdings.Holdings]) -> str:
+    """Whether its trades would start from other holdings than they did; a published date keeps its own."""
+    found = own_holdings.start_of(imports, month.follows, month.moment.as_of)
+    named = (standing.record.get("imported") or {}).get("holdings")
+    if found is None or found.holdings == named or standing.kind == "published":
+        return ""
+    return f"holdings imported for {found.date}"

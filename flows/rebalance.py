@@ -215,6 +215,7 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,
         made_of=made,
+        publish=plan.segment.parameters.publish,
     )
 
 

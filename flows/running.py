@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import display, judgements, prices, tunings
+from flows import display, judgements, positions, prices, tunings
 from flows import parameters as forms
 from flows.options import (
     Amend,
@@ -56,7 +56,7 @@ def run(
     from flows.monthly import monthly_rebalance
 
     result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend)
-    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+    positions.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 
 @app.command()
@@ -82,7 +82,7 @@ def backfill(
     from flows.backfill import backfill as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
-    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+    positions.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 
 @app.command()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from flows.parameters import FIXED, Parameters
 from storage.errors import InputError
 from storage.keys import Moment
-from tasks import allocate, baselines, experts, learn, learning, own_code, panels
+from tasks import accounts, allocate, baselines, experts, learn, learning, own_code, panels
 from tasks.allocate import Rule
 from tasks.learning import Recipe
 from tasks.numerics.configs import OPTIMISED_BASELINES
@@ -42,13 +42,15 @@ class Strategies:
 def of(panel: panels.Panel, parameters: Parameters) -> Strategies:
     """The strategies that these prices allow: `index` needs an index, and is left out without one.
 
-    InputError where that leaves out the published one, where sectors are needed and the universe names none, and where
-    a module of one's own cannot be used.
+    InputError where that leaves out the published one, where sectors are needed and the universe names none, where
+    costs need what an asset's prices lack, and where a module of one's own cannot be used.
     """
     names = [name for name in parameters.strategies if name != "index" or panel.index_returns is not None]
     names += parameters.own
     if parameters.publish not in names:
         raise InputError("publish is 'index' and the universe has no index; name one with --index TICKER")
+    index = (panel.universe.index,) if "index" in names and panel.universe.index else ()
+    accounts.check_liquidity(panel.series, (*panel.universe.assets, *index), parameters.accounting)
     recipes = {name: _recipe(name, parameters) for name in names if name in parameters.online}
     modules = {}
     for name, path in parameters.own.items():

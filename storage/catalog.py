@@ -51,7 +51,7 @@ _BY_SCENARIO = {
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
     "executions": """
-        SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
+        SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",
     "wealth": """
         SELECT b.scenario, r.session, r.strategy, r.wealth, r.daily_return, r.drawdown
@@ -87,8 +87,12 @@ _BY_SCENARIO = {
         SELECT b.scenario, r.* EXCLUDE (key) FROM raw.portfolio b JOIN raw.portfolio_judgements r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
-               reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
+               reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at,
+               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date
         FROM raw.decided""",
+    "holdings": """
+        SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position
+        FROM raw.holdings""",
 }
 _BARS = """
         SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
@@ -146,6 +150,7 @@ _ORDER = {
     "portfolio_forecasts": "rebalance_date, strategy",
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",
+    "holdings": "position, ticker",
 }
 
 

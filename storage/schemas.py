@@ -123,7 +123,11 @@ TABLES = {
     "allocations": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "diagnostics": TEXT}, ("key",)),
     "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),
     "trades": Table(_POSITION, ("key", "strategy", "ticker")),
-    "executions": Table(_POSITION, ("key", "rebalance_date", "strategy", "ticker")),
+    "executions": Table(
+        {**_POSITION, "carried": REAL, "undone": REAL},
+        ("key", "rebalance_date", "strategy", "ticker"),
+        ("carried", "undone"),
+    ),
     "wealth": Table(
         {"key": TEXT, "session": DAY, "strategy": TEXT, "wealth": REAL, "daily_return": REAL, "drawdown": REAL},
         ("key", "session", "strategy"),
@@ -195,6 +199,11 @@ TABLES = {
         | {"lineage": TEXT, "forecasts": TEXT, "weights": TEXTS, "trades": TEXT, "record": TEXT, "created_at": TIME},
         ("scenario", "position"),
         ("reason", "parent_hash", "forecasts"),
+    ),
+    "holdings": Table(
+        {"scenario": TEXT, "position": COUNT, "holdings": TEXT, "date": DAY, "tickers": TEXTS, "shares": REALS}
+        | {"imported_at": TIME},
+        ("scenario", "position"),
     ),
     "backtests": Table(
         {"scenario": TEXT, "position": COUNT, "key": TEXT, "first_month": TEXT, "last_month": TEXT, "created_at": TIME},

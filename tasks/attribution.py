@@ -5,8 +5,9 @@ trade, during which nothing was held, and counts its cost on the next one.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,36 +18,15 @@ from storage.keys import PanelKey
 from storage.schemas import CASH
 from storage.store import Store
 from tasks import panels
-from tasks.numerics import accounting, contributions, exposures, singles
-from tasks.numerics.accounting import Account
-from tasks.numerics.configs import BASELINES, TRADING_DAYS, AccountingConfig
+from tasks.accounts import Kept
+from tasks.numerics import contributions, exposures, singles
+from tasks.numerics.configs import BASELINES, TRADING_DAYS
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 Row = dict[str, Any]
 
 # Shapes: S = sessions of the prices, n = their tickers, K = trades.
-
-
-class Orders(NamedTuple):
-    """What one strategy trades: see `accounting.simulate`."""
-
-    name: str
-    when: IntArray  # (K,)
-    targets: FloatArray  # (K, n)
-    configs: list[AccountingConfig]
-
-
-class _Kept(NamedTuple):
-    """One strategy's account."""
-
-    orders: Orders
-    account: Account
-    cash: FloatArray  # (S,) return of cash on each session
-
-    @property
-    def start(self) -> int:
-        return int(self.orders.when[0])
 
 
 def rows(
@@ -56,14 +36,13 @@ def rows(
     first_universe: str,
     first_as_of: date,
     prices: panels.Prices,
-    orders: Sequence[Orders],
+    kept: Sequence[Kept],
 ) -> dict[str, list[Row]]:
     """Rows by table: `singles`, `exposures`, `against`, `contributions`, and two measures of each strategy.
 
     `universe` names the newest universe, whose index, factors and sectors count; `first_universe` the one that the
     first decision was made for, and `first_as_of` when: its assets are the single stocks.
     """
-    kept = [_kept(order, prices) for order in orders]
     newest, first = (panels.load(store, PanelKey(snapshot, identity)) for identity in (universe, first_universe))
     models = _models(store, snapshot, newest, prices)
     alone, beaten = _singles(kept, prices, _could_be_bought(first, first_as_of, prices))
@@ -76,12 +55,11 @@ def rows(
     }
 
 
-def _kept(orders: Orders, prices: panels.Prices) -> _Kept:
-    account = accounting.simulate(
-        prices.returns, prices.traded, orders.when, orders.targets, orders.configs, prices.delisted, prices.risk_free
-    )
-    rate = orders.configs[-1].cash_rate / TRADING_DAYS
-    return _Kept(orders, account, np.full(prices.sessions.size, rate) if prices.risk_free is None else prices.risk_free)
+def _cash(one: Kept, prices: panels.Prices) -> FloatArray:
+    """The return of cash on each session: (S,)."""
+    if prices.risk_free is not None:
+        return prices.risk_free
+    return np.full(prices.sessions.size, one.configs[-1].cash_rate / TRADING_DAYS)
 
 
 def _span(start: int, prices: panels.Prices) -> Row:
@@ -101,20 +79,20 @@ def _could_be_bought(panel: panels.Panel, as_of: date, prices: panels.Prices) ->
     return np.array([prices.tickers.index(ticker) for ticker in assets], np.int64)
 
 
-def _singles(kept: Sequence[_Kept], prices: panels.Prices, columns: IntArray) -> tuple[list[Row], list[Row]]:
+def _singles(kept: Sequence[Kept], prices: panels.Prices, columns: IntArray) -> tuple[list[Row], list[Row]]:
     """Rows of the single stocks over the longest span, and of the share that each strategy beats over its own."""
     found, beaten = {}, []
     for one in sorted(kept, key=lambda entry: entry.start):
         if one.start not in found:
             found[one.start] = _alone(one, prices, columns[prices.traded[one.start, columns]])
         _, measured = found[one.start]
-        own = singles.measured(one.account.daily_return[:, None], one.cash[one.start :])
+        own = singles.measured(one.account.daily_return[:, None], _cash(one, prices)[one.start :])
         for name, value, others in (
             ("wealth", own.cumulative_return, measured.cumulative_return),
             ("sharpe", own.sharpe, measured.sharpe),
         ):
             share = _number(singles.share_beaten(float(value[0]), others))
-            row = {"strategy": one.orders.name, "name": f"single_stocks_beaten_{name}", "value": share}
+            row = {"strategy": one.name, "name": f"single_stocks_beaten_{name}", "value": share}
             beaten.append(row | _span(one.start, prices))
     start = min(found)
     bought, measured = found[start]
@@ -126,17 +104,17 @@ def _singles(kept: Sequence[_Kept], prices: panels.Prices, columns: IntArray) ->
     ], beaten
 
 
-def _alone(one: _Kept, prices: panels.Prices, columns: IntArray) -> tuple[IntArray, singles.Singles]:
+def _alone(one: Kept, prices: panels.Prices, columns: IntArray) -> tuple[IntArray, singles.Singles]:
     """Single stocks bought when the strategy first traded, on its terms."""
     daily = singles.hold_each(
         prices.returns[:, columns],
         prices.traded[:, columns],
         one.start,
-        one.orders.configs[0],
+        replace(one.configs[0], costs="flat"),  # a purchase of all that one has knows no size
         prices.delisted[columns],
         prices.risk_free,
     )
-    return columns, singles.measured(daily, one.cash[one.start :])
+    return columns, singles.measured(daily, _cash(one, prices)[one.start :])
 
 
 def _models(
@@ -163,7 +141,7 @@ def _models(
     return models
 
 
-def _held_returns(one: _Kept, start: int) -> FloatArray:
+def _held_returns(one: Kept, start: int) -> FloatArray:
     """Daily returns of the sessions after `start`, the cost of a first purchase on it counted on the next: (T,)."""
     daily = one.account.daily_return[start - one.start :]
     later = daily[1:].copy()
@@ -172,10 +150,10 @@ def _held_returns(one: _Kept, start: int) -> FloatArray:
     return later
 
 
-def _exposures(one: _Kept, prices: panels.Prices, models: dict[str, dict[str, tuple[FloatArray, bool]]]) -> list[Row]:
+def _exposures(one: Kept, prices: panels.Prices, models: dict[str, dict[str, tuple[FloatArray, bool]]]) -> list[Row]:
     """A strategy's exposures over its whole span, and at the end of each month over the year before."""
     later = slice(one.start + 1, None)
-    days, cash = prices.sessions[later], one.cash[later]
+    days, cash = prices.sessions[later], _cash(one, prices)[later]
     if not days.size:
         return []
     excess, found = _held_returns(one, one.start) - cash, []
@@ -185,7 +163,7 @@ def _exposures(one: _Kept, prices: panels.Prices, models: dict[str, dict[str, tu
         fits = [("whole", days.size - 1, exposures.regress(excess, series))]
         fits += [("rolling", end, fit) for end, fit in exposures.rolling(excess, series, ends)]
         for kind, end, fit in fits:
-            shared = {"strategy": one.orders.name, "model": model, "kind": kind, "session": days[end].item()}
+            shared = {"strategy": one.name, "model": model, "kind": kind, "session": days[end].item()}
             shared |= {name: _number(getattr(fit, name)) for name in ("alpha", "alpha_t", "r2")}
             shared |= {"rows": fit.rows, "lags": fit.lags}
             found += [
@@ -195,28 +173,33 @@ def _exposures(one: _Kept, prices: panels.Prices, models: dict[str, dict[str, tu
     return found
 
 
-def _against(one: _Kept, kept: Sequence[_Kept], prices: panels.Prices) -> list[Row]:
+def _against(one: Kept, kept: Sequence[Kept], prices: panels.Prices) -> list[Row]:
     """A strategy against each baseline that was run, over the sessions that both held something."""
     found = []
     for other in kept:
         start = max(one.start, other.start)
-        if other.orders.name in BASELINES and other is not one and start + 1 < prices.sessions.size:
+        if other.name in BASELINES and other is not one and start + 1 < prices.sessions.size:
             mine, theirs = _held_returns(one, start), _held_returns(other, start)
-            compared = exposures.compare(mine, theirs, one.cash[start + 1 :])
-            row = {"strategy": one.orders.name, "baseline": other.orders.name} | _span(start, prices)
+            compared = exposures.compare(mine, theirs, _cash(one, prices)[start + 1 :])
+            row = {"strategy": one.name, "baseline": other.name} | _span(start, prices)
             found.append(row | {name: _number(value) for name, value in compared._asdict().items()})
     return found
 
 
-def _contributions(one: _Kept, prices: panels.Prices, panel: panels.Panel) -> list[Row]:
-    """What each asset that was held, and cash, contributed to a strategy."""
-    book = contributions.ledger(one.account, prices.returns, one.orders.when, one.orders.configs, prices.delisted)
+def _contributions(one: Kept, prices: panels.Prices, panel: panels.Panel) -> list[Row]:
+    """What each asset that was held, and cash, contributed to a strategy.
+
+    Nothing where trades went on at later sessions than their own: the record does not say at which.
+    """
+    if one.account.carried.any():
+        return []
+    book = contributions.ledger(one.account, prices.returns, one.when, one.configs, prices.delisted)
     parts = contributions.contributions(book)
     sectors = dict(zip(panel.universe.assets, panels.sectors(panel), strict=True))
     touched = np.append((one.account.trades != 0).any(axis=0), True)
     return [
         {
-            "strategy": one.orders.name,
+            "strategy": one.name,
             "ticker": ticker,
             "sector": sectors.get(ticker, ""),
             "return_contribution": float(parts.returns[place]),

@@ -2,7 +2,8 @@
 
 Covers the newest stretch of decided rebalance dates without a gap. Everything is out of sample: the weights were
 decided with data up to their as-of dates, and trade one session later. Executions are the trades of the rebalance
-dates; what a delisting sells between two of them is told in the log, and counts in turnover and costs.
+dates, with what impact costs carried over to later sessions; what a delisting sells between two of them is told in
+the log, and counts in turnover and costs.
 """
 
 import json
@@ -23,21 +24,24 @@ from storage.keys import PanelKey, digest, to_json
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import attribution, measuring, panels, trials
+from tasks import accounts, attribution, measuring, panels, trials
 from tasks.caching import keyed_by
-from tasks.numerics import accounting, metrics
+from tasks.numerics import metrics
+from tasks.numerics.accounting import Account
 from tasks.numerics.configs import BASELINES, AccountingConfig, FitnessConfig
+from tasks.numerics.execution import Liquidity
 
 KEYED = keyed_by(
     __name__,
+    "tasks.accounts",
     "tasks.attribution",
     "tasks.measuring",
-    "tasks.numerics.accounting",
     "tasks.numerics.metrics",
     "tasks.panels",
     "tasks.trials",
     packages=("numpy", "numba", "scipy", "exchange-calendars"),
 )
+ROUNDING = 1e-12  # of wealth: no trade
 log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -114,15 +118,16 @@ def _accounts(store: Store, snapshot: str, universes: list[str], months: list[De
     """Rows of all tables but that of trials, which are written here: they are the ledger's, and have keys of it."""
     strategies = _strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
-    orders = [_orders(strategy, prices) for strategy in strategies]
-    accounts = [_account(*pair, prices) for pair in zip(strategies, orders, strict=True)]
-    for strategy, (_, record) in zip(strategies, accounts, strict=True):
+    market = accounts.liquidity(prices, [_terms(month) for month in months])
+    kept = [_kept(strategy, prices, market) for strategy in strategies]
+    records = [measuring.record(prices, entry) for entry in kept]
+    for strategy, record in zip(strategies, records, strict=True):
         code = digest(KEYED.code)[:16]
         trials.of_backtest(store, strategy.name, strategy.months, record.daily_return, record.measures, code)
     newest, first = universes[-1], months[0]
-    found = [rows for rows, _ in accounts]
-    found.append(measuring.rows(store, PanelKey(snapshot, newest), [record for _, record in accounts], score))
-    found.append(attribution.rows(store, snapshot, newest, first.record["universe"], first.as_of, prices, orders))
+    found = [_shown(*entry, prices) for entry in zip(strategies, kept, records, strict=True)]
+    found.append(measuring.rows(store, PanelKey(snapshot, newest), records, score))
+    found.append(attribution.rows(store, snapshot, newest, first.record["universe"], first.as_of, prices, kept))
     names = dict.fromkeys(name for part in found for name in part)
     return {name: [row for part in found for row in part.get(name, [])] for name in names}
 
@@ -141,41 +146,71 @@ def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
     return found
 
 
-def _orders(strategy: _Strategy, prices: panels.Prices) -> attribution.Orders:
-    """What one strategy trades, on which sessions and terms."""
+def _kept(strategy: _Strategy, prices: panels.Prices, market: Liquidity | None) -> accounts.Kept:
+    """One strategy's account."""
     days = [np.datetime64(_trade_date(month)) for month in strategy.months]
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
-    return attribution.Orders(strategy.name, when, targets, [_terms(month) for month in strategy.months])
+    configs = [_terms(month) for month in strategy.months]
+    account = accounts.simulate(prices, when, targets, configs, market)
+    return accounts.Kept(strategy.name, when, targets, configs, account)
 
 
-def _account(strategy: _Strategy, orders: attribution.Orders, prices: panels.Prices) -> tuple[Rows, measuring.Record]:
-    """One strategy's rows of executions and wealth, and the record that is measured."""
-    _, when, targets, configs = orders
-    account = accounting.simulate(
-        prices.returns, prices.traded, when, targets, configs, prices.delisted, prices.risk_free
-    )
-    _say_untraded(strategy, prices.tickers, account, targets)
+def _shown(strategy: _Strategy, kept: accounts.Kept, record: measuring.Record, prices: panels.Prices) -> Rows:
+    """One strategy's rows of executions and wealth; what was out of the ordinary is told in the log."""
+    _, when, targets, _, account = kept
+    _say_untraded(strategy, prices, account, when, targets)
+    _say_carried(strategy, prices.tickers, account)
     _say_delisted(strategy, prices, account, when)
-    record = measuring.record(strategy.name, prices, when, account, targets, configs[-1])
-    rows = {
+    return {
         "executions": _executions(strategy, prices.tickers, account),
         "wealth": _wealth(strategy.name, record.before, record.sessions, account),
     }
-    return rows, record
 
 
-def _say_untraded(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account, targets: Any) -> None:
-    """Name the assets that should have been traded on a day on which they had no bar; they kept their holding."""
+def _say_untraded(
+    strategy: _Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64], targets: NDArray[np.float64]
+) -> None:
+    """Name the assets that should have been traded without a bar that day, and those that are halted to the end."""
     before = np.vstack([np.zeros_like(targets[:1]), targets[:-1]])
     for place, column in np.argwhere(account.untraded & ((targets != 0) | (before != 0))):
-        month = strategy.months[place].rebalance_date
-        log.warning("%s: %s had no bar on %s and kept its holding", strategy.name, tickers[column], month)
+        month, ticker = strategy.months[place].rebalance_date, prices.tickers[column]
+        since = prices.halted_since(ticker, int(when[place]))
+        if since is None:
+            log.warning("%s: %s had no bar on %s and kept its holding", strategy.name, ticker, month)
+        else:
+            said = "%s: %s is halted, its last bar is of %s, and kept its holding on %s"
+            log.warning(said, strategy.name, ticker, since, month)
+    last = prices.sessions.size - 1
+    for column in np.flatnonzero((targets[-1] != 0) & (prices.delisted > last)):
+        since = prices.halted_since(prices.tickers[column], last)
+        if since is not None:
+            said = "%s: %s is halted and counts at its last price, of %s, until it trades again or is declared delisted"
+            log.warning(said, strategy.name, prices.tickers[column], since)
 
 
-def _say_delisted(
-    strategy: _Strategy, prices: panels.Prices, account: accounting.Account, when: NDArray[np.int64]
-) -> None:
+def _say_carried(strategy: _Strategy, tickers: tuple[str, ...], account: Account) -> None:
+    """Say what was more than a session's volume takes, and what of it was never traded."""
+    late = np.abs(account.carried) > ROUNDING
+    if late.any():
+        place, column = np.unravel_index(np.abs(account.carried).argmax(), late.shape)
+        log.warning(
+            "%s: %d trades on %d rebalance dates were more than a session takes and went on at later ones, the largest "
+            "of %s on %s with %.2f %% of wealth",
+            strategy.name,
+            late.sum(),
+            late.any(axis=1).sum(),
+            tickers[column],
+            strategy.months[place].rebalance_date,
+            100 * abs(account.carried[place, column]),
+        )
+    left = np.abs(account.undone)
+    if (left > ROUNDING).any():
+        said = "%s: %d trades were not done by the next rebalance date, or for want of money; %.2f %% of wealth at most"
+        log.warning(said, strategy.name, (left > ROUNDING).sum(), 100 * left.max())
+
+
+def _say_delisted(strategy: _Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64]) -> None:
     """Name what was sold as its asset was delisted, and the weights that stayed in cash since it was."""
     days = prices.sessions[np.minimum(prices.delisted, prices.sessions.size - 1)]
     for column in np.flatnonzero(account.sold):
@@ -190,17 +225,18 @@ def _say_delisted(
         log.warning(said, strategy.name, ticker, days[column], month)
 
 
-def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: accounting.Account) -> list[dict[str, Any]]:
+def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: Account) -> list[dict[str, Any]]:
     rows = []
     for place, month in enumerate(strategy.months):
-        for column in np.flatnonzero(account.trades[place]):
-            trade, cost = float(account.trades[place, column]), float(account.costs[place, column])
+        for column in np.flatnonzero((account.trades[place] != 0) | (account.undone[place] != 0)):
+            numbers = {"trade": account.trades, "cost": account.costs}
+            numbers |= {"carried": account.carried, "undone": account.undone}
             row = {"rebalance_date": month.rebalance_date, "strategy": strategy.name, "ticker": tickers[column]}
-            rows.append(row | {"trade": trade, "cost": cost})
+            rows.append(row | {name: float(values[place, column]) for name, values in numbers.items()})
     return rows
 
 
-def _wealth(name: str, first: date, sessions: np.ndarray, account: accounting.Account) -> list[dict[str, Any]]:
+def _wealth(name: str, first: date, sessions: np.ndarray, account: Account) -> list[dict[str, Any]]:
     """A row a session, after one of wealth 1 on the session before the first trade."""
     rows = [{"session": first, "strategy": name, "wealth": 1.0, "daily_return": 0.0, "drawdown": 0.0}]
     drawdown = metrics.drawdowns(account.wealth)

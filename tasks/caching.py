@@ -38,6 +38,7 @@ _ROOT = Path(__file__).parents[1]
 _CLOSED_OVER = (
     "tasks.numerics",
     "storage",
+    "tasks.accounts",
     "tasks.allocations",
     "tasks.attribution",
     "tasks.calendars",
@@ -54,10 +55,12 @@ _CLOSED_OVER = (
     "tasks.outcomes",
     "tasks.own_code",
     "tasks.own_forecasts",
+    "tasks.own_holdings",
     "tasks.panels",
     "tasks.portfolios",
     "tasks.track_records",
     "tasks.trials",
+    "tasks.valuation",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

@@ -4,6 +4,9 @@ Planned trades go from the holdings, drifted to the as-of date, to the new weigh
 the scenario's decision at the rebalance date before left; where there is none it starts from cash. A holding whose
 asset was delisted since then has become cash. One in an asset without a bar on the session of that date's trade
 counts as if it had been traded.
+
+Those of the published strategy start from what the person really holds instead, where that was imported in time
+(`tasks.own_holdings`), valued at the closes of the as-of date. A published record keeps the start it was decided with.
 """
 
 import logging
@@ -25,11 +28,18 @@ from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
 from storage.store import Store, open_store
-from tasks import holdings, panels
+from tasks import accounts, holdings, own_holdings, panels
 from tasks.caching import keyed_by
 from tasks.numerics.configs import AccountingConfig
 
-KEYED = keyed_by(__name__, "tasks.holdings", "tasks.panels", packages=("numpy", "numba", "exchange-calendars"))
+KEYED = keyed_by(
+    __name__,
+    "tasks.accounts",
+    "tasks.holdings",
+    "tasks.own_holdings",
+    "tasks.panels",
+    packages=("numpy", "numba", "exchange-calendars"),
+)
 ByStrategy = dict[str, dict[str, float]]  # weights by strategy and ticker
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
@@ -48,6 +58,7 @@ class Month:
     accounting: AccountingConfig
     made_of: dict[str, Any]  # parameters, code hashes and versions, for the record
     amend: str | None = None  # a person's reason to publish it anew where it comes out differently
+    publish: str = ""  # the strategy that a person trades
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -71,6 +82,16 @@ class Decided:
 
     new: tuple[str, ...]  # names of those that got a new record
     published: tuple[tuple[str, str], ...]  # names of those published before: `identical`, or why they would differ
+
+
+@dataclass(frozen=True)
+class _Imported:
+    """What a person holds, at the as-of date's closes."""
+
+    holdings: str
+    date: date
+    weights: tuple[tuple[str, float], ...]
+    wealth: float
 
 
 @task(cache_policy=NO_CACHE, task_run_name="decide from {months[0].moment.month}")
@@ -145,11 +166,13 @@ def _planned(
         day: _Holdings(day, entry.as_of, entry.weights, entry.record["universe"]) for day, entry in standing.items()
     }
     decisions, wanted = [], {}
+    imports = own_holdings.history(store, scenario)
     for month in months:
         before = held.get(month.follows) if month.follows else None
-        key = _trades_key(store, panel, month, before)
-        wanted[key] = (month, before)
-        decisions.append(_decision(store, panel, scenario, month, before, key))
+        own = _imported(store, panel, month, standing.get(month.moment.rebalance_date), imports)
+        key = _trades_key(store, panel, month, before, own)
+        wanted[key] = (month, before, own)
+        decisions.append(_decision(store, panel, scenario, month, before, own, key))
         day = month.moment.rebalance_date
         if day not in standing or standing[day].kind != "published" or month.amend is not None:
             held[day] = _Holdings(day, month.moment.as_of, month.keys, panel.universe)
@@ -158,17 +181,42 @@ def _planned(
     return decisions
 
 
-def _trades_key(store: Store, panel: PanelKey, month: Month, before: _Holdings | None) -> str:
+def _imported(
+    store: Store,
+    panel: PanelKey,
+    month: Month,
+    standing: Decision | None,
+    imports: Sequence[own_holdings.Holdings],
+) -> _Imported | None:
+    """The imported holdings that the date's trades start from, if any: of a published date those of its record."""
+    found = own_holdings.start_of(imports, month.follows, month.moment.as_of)
+    if standing is not None and standing.kind == "published":
+        named = (standing.record.get("imported") or {}).get("holdings")
+        found = next((entry for entry in imports if entry.holdings == named), None)
+    if found is None or not month.publish:
+        return None
+    worth = own_holdings.valued(store, panel.snapshot, panel.universe, month.moment.as_of, found)
+    return _Imported(found.holdings, found.date, tuple(worth.weights.items()), worth.wealth)
+
+
+def _trades_key(store: Store, panel: PanelKey, month: Month, before: _Holdings | None, own: _Imported | None) -> str:
     """Key of the planned trades of a rebalance date."""
     seen = month.moment.prefix if before else None
     if before is not None and before.universe != panel.universe:
         seen = panels.prefix(store, replace(panel, universe=before.universe), month.moment.as_of)
     held = before.keys if before else ()
-    return KEYED.key("trades", moment=month.moment, to=month.keys, held=held, seen=seen, config=month.accounting)
+    inputs = {"to": month.keys, "held": held, "seen": seen, "config": month.accounting}
+    return KEYED.key("trades", moment=month.moment, own=own and [month.publish, own], **inputs)
 
 
 def _decision(
-    store: Store, panel: PanelKey, scenario: str, month: Month, before: _Holdings | None, trades: str
+    store: Store,
+    panel: PanelKey,
+    scenario: str,
+    month: Month,
+    before: _Holdings | None,
+    own: _Imported | None,
+    trades: str,
 ) -> Decision:
     record = {
         "snapshot": panel.snapshot,
@@ -177,7 +225,8 @@ def _decision(
         "prefix": month.moment.prefix,
         "follows": month.follows and f"{month.follows}",
         "model": month.model,
-        "holdings": list(before.keys) if before else [],
+        "holdings": [*([own.holdings] if own else ()), *(before.keys if before else ())],
+        "imported": {"holdings": own.holdings, "date": f"{own.date}"} if own else None,
         "left_out": panels.left_out(panels.load(store, panel), month.moment.as_of),
         "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
         **month.made_of,
@@ -195,35 +244,39 @@ def _processor() -> str:
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def _write_trades(store: Store, panel: PanelKey, wanted: dict[str, tuple[Month, _Holdings | None]]) -> None:
+def _write_trades(
+    store: Store, panel: PanelKey, wanted: dict[str, tuple[Month, _Holdings | None, _Imported | None]]
+) -> None:
     """Write the planned trades of rebalance dates by key."""
-    used = {key for month, before in wanted.values() for key in (*month.keys, *(before.keys if before else ()))}
+    used = {key for month, before, _ in wanted.values() for key in (*month.keys, *(before.keys if before else ()))}
     weights = _weights(store, used)
     prices = {
         universe: panels.prices_of(store, panel.snapshot, [universe])
-        for universe in {before.universe for _, before in wanted.values() if before}
+        for universe in {before.universe for _, before, _ in wanted.values() if before}
     }
+    costs = accounts.Costs(store, panel, [month.accounting for month, _, _ in wanted.values()])
     rows = []
-    for key, (month, before) in wanted.items():
+    for key, (month, before, own) in wanted.items():
         held = _drifted(prices[before.universe], month, before, weights) if before else {}
-        targets = {strategy: weights[own][1] if own in weights else {} for strategy, own in month.weights}
-        rows += _trades(key, month, targets, held)
+        targets = {strategy: weights[key][1] if key in weights else {} for strategy, key in month.weights}
+        capital = month.accounting.capital
+        for strategy, target in sorted(targets.items()):
+            mine = own if strategy == month.publish else None
+            start = dict(mine.weights) if mine else held.get(strategy, {})
+            trades = _trades(target, start)
+            worth = mine.wealth if mine else capital
+            charged = costs.of(trades, worth, month.moment.as_of, month.accounting)
+            row = {"key": key, "rebalance_date": month.moment.rebalance_date, "strategy": strategy}
+            rows += [row | {"ticker": t, "trade": trade, "cost": charged[t]} for t, trade in trades.items()]
     if rows:
         tables.put(store, "trades", pa.Table.from_pylist(rows, TABLES["trades"].schema))
 
 
-def _trades(key: str, month: Month, targets: ByStrategy, held: ByStrategy) -> list[dict[str, Any]]:
-    """Rows of planned trades, by strategy and ticker, as fractions of wealth at the as-of date."""
-    rows = []
-    for strategy in sorted(targets):
-        now, then = targets[strategy], held.get(strategy, {})
-        for ticker in sorted((now.keys() | then.keys()) - {CASH}):
-            trade = now.get(ticker, 0.0) - then.get(ticker, 0.0)
-            if abs(trade) > ZERO:
-                cost = month.accounting.cost * abs(trade)
-                row = {"key": key, "rebalance_date": month.moment.rebalance_date, "strategy": strategy}
-                rows.append(row | {"ticker": ticker, "trade": trade, "cost": cost})
-    return rows
+def _trades(target: dict[str, float], held: dict[str, float]) -> dict[str, float]:
+    """Trades by ticker, as fractions of wealth at the as-of date."""
+    tickers = sorted((target.keys() | held.keys()) - {CASH})
+    trades = {ticker: target.get(ticker, 0.0) - held.get(ticker, 0.0) for ticker in tickers}
+    return {ticker: trade for ticker, trade in trades.items() if abs(trade) > ZERO}
 
 
 def _weights(store: Store, keys: set[str]) -> dict[str, tuple[str, dict[str, float]]]:
@@ -253,9 +306,17 @@ def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, An
     causes += [f"code: {', '.join(changed)}"] if changed else []
     changed = [name for name, value in after["versions"].items() if before["versions"].get(name) != value]
     causes += [f"libraries: {', '.join(changed)}"] if changed else []
-    if bool(before["holdings"]) != bool(after["holdings"]):
+    old, new = before.get("imported"), after.get("imported")
+    if old != new:
+        causes.append(f"holdings imported for {new['date']}" if new else f"not from the holdings of {old['date']}")
+    if _has_drifted(before) != _has_drifted(after):
         causes.append("the rebalance date before is decided now")
     return "; ".join(causes) or "the rebalance date before was decided differently"
+
+
+def _has_drifted(record: dict[str, Any]) -> bool:
+    """Whether the date followed another one."""
+    return len(record["holdings"]) > bool(record.get("imported"))
 
 
 def _restatements(store: Store, panel: PanelKey, as_of: date, since: str) -> list[str]:

@@ -15,16 +15,16 @@ from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import CASH
 from storage.store import Store, open_store
-from tasks import allocations, panels
+from tasks import accounts, allocations, panels
 from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
-from tasks.numerics import accounting, experts
+from tasks.numerics import experts
 from tasks.numerics.configs import AccountingConfig, ExpertsConfig
 
 KEYED = keyed_by(
     __name__,
     "tasks.allocations",
-    "tasks.numerics.accounting",
+    "tasks.accounts",
     "tasks.numerics.experts",
     "tasks.panels",
     packages=("numpy", "numba", "scipy", "exchange-calendars"),
@@ -104,12 +104,10 @@ def _growth(
     ends = np.array([entry.moment.as_of for entry in chain[1:]], "datetime64[D]")
     when = np.searchsorted(prices.sessions, days).astype(np.int64)
     until = np.searchsorted(prices.sessions, ends) - when[0]
-    columns = []
+    columns, market = [], accounts.liquidity(prices, [costs])
     for name, _ in chain[0].weights:
         targets = np.array([[book[name].get(ticker, 0.0) for ticker in prices.tickers] for book in books[:-1]])
-        account = accounting.simulate(
-            prices.returns, prices.traded, when, targets, costs, prices.delisted, prices.risk_free
-        )
+        account = accounts.simulate(prices, when, targets, costs, market)
         wealth = np.append(1.0, account.wealth[until])
         columns.append(np.divide(wealth[1:], wealth[:-1], out=np.zeros(until.size), where=wealth[:-1] > 0))
     return np.column_stack(columns)

@@ -16,9 +16,9 @@ from storage import universe
 from storage.keys import PanelKey
 from storage.store import Store
 from tasks import calendars, panels
+from tasks.accounts import Kept
 from tasks.numerics import differences, fitness, metrics, periods
-from tasks.numerics.accounting import Account
-from tasks.numerics.configs import BASELINES, TRADING_DAYS, AccountingConfig, FitnessConfig
+from tasks.numerics.configs import BASELINES, TRADING_DAYS, FitnessConfig
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,27 +45,26 @@ class Record:
         return self.daily_return - self.risk_free
 
 
-def record(
-    strategy: str, prices: panels.Prices, when: IntArray, account: Account, targets: FloatArray, terms: AccountingConfig
-) -> Record:
-    """The record of an account that trades at the sessions `when` (K,) to `targets` (K, n); `terms` are the newest."""
-    sessions = prices.sessions[when[0] :]
-    cash = np.full(sessions.size, terms.cash_rate / TRADING_DAYS)
+def record(prices: panels.Prices, kept: Kept) -> Record:
+    """The record of a strategy's account."""
+    account, start = kept.account, kept.start
+    sessions = prices.sessions[start:]
+    cash = np.full(sessions.size, kept.configs[-1].cash_rate / TRADING_DAYS)
     if prices.risk_free is not None:
-        cash = prices.risk_free[when[0] :]
+        cash = prices.risk_free[start:]
     left = np.flatnonzero(account.sold)
     turnover = np.append(account.turnover, np.abs(account.sold[left]) / 2)
     measured = metrics.measures(
         account.daily_return,
-        targets,
+        kept.targets,
         turnover,
         np.append(account.costs.sum(axis=1), account.sale_costs),
         sessions.astype("datetime64[M]").astype(np.int64),
         cash,
     )
-    traded = prices.sessions[np.append(when, prices.delisted[left])]
-    before = prices.sessions[when[0] - 1].item()
-    return Record(strategy, before, sessions, account.daily_return, cash, traded, turnover, measured)
+    traded = prices.sessions[np.append(kept.when, prices.delisted[left])]
+    before = prices.sessions[start - 1].item()
+    return Record(kept.name, before, sessions, account.daily_return, cash, traded, turnover, measured)
 
 
 def rows(store: Store, panel: PanelKey, records: Sequence[Record], config: FitnessConfig) -> Rows:

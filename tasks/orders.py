@@ -1,24 +1,21 @@
-"""Orders in shares: from what a person holds to the weights decided for a month."""
+"""Orders in shares: from what a person holds to the weights decided for a month, and what they cost."""
 
-import csv
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from storage import snapshots, universe
 from storage.errors import InputError
+from storage.keys import PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH
-from storage.snapshots import Snapshot
 from storage.store import Store
-from storage.universe import Universe
-from tasks import calendars
-from tasks.numerics.orders import Orders, whole_shares
+from tasks import panels, valuation
+from tasks.accounts import Costs
+from tasks.numerics.configs import AccountingConfig
+from tasks.numerics.orders import Charge, Orders, in_shares, tracking_error
+
+RETURNS = 252  # sessions up to the as-of date whose returns say what rounding does
 
 
 @dataclass(frozen=True)
@@ -26,55 +23,33 @@ class Sheet:
     """Orders with the tickers and prices they are in."""
 
     tickers: list[str]
-    held: np.ndarray
-    price: np.ndarray
+    held: np.ndarray  # (n,) shares
+    price: np.ndarray  # (n,) in currency
+    weights: np.ndarray  # (n,) wanted, fractions of wealth
+    wealth: float  # before the orders
     orders: Orders
+    tracking_error: float  # of the orders' rounding to whole shares, a year
+    sessions: list[int] | None  # that each order takes at the largest participation; None where costs are flat
+    flat: list[str]  # tickers at a flat cost for want of high, low or volume, where costs are not
 
 
-def read_holdings(path: Path) -> dict[str, float]:
-    """Shares by ticker, and `$CASH` in currency, from a CSV file with the columns `ticker` and `shares`."""
-    try:
-        table = csv.DictReader(path.read_text().removeprefix("\ufeff").splitlines())
-        table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-        rows = list(table)
-        holdings = {row["ticker"].strip(): float(row["shares"]) for row in rows}
-    except (OSError, KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
-        raise InputError(
-            f"holdings file {path} cannot be read ({error}); it needs the columns ticker,shares"
-        ) from error
-    _check(path, holdings, len(rows), table.fieldnames or [])
-    return holdings
-
-
-def _check(path: Path, holdings: dict[str, float], lines: int, columns: Sequence[str]) -> None:
-    """Raise InputError for a file without a header, a ticker named twice, and shares that are no number."""
-    if not {"ticker", "shares"} <= set(columns):
-        raise InputError(
-            f"holdings file {path} begins with {','.join(columns)!r}; its first line must be ticker,shares"
-        )
-    if len(holdings) != lines:
-        raise InputError(f"holdings file {path} names a ticker twice; give each ticker one line")
-    wrong = [ticker for ticker, shares in holdings.items() if not math.isfinite(shares)]
-    if wrong:
-        raise InputError(f"holdings file {path} gives {holdings[wrong[0]]} shares of {wrong[0]}; give a number")
-
-
-def in_shares(
+def sheet(
     store: Store,
     decision: Decision,
-    weights: dict[str, float],
-    holdings: dict[str, float],
+    weights: Mapping[str, float],
+    holdings: Mapping[str, float],
     capital: float | None,
-    cost: float,
+    config: AccountingConfig,
+    whole: bool = True,
 ) -> Sheet:
     """Orders at the closes of the decision's as-of date.
 
     `capital`: the account's whole value; what the shares held are not worth is cash. Without it the cash is the
-    holdings' own.
+    holdings' own. `config` says what trades cost.
     """
-    snapshot = snapshots.load(store, decision.record["snapshot"])
+    panel = PanelKey(decision.record["snapshot"], decision.record["universe"])
     tickers = sorted((weights.keys() | holdings.keys()) - {CASH})
-    closes = _closes(store, snapshot, decision, tickers)
+    closes = valuation.quotes(store, panel.snapshot, panel.universe, tickers).closes(decision.as_of)
     unknown = [ticker for ticker in tickers if ticker not in closes.index]
     if unknown:
         raise InputError(f"{unknown[0]} has no price up to {decision.as_of}; take it out of the holdings file")
@@ -82,32 +57,40 @@ def in_shares(
     held = np.array([holdings.get(ticker, 0.0) for ticker in tickers])
     cash = holdings.get(CASH, 0.0) if capital is None else capital - float(held @ price)
     wanted = np.array([weights.get(ticker, 0.0) for ticker in tickers])
+    known = Costs(store, panel, [config]).at(decision.as_of)
     try:
-        return Sheet(tickers, held, price, whole_shares(wanted, price, held, cash, cost))
+        made = in_shares(wanted, price, held, cash, _charge(tickers, known, config), whole)
     except ValueError as error:
         raise InputError(f"{error}; give --capital, or a $CASH line in the holdings file") from error
+    sessions = flat = None
+    if config.costs == "impact":
+        flat = [ticker for ticker in tickers if ticker not in known]
+        takes = [config.max_participation * known[t][2] if t in known else np.inf for t in tickers]
+        sessions = np.ceil(np.abs(made.order) * price / takes).astype(int).tolist()
+    missed = _missed(store, panel, decision, tickers, wanted, made)
+    wealth = float(held @ price) + cash
+    return Sheet(tickers, held, price, wanted, wealth, made, missed, sessions, flat or [])
 
 
-def _closes(store: Store, snapshot: Snapshot, decision: Decision, tickers: list[str]) -> pd.Series:
-    """Last close of each ticker known at the as-of date, under its own name or an alias, in the universe's currency."""
-    chosen = universe.load(store, decision.record["universe"])
-    names = {alias: ticker for ticker, known in chosen.names.items() for alias in known[1:]}
-    bars = snapshots.read(store, snapshot, [*tickers, *names, *chosen.rates])
-    last = {name: _last_known(chosen, name, decision.as_of) for name in set(bars["ticker"])}
-    bars = bars[bars["session"] <= bars["ticker"].map(last)].sort_values("session", kind="stable")
-    closes = bars.groupby(bars["ticker"].replace(names))["close"].last()
-    return closes * [_in_base(chosen, ticker, closes) for ticker in closes.index]
+def _charge(tickers: list[str], known: Mapping[str, tuple[float, float, float]], config: AccountingConfig) -> Charge:
+    """Costs of trades of `tickers` in currency: flat where nothing is `known` of how one trades."""
+    flat = np.array([ticker not in known for ticker in tickers])
+    spread, volatility, volume = np.array([known.get(ticker, (0.0, 0.0, 1.0)) for ticker in tickers]).T
+
+    def charge(values: np.ndarray) -> np.ndarray:
+        size = np.abs(values)
+        return size * np.where(flat, config.cost, spread + config.impact * volatility * np.sqrt(size / volume))
+
+    return charge
 
 
-def _last_known(chosen: Universe, ticker: str, day: date) -> pd.Timestamp:
-    """The last session of the ticker's own exchange that is known at the portfolio's close of `day`."""
-    own = chosen.exchanges.get(ticker, chosen.exchange)
-    return pd.Timestamp(calendars.last_closed(own, chosen.exchange, np.array([day], "datetime64[D]"))[0])
-
-
-def _in_base(chosen: Universe, ticker: str, closes: pd.Series) -> float:
-    """What turns the ticker's close into the universe's currency: the unit of its quotes, and the exchange rate."""
-    if ticker not in chosen.currencies or ticker in chosen.rates:
-        return 1.0
-    rate = chosen.rate_of(ticker)
-    return universe.unit(chosen.currencies[ticker]) * (1.0 if rate is None else float(closes[rate]))
+def _missed(
+    store: Store, panel: PanelKey, decision: Decision, tickers: list[str], wanted: np.ndarray, made: Orders
+) -> float:
+    """The tracking error of what is held after the orders, by the returns of the last sessions to the as-of date."""
+    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    end = int(np.searchsorted(prices.sessions, np.datetime64(decision.as_of), side="right"))
+    places = [place for place, ticker in enumerate(tickers) if ticker in prices.tickers]
+    columns = [prices.tickers.index(tickers[place]) for place in places]
+    returns = prices.returns[max(end - RETURNS, 0) : end, columns]
+    return tracking_error(wanted[places], made.weights[places], returns)

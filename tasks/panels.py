@@ -22,7 +22,7 @@ from storage.store import Store
 from storage.universe import Universe
 from tasks import calendars
 from tasks.calendars import DayArray
-from tasks.numerics import dates, returns
+from tasks.numerics import dates, impact, returns
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS
 
 # Shapes: S = sessions of the portfolio, A = assets, T = own sessions of one asset.
@@ -43,6 +43,8 @@ class Asset:
     high_ratio: FloatArray  # (T,) high / close, 1 where there is no high
     low_ratio: FloatArray  # (T,)
     volume: FloatArray  # (T,) split-consistent, NaN where there is none
+    spread: FloatArray  # (T,) of the session and the one before it, NaN where there is no high or low
+    traded_value: FloatArray  # (T,) close x volume in the universe's currency, NaN where there is no volume
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
     )
     simple = returns.total_returns(close, adjusted, dividend, split, own["basis"].iloc[0])
     traded_splits = np.where(np.isnan(split) | (own["basis"] != "traded"), 1.0, split)
+    unit = universe.unit(chosen.currencies[ticker]) if ticker in chosen.currencies else 1.0
     return Asset(
         exchange=exchange,
         own_day=_days(own),
@@ -181,6 +184,8 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
         high_ratio=np.where(np.isnan(high), 1.0, high / close),
         low_ratio=np.where(np.isnan(low), 1.0, low / close),
         volume=volume / np.cumprod(traded_splits),  # in shares of the first session: no later split changes it
+        spread=impact.corwin_schultz(high / close, low / close, simple),
+        traded_value=unit * rate * close * volume,
     )
 
 
@@ -382,6 +387,19 @@ class Prices:
     traded: BoolArray  # (S, n) whether there is a bar
     delisted: IntArray  # (n,) session from which a ticker counts as delisted, S where it never does
     risk_free: FloatArray | None  # (S,) simple return of cash since the session before; None: a constant
+    series: dict[str, Asset]  # by ticker, on these sessions
+    exchange: str  # whose sessions these are
+
+    def halted_since(self, ticker: str, at: int) -> date | None:
+        """The day of the ticker's last bar, if its own exchange has had 5 sessions or more since, by session `at`."""
+        asset = self.series[ticker]
+        bars = int(np.searchsorted(asset.session, at, side="right"))
+        if not bars:
+            return None
+        last = asset.own_day[bars - 1]
+        seen = calendars.last_closed(asset.exchange, self.exchange, self.sessions[at : at + 1])[0]
+        missed = calendars.sessions(asset.exchange, last, seen).size - 1
+        return last.item() if missed >= dates.ALLOWED_GAPS else None
 
 
 def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
@@ -413,4 +431,6 @@ def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
         np.column_stack([_traded(series[ticker], exchange, sessions) for ticker in tickers]),
         np.array([_gone(series[ticker], declared.get(ticker), sessions) for ticker in tickers], np.int64),
         None if last.risk_free is None else np.concatenate([before, last.risk_free]),
+        series,
+        exchange,
     )

@@ -24,16 +24,17 @@ from storage.errors import InputError
 from storage.keys import Moment, PanelKey, canonical, digest, to_json
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import learning, panels
+from tasks import accounts, learning, panels
 from tasks import trials as ledger
 from tasks.caching import keyed_by, versions
-from tasks.numerics import accounting, metrics
+from tasks.numerics import metrics
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
+from tasks.numerics.execution import Liquidity
 
 KEYED = keyed_by(
     __name__,
     "tasks.learning",
-    "tasks.numerics.accounting",
+    "tasks.accounts",
     "tasks.numerics.metrics",
     "tasks.panels",
     "tasks.trials",
@@ -138,14 +139,14 @@ def _trials(
     when = np.searchsorted(prices.sessions, np.array(traded, "datetime64[D]")).astype(np.int64)
     columns = [prices.tickers.index(ticker) for ticker in everything.universe.assets if ticker in prices.tickers]
     there = [ticker in prices.tickers for ticker in everything.universe.assets]
-    configs = sweep.configs
+    configs, market = sweep.configs, accounts.liquidity(prices, [sweep.accounting])
     for first in range(0, len(configs), _AT_ONCE):
         lanes = tuple(configs[first : first + _AT_ONCE])
         weights = _weights(everything, history, moments, lanes)
         for lane, config in enumerate(lanes):
             targets = np.zeros((len(moments), len(prices.tickers)))
             targets[:, columns] = weights[:, lane][:, there]
-            yield _accounted(prices, when, targets, config, sweep.accounting)
+            yield _accounted(prices, market, when, targets, config, sweep.accounting)
         log.info("%d of %d configs", first + len(lanes), len(configs))
 
 
@@ -163,11 +164,14 @@ def _weights(
 
 
 def _accounted(
-    prices: panels.Prices, when: IntArray, targets: FloatArray, config: OnlineConfig, terms: AccountingConfig
+    prices: panels.Prices,
+    market: Liquidity | None,
+    when: IntArray,
+    targets: FloatArray,
+    config: OnlineConfig,
+    terms: AccountingConfig,
 ) -> _Trial:
-    account = accounting.simulate(
-        prices.returns, prices.traded, when, targets, terms, prices.delisted, prices.risk_free
-    )
+    account = accounts.simulate(prices, when, targets, terms, market)
     sessions = prices.sessions[when[0] :]
     cash = terms.cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :]
     found = metrics.measures(

@@ -22,6 +22,10 @@ a holding h > 0 is sold for h (1 - haircut), a short one is bought back for its 
 holder's loss and nobody's gain, and either costs c times what is paid. Cash takes it, and from then on the asset's
 target is 0, what it was meant to have stays in cash, and it is no longer counted as untraded.
 
+That is `costs = "flat"`. With `costs = "impact"` each trade costs what its size and its asset's liquidity say, and what
+a session's volume does not take is carried over to the next ones: `tasks.numerics.impact` and
+`tasks.numerics.execution`. Delistings cost c either way.
+
 An account whose wealth falls to zero or below is closed: it stays at zero and trades no more.
 
 Source: Boyd et al., Multi-Period Trading via Convex Optimization, Foundations and Trends in Optimization 3(1), 2017,
@@ -36,7 +40,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tasks.numerics import execution, holding
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig
+from tasks.numerics.execution import IlliquidError, Liquidity
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -48,13 +54,15 @@ class Account(NamedTuple):
 
     wealth: FloatArray  # (S - when[0],) at each close, after the trades of that close
     daily_return: FloatArray  # (S - when[0],) the first is minus the cost of the first purchase
-    trades: FloatArray  # (K, n) signed fractions of the wealth W just before the trade
+    trades: FloatArray  # (K, n) signed fractions of the wealth W just before the trade, until the next one's session
     costs: FloatArray  # (K, n) fractions of the same W
     turnover: FloatArray  # (K,) half the sum of absolute trades
     untraded: BoolArray  # (K, n) assets without a bar on the trade's session, delisted ones aside
     unmet: BoolArray  # (K, n) targets on assets that were delisted by then: they stay in cash
     sold: FloatArray  # (n,) what an asset's delisting took off, at its last price: minus a fraction of the W before
     sale_costs: FloatArray  # (n,) fractions of the same W
+    carried: FloatArray  # (K, n) the part of `trades` done at later sessions than the trade's own
+    undone: FloatArray  # (K, n) what was never traded of what the session's volume or the money did not allow
 
 
 def simulate(
@@ -65,6 +73,7 @@ def simulate(
     config: AccountingConfig | Sequence[AccountingConfig],
     delisted: IntArray | None = None,
     risk_free: FloatArray | None = None,
+    liquidity: Liquidity | None = None,
 ) -> Account:
     """The account that opens with wealth 1 in cash at the close of session when[0] and follows `targets`.
 
@@ -72,11 +81,13 @@ def simulate(
     bar; `when` (K,) increasing sessions of the trades' closes, lag already applied; `targets` (K, n) fractions of
     wealth, cash the rest; `config` one for all, or one for each trade that holds until the next, the delistings of
     that close included; `delisted` (n,) session from which each asset counts as delisted, S or more where it never
-    does; `risk_free` (S,) simple return of cash from the session before, in place of the configs' cash_rate.
-    Extending `returns` leaves earlier entries as they were, to the last bit.
+    does; `risk_free` (S,) simple return of cash from the session before, in place of the configs' cash_rate;
+    `liquidity` for configs whose costs are "impact". Extending `returns` leaves earlier entries as they were, to the
+    last bit, but for the last trade's while some of it is carried over.
 
     Raises ValueError for shapes that do not fit, sessions out of order, a target or a risk-free return that is no
-    number, and an asset that is held on a session on which it has no return.
+    number, an asset that is held on a session on which it has no return, and one without the liquidity that a trade
+    needs.
     """
     _check(returns, tradable, when, targets)
     _check_sessions(when, len(returns))
@@ -85,21 +96,23 @@ def simulate(
         raise ValueError(f"{len(configs)} configs were given for {when.size} trades; give one, or one for each trade")
     ends = _ends(delisted, returns)
     gone = when[:, None] >= ends
-    wealth, trades, costs, sold, sale_costs = _run(
+    wanted = np.where(gone, 0.0, targets)
+    wealth, trades, costs, sold, sale_costs, carried, undone = _run(
         np.ascontiguousarray(returns, np.float64),
         np.ascontiguousarray(tradable, np.bool_),
         np.ascontiguousarray(when, np.int64),
-        np.ascontiguousarray(np.where(gone, 0.0, targets)),
+        np.ascontiguousarray(wanted),
         np.array([_rates(entry, risk_free) for entry in configs]),
         ends,
         _added(risk_free, len(returns), int(when[0]) + 1),
+        _market(liquidity, tradable, when, wanted, configs),
     )
     _require_returns(wealth, returns, int(when[0]))
     before = np.concatenate(([1.0], wealth[:-1]))
     # A closed account has 0 / 0 here; its return is 0.
     daily = np.divide(wealth - before, before, out=np.zeros_like(wealth), where=before > 0)
     skipped = ~tradable[when] & ~gone, gone & (targets != 0)
-    return Account(wealth, daily, trades, costs, _half_sums(trades), *skipped, sold, sale_costs)
+    return Account(wealth, daily, trades, costs, _half_sums(trades), *skipped, sold, sale_costs, carried, undone)
 
 
 def drift(
@@ -187,15 +200,37 @@ def _added(risk_free: FloatArray | None, count: int, first: int) -> FloatArray:
     return np.ascontiguousarray(risk_free, np.float64)
 
 
-# Columns of the rates.
-_COST, _HAIRCUT, _LENT, _BORROWED, _SHORT = range(5)
+def _market(
+    liquidity: Liquidity | None,
+    tradable: BoolArray,
+    when: IntArray,
+    targets: FloatArray,
+    configs: Sequence[AccountingConfig],
+) -> FloatArray:
+    """Half-spreads, volatilities and volumes by session, (S, 3, n); empty where all costs are flat.
+
+    IlliquidError where there is none of what a trade may need at its session: of assets with a target then or before.
+    """
+    sized = np.array([config.costs == "impact" for config in configs])
+    if not sized.any():
+        return np.empty((0, 3, 0))
+    if liquidity is None or any(part.shape != tradable.shape for part in liquidity):
+        raise ValueError(f"costs are 'impact'; liquidity must be given, its arrays {tradable.shape} like returns")
+    market = np.stack(liquidity, axis=1)
+    touched = (targets != 0) | (np.vstack([np.zeros_like(targets[:1]), targets[:-1]]) != 0)
+    unknown = ~np.isfinite(market[when]).all(axis=1) & touched & tradable[when] & sized[:, None]
+    if unknown.any():
+        trade, asset = np.argwhere(unknown)[0].tolist()
+        raise IlliquidError(asset, int(when[trade]))
+    return np.ascontiguousarray(market)
 
 
 def _rates(config: AccountingConfig, risk_free: FloatArray | None) -> tuple[float, ...]:
     """Cost and haircut, and rates a session: earned by cash, paid on debt and on shorts; a series adds to the two."""
     lent = config.cash_rate if risk_free is None else 0.0
     annual = lent, lent + config.borrow_spread, config.short_rate
-    return config.cost, config.delisting_haircut, *(rate / TRADING_DAYS for rate in annual)
+    sized = (config.impact, config.capital, config.max_participation) if config.costs == "impact" else (0.0, 0.0, 0.0)
+    return config.cost, config.delisting_haircut, *(rate / TRADING_DAYS for rate in annual), *sized
 
 
 @njit(cache=True)
@@ -209,53 +244,6 @@ def _half_sums(trades: FloatArray) -> FloatArray:
 
 
 @njit(cache=True)
-def _accrue(held: FloatArray, cash: float, returns: FloatArray, rates: FloatArray, added: float) -> tuple[float, float]:
-    """One session without a trade: `held` (n,) moves in place; gives (cash, wealth), all zero once ruined."""
-    cash *= 1.0 + (rates[_LENT if cash > 0 else _BORROWED] + added)
-    for i in range(held.size):
-        if held[i] < 0:
-            cash += rates[_SHORT] * held[i]
-        # An asset not held may lack a return.
-        if held[i] != 0:
-            held[i] *= 1.0 + returns[i]
-    return _worth(held, cash)
-
-
-@njit(cache=True)
-def _worth(held: FloatArray, cash: float) -> tuple[float, float]:
-    """Cash and wealth; all zero, `held` too, where the wealth is not above zero."""
-    # In the order of the assets: a sum in blocks would change bits with the array's layout.
-    wealth = cash
-    for i in range(held.size):
-        wealth += held[i]
-    if wealth <= 0:
-        held[:] = 0.0
-        return 0.0, 0.0
-    return cash, wealth
-
-
-@njit(cache=True)
-def _sell(
-    held: FloatArray,
-    cash: float,
-    wealth: float,
-    leaving: BoolArray,
-    rates: FloatArray,
-    sold: FloatArray,
-    costs: FloatArray,
-) -> tuple[float, float]:
-    """Holdings in assets that are `leaving` (n,) become cash; `sold` and `costs` say what; gives (cash, wealth)."""
-    for i in np.flatnonzero(leaving):
-        if held[i] != 0:
-            paid = held[i] * (1.0 - rates[_HAIRCUT]) if held[i] > 0 else held[i]
-            cost = rates[_COST] * abs(paid)
-            sold[i], costs[i] = -held[i] / wealth, cost / wealth
-            cash += paid - cost
-            held[i] = 0.0
-    return _worth(held, cash)
-
-
-@njit(cache=True)
 def _hold(
     held: FloatArray, cash: float, returns: FloatArray, rates: FloatArray, ends: IntArray, added: FloatArray
 ) -> float:
@@ -265,51 +253,9 @@ def _hold(
     for i in range(held.size):
         wealth += held[i]
     for t in range(returns.shape[0]):
-        cash, wealth = _accrue(held, cash, returns[t], rates, added[t])
-        cash, wealth = _sell(held, cash, wealth, ends == t, rates, sold, costs)
+        cash, wealth = holding.accrue(held, cash, returns[t], rates, added[t])
+        cash, wealth = holding.sell(held, cash, wealth, ends == t, rates, sold, costs)
     return wealth
-
-
-@njit(cache=True)
-def _scale(held: FloatArray, wealth: float, target: FloatArray, tradable: BoolArray) -> float:
-    """What the tradable part of the target is multiplied by: see the module on frozen assets."""
-    frozen, intended = 0.0, 0.0
-    for i in range(held.size):
-        if not tradable[i]:
-            frozen += held[i] / wealth
-            intended += target[i]
-    if frozen <= intended:
-        return 1.0
-    if frozen >= 1:
-        return 0.0
-    return (1.0 - frozen) / (1.0 - intended)
-
-
-@njit(cache=True)
-def _trade(
-    held: FloatArray,
-    wealth: float,
-    target: FloatArray,
-    tradable: BoolArray,
-    rate: float,
-    trades: FloatArray,
-    costs: FloatArray,
-) -> tuple[float, float]:
-    """One trade: `held` becomes the holdings after it; `trades` and `costs` (n,) are filled; gives (cash, wealth)."""
-    scale = _scale(held, wealth, target, tradable)
-    cost = 0.0
-    for i in range(held.size):
-        if tradable[i]:
-            trades[i] = scale * target[i] - held[i] / wealth
-            costs[i] = rate * abs(trades[i])
-            cost += costs[i]
-    after = wealth * (1.0 - cost)
-    cash = after
-    for i in range(held.size):
-        if tradable[i]:
-            held[i] = scale * target[i] * after
-        cash -= held[i]
-    return cash, after
 
 
 @njit(cache=True)
@@ -321,23 +267,79 @@ def _run(
     rates: FloatArray,
     ends: IntArray,
     added: FloatArray,
-) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    market: FloatArray,
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray, FloatArray]:
     """The loop of `simulate`: wealth (S - when[0],), trades and costs (K, n), sales and costs of delistings (n,).
 
-    `rates` (K, 5) of each trade and the sessions after it; `added` (S,) to those of cash and debt.
+    Then what was carried over and what was left undone (K, n). `rates` (K, 8) of each trade and the sessions after
+    it; `added` (S,) to those of cash and debt; `market` (S, 3, n), empty where all costs are flat.
     """
     count, n = returns.shape
     wealth = np.empty(count - when[0])
     trades, costs = np.zeros(targets.shape), np.zeros(targets.shape)
+    carried, undone = np.zeros(targets.shape), np.zeros(targets.shape)
     sold, sale_costs = np.zeros(n), np.zeros(n)
     held, cash, worth, k = np.zeros(n), 1.0, 1.0, 0
+    waiting, debt, is_waiting = np.zeros(n), 0.0, False
     for t in range(when[0], count):
         if t > when[0]:
-            cash, worth = _accrue(held, cash, returns[t], rates[k - 1], added[t])
-            cash, worth = _sell(held, cash, worth, ends == t, rates[k - 1], sold, sale_costs)
+            cash, worth = holding.accrue(held, cash, returns[t], rates[k - 1], added[t])
+            cash, worth = holding.sell(held, cash, worth, ends == t, rates[k - 1], sold, sale_costs)
+            if is_waiting:
+                is_waiting = _keep_waiting(waiting, returns[t], ends == t, worth)
         if k < when.size and when[k] == t:
-            if worth > 0:
-                cash, worth = _trade(held, worth, targets[k], tradable[t], rates[k, _COST], trades[k], costs[k])
+            if is_waiting:
+                undone[k - 1] += waiting / worth
+                is_waiting = False
+            if worth > 0 and rates[k, holding.PARTICIPATION] > 0:
+                cash, worth, debt = execution.begin(
+                    held,
+                    cash,
+                    worth,
+                    targets[k],
+                    tradable[t],
+                    market[t],
+                    rates[k, holding.SCALE :],
+                    waiting,
+                    trades[k],
+                    costs[k],
+                )
+                is_waiting = (waiting != 0).any()
+            elif worth > 0:
+                cash, worth = holding.trade(
+                    held, worth, targets[k], tradable[t], rates[k, holding.COST], trades[k], costs[k]
+                )
             k += 1
+        elif is_waiting:
+            cash, worth = execution.go_on(
+                held,
+                cash,
+                worth,
+                debt,
+                tradable[t],
+                market[t],
+                rates[k - 1, holding.SCALE :],
+                waiting,
+                trades[k - 1],
+                carried[k - 1],
+                costs[k - 1],
+                undone[k - 1],
+            )
+            is_waiting = (waiting != 0).any()
+        if worth < 0:  # the costs of a size that nobody should trade
+            held[:], cash, worth, is_waiting = 0.0, 0.0, 0.0, False
         wealth[t - when[0]] = worth
-    return wealth, trades, costs, sold, sale_costs
+    if is_waiting and worth > 0:
+        undone[k - 1] += waiting / worth
+    return wealth, trades, costs, sold, sale_costs, carried, undone
+
+
+@njit(cache=True)
+def _keep_waiting(waiting: FloatArray, returns: FloatArray, leaving: BoolArray, wealth: float) -> bool:
+    """Orders of shares are worth what the shares are; those in a delisted asset, or of a ruined account, are void."""
+    for i in range(waiting.size):
+        if leaving[i] or wealth <= 0:
+            waiting[i] = 0.0
+        elif waiting[i] != 0:
+            waiting[i] *= 1.0 + returns[i]
+    return (waiting != 0).any()

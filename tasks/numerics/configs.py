@@ -387,7 +387,23 @@ class AccountingConfig(Config):
     """What trading and holding cost."""
 
     lag: Literal[0, 1] = option(1, "Sessions between decision and trade; 0 only to compare with the documents.")
-    cost: float = option(0.0005, "Cost of a trade, each side, as a fraction of its value.", ge=0, le=0.1)
+    costs: Literal["flat", "impact"] = option(
+        "flat",
+        "What a trade costs: cost (flat), or half the spread and what its size moves the price by (impact), for which "
+        "the prices need high, low and volume.",
+    )
+    cost: float = option(
+        0.0005, "Cost of a trade, each side, as a fraction of its value: where costs are flat.", ge=0, le=0.1
+    )
+    impact: float = option(
+        1.0, "Of impact costs: what the square root of a trade's part of the volume is multiplied by.", ge=0, le=100
+    )
+    capital: float = option(
+        1e6, "Of impact costs: value of the account when it opens, in the universe's currency.", gt=0, le=1e13
+    )
+    max_participation: float = option(
+        0.1, "Of impact costs: largest part of an asset's average volume that a session takes.", gt=0, le=1
+    )
     cash_rate: float = option(
         RISK_FREE, "Annual rate that positive cash earns where the universe names no series of it.", ge=-0.1, le=0.5
     )

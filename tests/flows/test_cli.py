@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -117,6 +118,84 @@ def test_orders_are_whole_shares_that_the_money_pays_for(prism, decided, tmp_pat
     spent = sum(row["order"] * row["price"] + row["cost"] for row in document["orders"])
     assert document["cash"] == pytest.approx(5000 - spent)
     assert document["cash"] >= 0
+
+
+def test_orders_say_their_cost_the_cash_left_and_what_rounding_misses(prism, decided, tmp_path):
+    arguments = ["trades", "--capital", "20000", "--store", decided]
+    whole, exact = (json.loads(prism(*arguments, *more, "--json")[1]) for more in ([], ["--fractional"]))
+    assert whole["from"] == "cash: no holdings were given or imported"
+    assert whole["total_cost"] == pytest.approx(sum(row["cost"] for row in whole["orders"]))
+    assert whole["total_cost"] == pytest.approx(0.0005 * sum(row["order"] * row["price"] for row in whole["orders"]))
+    assert whole["tracking_error"] > 1e-4
+    assert exact["tracking_error"] < 1e-12
+    assert (exact["cash"], whole["value"]) == (0.0, 20000)
+    _, text, _ = prism(*arguments, "--csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert {float(row["tracking_error"]) for row in rows} == {whole["tracking_error"]}
+    _, table, _ = prism(*arguments)
+    assert f"cash left: {whole['cash']:,.2f}" in table
+    assert "tracking error of rounding: " in table
+
+
+def test_trades_show_what_is_held_and_what_they_start_from(prism, decided):
+    _, table, _ = prism("trades", "--store", decided)
+    assert "trades start from the weights decided for 2017-01, drifted" in table
+    _, text, _ = prism("trades", "--csv", "--month", "2017-02", "--store", decided)
+    for row in csv.DictReader(io.StringIO(text)):
+        assert float(row["held"]) + float(row["trade"]) == pytest.approx(float(row["target"]), abs=1e-15)
+    _, table, _ = prism("trades", "--month", "2016-11", "--store", decided)
+    assert "trades start from cash" in table
+
+
+@pytest.fixture
+def copied(decided, tmp_path):
+    """The decided store, which a test may change."""
+    shutil.copytree(decided, tmp_path / "store")
+    return tmp_path / "store"
+
+
+def test_what_is_held_is_imported_and_the_next_run_trades_from_it(prism, copied, tmp_path):
+    mine, place = tmp_path / "mine.csv", ["--store", copied]
+    mine.write_text("ticker,shares\nAAA,10.5\nIDX,3\n$CASH,500\n")
+    code, _, err = prism("holdings", *place)
+    assert code == 2
+    assert "has no holdings; import what you hold: prism holdings import FILE --date 2024-04-30" in err
+    code, out, err = prism("holdings", "import", mine, "--date", "2017-01-20", "--json", *place)
+    assert code == 0, err
+    made = json.loads(out)
+    assert (made["date"], made["rows"], made["new"]) == ("2017-01-20", 3, True)
+    code, out, _ = prism("holdings", "import", mine, "--date", "2017-01-20", *place)
+    assert out.startswith("3 holdings of 2017-01-20 are known already\n")
+    mine.write_text("ticker,shares\nAAB,1\n")
+    code, _, err = prism("holdings", "import", mine, "--date", "2017-01-20", *place)
+    assert code == 2
+    assert "names AAB, which has no prices in dataset files:main; did you mean AAA?" in err
+    code, _, err = prism("holdings", "import", mine, "--date", "2014-01-20", *place)
+    assert code == 2
+    assert "--date 2014-01-20 lies before the stored prices; give a date from 2015-01-02" in err
+    shown = json.loads(prism("holdings", "--json", *place)[1])
+    assert shown["newest"]["shares"] == {"$CASH": 500.0, "AAA": 10.5, "IDX": 3.0}
+    assert [entry["holdings"] for entry in shown["imports"]] == [made["holdings"]]
+    rows = list(csv.DictReader(io.StringIO(prism("holdings", "--csv", *place)[1])))
+    assert {row["ticker"]: float(row["shares"]) for row in rows} == shown["newest"]["shares"]
+    _, out, _ = prism("plan", "--start", "2016-12", "--end", "2017-02", *place)
+    assert "1 rebalance date (2017-02 to 2017-02): holdings imported for 2017-01-20" in out
+    sheet = json.loads(prism("trades", "--shares", "--json", *place)[1])
+    assert sheet["from"].endswith(f"those of 2017-01-20 ({made['holdings'][:12]})")
+    assert {row["ticker"]: row["held"] for row in sheet["orders"]}["AAA"] == 10.5
+    positions = json.loads(prism("holdings", "--against", "--json", *place)[1])["positions"]
+    assert sum(row["held"] for row in positions) == pytest.approx(1)
+    assert sum(row["difference"] for row in positions) == pytest.approx(0, abs=1e-12)
+    code, out, _ = prism("backfill", "--start", "2017-02", "--end", "2017-02", *place)
+    assert code == 0
+    line = next(line for line in out.splitlines() if line.startswith("trades start from "))
+    assert line.startswith("trades start from holdings imported on ")
+    assert line.endswith(f", those of 2017-01-20 ({made['holdings'][:12]})")
+    held = {row["ticker"]: row["held"] for row in positions}
+    _, text, _ = prism("trades", "--csv", *place)
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["strategy"] == "return_drawdown"]
+    assert {row["ticker"]: float(row["held"]) for row in rows}["AAA"] == pytest.approx(held["AAA"], rel=1e-12)
+    assert {row["ticker"]: float(row["trade"]) for row in rows}["IDX"] == pytest.approx(-held["IDX"], rel=1e-12)
 
 
 def test_params_name_every_parameter_with_default_range_and_help(prism):

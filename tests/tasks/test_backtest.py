@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from flows import strategies
+from flows.parameters import Parameters
 from storage import tables
+from storage.errors import InputError
 from storage.keys import PanelKey
 from storage.schemas import CASH
 from storage.universe import Member
@@ -28,9 +31,9 @@ def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", foll
     before = dict(zip(found[1:], [moment.rebalance_date for moment in found], strict=False)) | {found[0]: follows}
     by_name = {moment.month: moment for moment in found}
     months = []
-    for name, strategies in plans.items():
+    for name, books in plans.items():
         moment, keys = by_name[name], []
-        for strategy, weights in strategies.items():
+        for strategy, weights in books.items():
             key = f"{moment.prefix} {strategy} {sorted(weights.items())}"
             market.put_weights(key, moment, strategy, weights.items())
             keys.append((strategy, key))
@@ -160,6 +163,57 @@ def test_an_asset_without_a_bar_on_the_day_of_its_trade_is_named(market, caplog)
         "hand: B had no bar on 2016-01-04 and kept its holding"
     ]
     assert "B" not in set(executions["ticker"])
+
+
+def test_an_asset_that_is_halted_keeps_its_last_price_and_is_named(market, caplog):
+    bars = market.bars(count=240)
+    panel = market.panel(bars[(bars["ticker"] != "B") | (bars["session"] < "2016-01-25")])
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}, "2016-02": {"hand": {"A": 0.5, "B": 0.1}}})
+    with caplog.at_level("WARNING", "prism.backtest"):
+        wealth, executions, _, _ = result(market, panel)
+    assert [record.message for record in caplog.records if record.name == "prism.backtest"] == [
+        "hand: B is halted, its last bar is of 2016-01-22, and kept its holding on 2016-02-01",
+        "hand: B is halted and counts at its last price, of 2016-01-22, until it trades again or is declared delisted",
+    ]
+    last = pd.Timestamp(panels.load(market.store, panel).sessions[-1])
+    expected = 1 - 0.002 * 0.8
+    assert wealth["hand"].iloc[1] == pytest.approx(expected)
+    assert "B" not in set(executions.loc[executions["rebalance_date"] == date(2016, 2, 1), "ticker"])
+    assert last > pd.Timestamp("2016-02-01")
+
+
+def test_trades_that_a_session_does_not_take_are_said_and_stored(market, caplog):
+    panel, config = market.panel(), replace(COSTS, costs="impact", capital=3e7)
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}, config=config)
+    with caplog.at_level("WARNING", "prism.backtest"):
+        _, executions, measures, _ = result(market, panel)
+    [said] = [record.message for record in caplog.records if record.name == "prism.backtest"]
+    assert said.startswith(
+        f"hand: {(executions['carried'] != 0).sum()} trades on 4 rebalance dates were more than a ses"
+    )
+    assert (executions["undone"].abs() < 1e-12).all()
+    assert (executions["carried"].abs() <= executions["trade"].abs()).all()
+    assert measures["hand", "turnover"] > 0
+
+
+def test_impact_costs_of_prices_without_volume_are_refused_before_anything_is_decided(market):
+    bars = market.bars()
+    bars.loc[bars["ticker"] == "B", ["high", "volume"]] = np.nan
+    loaded = panels.load(market.store, market.panel(bars))
+    said = "accounting.costs is 'impact', but B has no high and low and no volume to tell its costs from; bring prices"
+    wanted = Parameters(publish="equal_weight", strategies=("equal_weight",))
+    strategies.of(loaded, wanted)
+    with pytest.raises(InputError, match=said):
+        strategies.of(loaded, wanted.model_copy(update={"accounting": replace(COSTS, costs="impact")}))
+
+
+def test_impact_costs_of_an_asset_whose_volume_ends_name_it(market):
+    bars = market.bars()
+    bars.loc[(bars["ticker"] == "B") & (bars["session"] > "2015-12-01"), "volume"] = np.nan
+    panel = market.panel(bars)
+    put(market, panel, {"2016-01": {"hand": PLANS[0]}}, config=replace(COSTS, costs="impact"))
+    with pytest.raises(InputError, match="B lacks high, low or volume on most of the 21 sessions up to 2016-01-04"):
+        backtest.fn(panel, "main")
 
 
 def test_wealth_is_1_on_the_session_before_the_first_trade(market):

@@ -9,7 +9,8 @@ import pytest
 from storage import universe
 from storage.errors import InputError
 from storage.ledger import Decision
-from tasks import orders
+from tasks import orders, own_holdings
+from tasks.numerics.configs import AccountingConfig
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def read(tmp_path):
     def write(text):
         path = tmp_path / "holdings.csv"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
-        return orders.read_holdings(path)
+        return own_holdings.read_file(path)
 
     return write
 
@@ -36,7 +37,9 @@ def close(market):
 
 
 def test_orders_are_priced_at_the_closes_of_the_as_of_date(market, decision, close):
-    sheet = orders.in_shares(market.store, decision, {"B": 0.5, "A": 0.5}, {"C": 10.0, "$CASH": 5000.0}, None, 0.001)
+    sheet = orders.sheet(
+        market.store, decision, {"B": 0.5, "A": 0.5}, {"C": 10.0, "$CASH": 5000.0}, None, AccountingConfig(cost=0.001)
+    )
     assert sheet.tickers == ["A", "B", "C"]
     np.testing.assert_array_equal(sheet.price, close[["A", "B", "C"]])
     assert sheet.held.tolist() == [0.0, 0.0, 10.0]
@@ -47,27 +50,31 @@ def test_orders_are_priced_at_the_closes_of_the_as_of_date(market, decision, clo
 
 
 def test_capital_is_the_whole_account_and_the_rest_of_it_is_cash(market, decision, close):
-    one = orders.in_shares(market.store, decision, {"A": 1.0}, {"C": 10.0}, 10 * close["C"] + 5000, 0.0)
-    two = orders.in_shares(market.store, decision, {"A": 1.0}, {"C": 10.0, "$CASH": 5000.0}, None, 0.0)
+    one = orders.sheet(
+        market.store, decision, {"A": 1.0}, {"C": 10.0}, 10 * close["C"] + 5000, AccountingConfig(cost=0.0)
+    )
+    two = orders.sheet(
+        market.store, decision, {"A": 1.0}, {"C": 10.0, "$CASH": 5000.0}, None, AccountingConfig(cost=0.0)
+    )
     np.testing.assert_array_equal(one.orders.target, two.orders.target)
     assert one.orders.cash == pytest.approx(two.orders.cash)
 
 
 def test_cash_in_the_weights_stays_cash(market, decision, close):
-    sheet = orders.in_shares(market.store, decision, {"A": 0.25, "$CASH": 0.75}, {}, 100_000.0, 0.0)
+    sheet = orders.sheet(market.store, decision, {"A": 0.25, "$CASH": 0.75}, {}, 100_000.0, AccountingConfig(cost=0.0))
     assert sheet.tickers == ["A"]
     assert sheet.orders.target[0] == 25_000 // close["A"]
 
 
 def test_a_ticker_without_a_price_up_to_the_date_is_named(market, decision):
     with pytest.raises(InputError, match="ZZZ has no price up to 2015-12-31; take it out of the holdings file"):
-        orders.in_shares(market.store, decision, {"A": 1.0}, {"ZZZ": 1.0}, 1000.0, 0.0)
+        orders.sheet(market.store, decision, {"A": 1.0}, {"ZZZ": 1.0}, 1000.0, AccountingConfig(cost=0.0))
 
 
 @pytest.mark.parametrize("capital", [None, 0.0, -5.0])
 def test_an_account_worth_nothing_is_told_what_to_give(market, decision, capital):
     with pytest.raises(InputError, match=r"it must be worth more than 0; give --capital, or a \$CASH line"):
-        orders.in_shares(market.store, decision, {"A": 1.0}, {}, capital, 0.0)
+        orders.sheet(market.store, decision, {"A": 1.0}, {}, capital, AccountingConfig(cost=0.0))
 
 
 @pytest.mark.parametrize("text", [
@@ -110,9 +117,9 @@ def test_a_file_that_is_no_text_or_not_there_is_refused(read, tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read(b"\x80\x04\x95\xff\x00")
     with pytest.raises(InputError, match="cannot be read"):
-        orders.read_holdings(tmp_path / "none.csv")
+        own_holdings.read_file(tmp_path / "none.csv")
     with pytest.raises(InputError, match="cannot be read"):
-        orders.read_holdings(tmp_path)
+        own_holdings.read_file(tmp_path)
 
 
 def test_prices_in_pence_and_yen_are_turned_into_the_account_s_currency(market):
@@ -122,7 +129,7 @@ def test_prices_in_pence_and_yen_are_turned_into_the_account_s_currency(market):
     chosen = universe.parse("test", rows)
     record = {"snapshot": market.take(bars), "universe": universe.keep(market.store, chosen)}
     made = Decision("main", date(2016, 1, 4), date(2015, 12, 30), "backfill", None, (), "", record)
-    sheet = orders.in_shares(market.store, made, {"AAA": 0.4, "LON": 0.3, "TOK": 0.3}, {}, 1e6, 0.0)
+    sheet = orders.sheet(market.store, made, {"AAA": 0.4, "LON": 0.3, "TOK": 0.3}, {}, 1e6, AccountingConfig(cost=0.0))
     close = bars.set_index(["ticker", "session"])["close"]
     day, before = pd.Timestamp("2015-12-30"), pd.Timestamp("2015-12-29")
     assert sheet.price.tolist() == pytest.approx(
