@@ -124,6 +124,16 @@ TABLES = {
     "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),
     "trades": Table(_POSITION, ("key", "strategy", "ticker")),
     "executions": Table(_POSITION, ("key", "rebalance_date", "strategy", "ticker")),
+    "changes": Table(
+        {"key": TEXT, "trades": TEXT, "rebalance_date": DAY, "as_of": DAY, "strategy": TEXT, "ticker": TEXT}
+        | {"part": TEXT, "change": REAL, "created_at": TIME},
+        ("key", "strategy", "ticker", "part"),
+    ),
+    "spread": Table(
+        {"key": TEXT, "allocation": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEXT}
+        | {"lowest": REAL, "highest": REAL, "deviation": REAL, "created_at": TIME},
+        ("key", "ticker"),
+    ),
     "wealth": Table(
         {"key": TEXT, "session": DAY, "strategy": TEXT, "wealth": REAL, "daily_return": REAL, "drawdown": REAL},
         ("key", "session", "strategy"),

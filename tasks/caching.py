@@ -41,6 +41,7 @@ _CLOSED_OVER = (
     "tasks.allocations",
     "tasks.calendars",
     "tasks.carried",
+    "tasks.crossed",
     "tasks.garch",
     "tasks.histories",
     "tasks.holdings",
@@ -51,6 +52,7 @@ _CLOSED_OVER = (
     "tasks.own_code",
     "tasks.own_forecasts",
     "tasks.panels",
+    "tasks.problems",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

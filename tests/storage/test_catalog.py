@@ -37,6 +37,8 @@ COLUMNS = {
     "runs": "run",
     "scenarios": "scenario",
     "models": "model",
+    "changes": "rebalance_date as_of strategy ticker part change",
+    "spread": "rebalance_date strategy ticker lowest highest deviation",
     "ingests": "run ticker outcome rows detail",
     "quality": "ticker session check_name severity value action",
 }
