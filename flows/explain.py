@@ -17,9 +17,9 @@ from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.store import Store, open_store
 from tasks import explain, features, panels
-from tasks.explain import Change, Decided, Sight
 from tasks.numerics.configs import FeatureConfig
 from tasks.problems import Choice
+from tasks.sights import OPTIMISER, Change, Decided, Sight
 
 
 def explain_dates(scenario: str, days: Sequence[date]) -> tuple[Change, ...]:
@@ -36,7 +36,7 @@ def explain_dates(scenario: str, days: Sequence[date]) -> tuple[Change, ...]:
 def change_of(store: Store, records: Sequence[Decision], decision: Decision) -> Change:
     """What the stage needs to know of a decision and the one that it started from."""
     panel, parameters, after = panel_of(decision), _parameters(decision), _decided(store, decision)
-    is_forecast = bool(decision.forecasts and explain.OPTIMISER in parameters.strategies)
+    is_forecast = bool(decision.forecasts and OPTIMISER in parameters.strategies)
     own = _sight(store, panel, after.moment, parameters, is_forecast)
     change = Change(decision.trades, after, own, parameters.accounting)
     before = _before(records, decision)
@@ -77,9 +77,7 @@ def _decided(store: Store, decision: Decision) -> Decided:
     parameters = _parameters(decision)
     run = strategies.of(panels.load(store, panel_of(decision)), parameters)
     return Decided(
-        moment=Moment(
-            decision.rebalance_date, decision.as_of, decision.record["prefix"], parameters.rebalance == "D"
-        ),
+        moment=Moment(decision.rebalance_date, decision.as_of, decision.record["prefix"], parameters.rebalance == "D"),
         traded=decision.rebalance_date if parameters.accounting.lag else decision.as_of,
         weights=decision.weights,
         forecasts=decision.forecasts,
@@ -98,9 +96,7 @@ def _sight(store: Store, panel: PanelKey, moment: Moment, parameters: Parameters
     return Sight(panel, moment.as_of, learned, seen)
 
 
-def _features(
-    panel: PanelKey, months: tuple[Moment, ...], moment: Moment, config: FeatureConfig
-) -> tuple[str, ...]:
+def _features(panel: PanelKey, months: tuple[Moment, ...], moment: Moment, config: FeatureConfig) -> tuple[str, ...]:
     """Keys of the partitions up to a date, which are in the store then."""
     begun = (features.Part(moment, months[-1].as_of),) if months[-1].as_of != moment.as_of else ()
     return features.compute_features.fn(panel, months, config, begun).keys

@@ -136,8 +136,8 @@ def as_month(text: str | None, option: str) -> str | None:
     return text
 
 
-def as_date(text: str | None) -> str | None:
+def as_date(text: str | None, option: str = "--month") -> str | None:
     """What `--month` may name: a month, or a day like 2019-12-31; raises InputError for anything else."""
     if text is not None and not re.fullmatch(rf"{_MONTH}(-\d\d)?", text):
-        raise InputError(f"--month {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
+        raise InputError(f"{option} {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
     return text

@@ -53,6 +53,7 @@ _CLOSED_OVER = (
     "tasks.own_forecasts",
     "tasks.panels",
     "tasks.problems",
+    "tasks.sights",
 )
 _RESULTS = Settings().cache.expanduser() / "results"  # Prefect's records: small JSON, may be deleted
 _SERIALIZER = JSONSerializer()

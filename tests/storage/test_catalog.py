@@ -264,7 +264,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
                 connection.execute(sql.replace("{store}", str(store.root))).fetchall()
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
-    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, bars, decisions"):
+    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, bars, changes, decisions"):
         catalog.query(store, "main", OUTSIDE[0])
 
 
@@ -301,7 +301,7 @@ def test_a_query_writes_nothing_into_the_store(store, sql):
     ],
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
-    with pytest.raises(InputError, match=r"Error: .*; views are actions, bars, decisions, executions") as raised:
+    with pytest.raises(InputError, match=r"Error: .*; views are actions, bars, changes, decisions") as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
 
