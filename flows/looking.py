@@ -100,6 +100,25 @@ def compare(
 
 
 @app.command()
+def explain(
+    month: Annotated[str, typer.Argument(help="Month, or day, of the rebalance date, like 2024-05.")],
+    ticker: Annotated[str | None, typer.Argument(help="One asset (default: the month's largest changes).")] = None,
+    strategy: Annotated[str | None, typer.Option(help="Strategy (default: the published one).")] = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Why a weight is what it is, down to the raw data; or why a month's weights changed."""
+    place, day = existing_store(store), as_date(month, "month") or month
+    from flows import explanations
+
+    if ticker is None:
+        explanations.month(place, scenario, day, strategy, as_json)
+    else:
+        explanations.weight(place, scenario, day, ticker, strategy, as_json)
+
+
+@app.command()
 def report(
     open_it: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     scenario: ScenarioOption = "main",

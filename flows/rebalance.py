@@ -21,6 +21,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import lines, planning
+from flows.explain import explain_dates
 from flows.lines import MAIN, Line
 from flows.parameters import FIXED, Parameters
 from flows.planning import MonthPlan, Plan
@@ -240,6 +241,8 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
         judge_portfolios(line.newest.panel, line.scenario)
     decided = ledger.current(store, line.scenario)
     newest = decided[max(decided)]
+    with diary.stage("explain"):
+        explain_dates(line.scenario, [newest.rebalance_date])
     with diary.stage("report"):
         path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
     catalog.rebuild(store)

@@ -50,6 +50,14 @@ _BY_SCENARIO = {
     "trades": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
+    "changes": """
+        SELECT d.scenario, r.rebalance_date, r.as_of, r.strategy, r.ticker, r.part, r.change
+        FROM raw.decided d JOIN raw.changes r USING (trades)
+        QUALIFY r.created_at = max(r.created_at) OVER (PARTITION BY d.scenario, r.trades)""",
+    "spread": """
+        SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.lowest, r.highest, r.deviation
+        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.spread r USING (allocation)
+        QUALIFY r.created_at = max(r.created_at) OVER (PARTITION BY d.scenario, r.allocation)""",
     "executions": """
         SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",
@@ -138,6 +146,8 @@ _ORDER = {
     "own_forecasts": "as_of, ticker",
     "weights": "as_of, strategy, ticker",
     "trades": "rebalance_date, strategy, ticker",
+    "changes": "rebalance_date, strategy, ticker, part",
+    "spread": "rebalance_date, strategy, ticker",
     "executions": "rebalance_date, strategy, ticker",
     "wealth": "session, strategy",
     "metrics": "strategy, name",

@@ -128,6 +128,16 @@ TABLES = {
         ("key", "rebalance_date", "strategy", "ticker"),
         ("carried", "undone"),
     ),
+    "changes": Table(
+        {"key": TEXT, "trades": TEXT, "rebalance_date": DAY, "as_of": DAY, "strategy": TEXT, "ticker": TEXT}
+        | {"part": TEXT, "change": REAL, "created_at": TIME},
+        ("key", "strategy", "ticker", "part"),
+    ),
+    "spread": Table(
+        {"key": TEXT, "allocation": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEXT}
+        | {"lowest": REAL, "highest": REAL, "deviation": REAL, "created_at": TIME},
+        ("key", "ticker"),
+    ),
     "wealth": Table(
         {"key": TEXT, "session": DAY, "strategy": TEXT, "wealth": REAL, "daily_return": REAL, "drawdown": REAL},
         ("key", "session", "strategy"),

@@ -7,7 +7,7 @@ session are the stage *learn*.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import CASH
 from storage.store import Store, open_store
-from tasks import allocations, expectations, holdings, own_code, panels
+from tasks import allocations, expectations, holdings, own_code, panels, problems
 from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
 from tasks.expectations import Given
@@ -27,7 +27,6 @@ from tasks.numerics.configs import (
     AccountingConfig,
     CovarianceConfig,
     ReturnDrawdownConfig,
-    named_numbers,
 )
 
 RETURN_DRAWDOWN = keyed_by(
@@ -38,6 +37,7 @@ RETURN_DRAWDOWN = keyed_by(
     "tasks.numerics.return_drawdown",
     "tasks.numerics.risk_parity",
     "tasks.panels",
+    "tasks.problems",
     packages=("numpy", "scipy", "numba", "exchange-calendars"),
 )
 FIXED = keyed_by(__name__, "tasks.allocations", "tasks.panels", packages=("numpy", "exchange-calendars"))
@@ -170,10 +170,10 @@ def _optimise(
     """One date's weights by ticker, and what is to say about them."""
     if entry.forecast is None:
         return {CASH: 1.0}, {"reason": NO_FORECAST}
-    as_of, sectors = entry.moment.as_of, panels.sectors(panel)
-    tickers, columns, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
-    config = _with_sectors_at_hand(rule.config, sectors, columns)
-    own = tuple(sectors[column] for column in columns)
+    as_of, sectors = entry.moment.as_of, dict(zip(panel.universe.assets, panels.sectors(panel), strict=True))
+    tickers, _, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
+    config = problems.with_sectors_at_hand(rule.config, sectors, tickers)
+    own = tuple(sectors[ticker] for ticker in tickers)
     before = None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers])
     if verdict is not None and verdict.fall_back:
         weights, notes = risk_parity.within(risk_parity.weights(matrix), config, own, before), {"status": RISK_PARITY}
@@ -185,16 +185,6 @@ def _optimise(
         log.warning("%s: no forecast for %s, whose features have a gap", entry.moment.month, ", ".join(without))
     notes |= {"without_forecast": without} | ({"reason": verdict.reason} if verdict else {})
     return allocations.by_ticker(tickers, weights), notes
-
-
-def _with_sectors_at_hand(
-    config: ReturnDrawdownConfig, sectors: tuple[str, ...], columns: Sequence[int]
-) -> ReturnDrawdownConfig:
-    """The config without caps of sectors that the universe has and none of the assets with a forecast is in."""
-    there = {sectors[column] for column in columns}
-    caps = named_numbers(config.sector_caps)
-    kept = {name: cap for name, cap in caps.items() if name in there or name not in sectors}
-    return replace(config, sector_caps=", ".join(f"{name}={cap!r}" for name, cap in kept.items()))
 
 
 def fixed_key(moment: Moment, strategy: str) -> str:

@@ -110,17 +110,35 @@ def vlstm(
     mean_shrink: weight of the forecast mean against the pooled mean of the model's labels. Raises ValueError for a
     row whose window is not complete.
     """
+    return _pooled(model, history, rows, config, device, mean_shrink, 1)[0]
+
+
+def members(
+    model: Model, history: History, rows: Rows, config: Forecaster, device: str = "cpu", mean_shrink: float = 1.0
+) -> list[Forecast]:
+    """The forecast of each network of the ensemble alone, from the draws that it has in `vlstm`."""
+    return _pooled(model, history, rows, config, device, mean_shrink, len(model.parameters))
+
+
+def _pooled(
+    model: Model, history: History, rows: Rows, config: Forecaster, device: str, mean_shrink: float, parts: int
+) -> list[Forecast]:
+    """The forecasts of the model's networks in equal `parts`, each pooled."""
     if not complete(history, rows, config.features.lookback).all():
         bad = rows.asset[~complete(history, rows, config.features.lookback)]
         raise ValueError(f"assets {bad.tolist()} lack features, or an EWMA variance, in their last own sessions")
     if not rows.asset.size:
-        return Forecast(np.empty(0), np.empty(0), model.tails)
+        return [Forecast(np.empty(0), np.empty(0), model.tails)] * parts
     set_threads(config.training)
     baseline = config.features.horizon * history.ewma_variance[rows.asset, rows.column]
-    mu, sigma2 = _mixture(model, history, rows, config, device)
-    variance = variance_of_scale(config.network) * sigma2.mean(axis=0) + mu.var(axis=0)
-    mean, variance = from_head_units(mu.mean(axis=0), variance, baseline, model.label_mean, config.network)
-    return Forecast(model.label_mean + mean_shrink * (mean - model.label_mean), variance, model.tails)
+    mixture = _mixture(model, history, rows, config, device)
+    found = []
+    for mu, sigma2 in zip(*(np.split(values, parts) for values in mixture), strict=True):
+        variance = variance_of_scale(config.network) * sigma2.mean(axis=0) + mu.var(axis=0)
+        mean, variance = from_head_units(mu.mean(axis=0), variance, baseline, model.label_mean, config.network)
+        mean = model.label_mean + mean_shrink * (mean - model.label_mean)
+        found.append(Forecast(mean, variance, model.tails))
+    return found
 
 
 def _mixture(

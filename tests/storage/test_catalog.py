@@ -44,6 +44,8 @@ COLUMNS = {
     "runs": "run",
     "scenarios": "scenario",
     "models": "model",
+    "changes": "rebalance_date as_of strategy ticker part change",
+    "spread": "rebalance_date strategy ticker lowest highest deviation",
     "ingests": "run ticker outcome rows detail",
     "quality": "ticker session check_name severity value action",
 }
@@ -269,7 +271,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
                 connection.execute(sql.replace("{store}", str(store.root))).fetchall()
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
-    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, against, bars, comparisons"):
+    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, against, bars, changes, comparisons"):
         catalog.query(store, "main", OUTSIDE[0])
 
 
@@ -306,7 +308,9 @@ def test_a_query_writes_nothing_into_the_store(store, sql):
     ],
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
-    with pytest.raises(InputError, match=r"Error: .*; views are actions, against, bars, comparisons") as raised:
+    with pytest.raises(
+        InputError, match=r"Error: .*; views are actions, against, bars, changes, comparisons"
+    ) as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
 
