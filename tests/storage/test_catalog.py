@@ -33,8 +33,8 @@ COLUMNS = {
     "executions": "rebalance_date strategy ticker trade cost",
     "wealth": "session strategy wealth daily_return drawdown",
     "metrics": "strategy name value start_date end_date",
-    "portfolio_forecasts": "rebalance_date as_of strategy mean volatility lower_90 upper_90 realised pit drawdown_proxy "
-    "drawdown_proxy_sane realised_drawdown scale degrees",
+    "portfolio_forecasts": "rebalance_date as_of strategy mean volatility lower_90 upper_90 realised pit "
+    "drawdown_proxy drawdown_proxy_sane realised_drawdown scale degrees",
     "portfolio_judgements": "strategy name value rows error kind label",
     "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
     "runs": "run",
