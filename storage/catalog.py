@@ -90,9 +90,12 @@ _BY_SCENARIO = {
         SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
         FROM raw.result b JOIN raw.comparisons r USING (key)""",
     "portfolio_forecasts": """
-        SELECT b.scenario, r.* EXCLUDE (key) FROM raw.portfolio b JOIN raw.portfolio_forecasts r USING (key)""",
+        SELECT b.scenario, r.rebalance_date, r.as_of, r.strategy, r.mean, r.volatility, r.lower_90, r.upper_90,
+               r.realised, r.pit, r.drawdown_proxy, r.drawdown_proxy_sane, r.realised_drawdown, r.scale, r.degrees
+        FROM raw.portfolio b JOIN raw.portfolio_forecasts r USING (key)""",
     "portfolio_judgements": """
-        SELECT b.scenario, r.* EXCLUDE (key) FROM raw.portfolio b JOIN raw.portfolio_judgements r USING (key)""",
+        SELECT b.scenario, r.strategy, r.name, r.value, r.rows, r.error, r.kind, r.label
+        FROM raw.portfolio b JOIN raw.portfolio_judgements r USING (key)""",
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at,

@@ -24,7 +24,7 @@ COLUMNS = {
     "instruments": "ticker symbol currency exchange timezone instrument_type first_trade_date known_from",
     "restatements": "ticker verdict field rows first_session last_session before after ratio action known_from",
     "forecasts": "as_of ticker mean variance baseline_variance model lower_90 upper_90 scale degrees",
-    "gates": "as_of months kept score baseline_score reason",
+    "gates": "as_of months kept score baseline_score reason factor covered fall_back",
     "judgements": "forecaster kind label name value lower upper rows start_date end_date",
     "own_forecasts": "as_of ticker mean variance known_at known_from",
     "trials": "trial",
@@ -39,6 +39,9 @@ COLUMNS = {
     "contributions": "strategy ticker sector return_contribution cost_contribution risk_contribution average_weight",
     "periods": "strategy kind period name value start_date end_date whole",
     "comparisons": "strategy baseline name value lower upper method",
+    "portfolio_forecasts": "rebalance_date as_of strategy mean volatility lower_90 upper_90 realised pit "
+    "drawdown_proxy drawdown_proxy_sane realised_drawdown scale degrees",
+    "portfolio_judgements": "strategy name value rows error kind label",
     "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
     "holdings": "holdings date ticker shares imported_at position",
     "runs": "run",
