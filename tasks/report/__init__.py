@@ -30,6 +30,7 @@ from tasks.report import (
     listings,
     measures,
     over_time,
+    reasons,
 )
 from tasks.report.contents import Contents
 
@@ -96,6 +97,11 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "judged": verdicts,
         "monthly_bars": figures.is_monthly(found),
         "gate": next(iter(found.tables["gates"]["reason"]), None),
+        "outlook": reasons.outlook(found),
+        "certificate": reasons.certificate(found),
+        "notes": reasons.notes(found),
+        "changes": reasons.changes(found),
+        "portfolios": reasons.judged(found) if found.traded else [],
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}

@@ -35,6 +35,12 @@ _QUERIES = {
     "against": "SELECT * FROM against",
     "contributions": "SELECT * FROM contributions",
     "singles": "SELECT ticker, cumulative_return FROM singles",
+    "changes": "SELECT strategy, ticker, part, change FROM changes WHERE rebalance_date = $day",
+    "spread": "SELECT strategy, ticker, lowest, highest FROM spread WHERE rebalance_date = $day",
+    "allocations": "SELECT a.strategy, a.diagnostics FROM (SELECT unnest(weights) AS key FROM decisions "
+    "WHERE rebalance_date = $day) JOIN raw.allocations a USING (key)",
+    "portfolio_forecasts": "SELECT * FROM portfolio_forecasts WHERE rebalance_date = $day",
+    "portfolio_judgements": "SELECT strategy, name, value, error FROM portfolio_judgements WHERE kind = 'all'",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",
 }
 
