@@ -59,6 +59,8 @@ _BY_SCENARIO = {
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at
         FROM raw.decided""",
+    "leak_checks": """
+        SELECT scenario, as_of, rebalance_date, verdict, detail, seconds, created_at FROM raw.leak_checks""",
 }
 _BARS = """
         SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
@@ -108,6 +110,7 @@ _ORDER = {
     "wealth": "session, strategy",
     "metrics": "strategy, name",
     "decisions": "rebalance_date",
+    "leak_checks": "created_at",
 }
 
 

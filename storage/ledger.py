@@ -20,7 +20,7 @@ from storage.schemas import TABLES
 from storage.store import Store
 
 _ATTEMPTS = 20
-_RESULTS = ("forecasts", "weights", "trades")
+RESULTS = ("forecasts", "weights", "trades")
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,20 @@ class Decision:
 def content_hashes(store: Store, decisions: list[Decision]) -> list[str]:
     """For each decision the hash of its results' rows, in canonical order and without keys."""
     rows: dict[str, list[str]] = {}
-    for name in _RESULTS:
-        wanted = {key for decision in decisions for key in _keys(decision)[name]}
+    for name in RESULTS:
+        wanted = {key for decision in decisions for key in result_keys(decision)[name]}
         columns = [column for column in TABLES[name].columns if column != "model"]
         for row in tables.read(store, name, columns, key=wanted).to_pylist():
             rows.setdefault(row.pop("key"), []).append(to_json(row))
     ordered = {key: sorted(entries) for key, entries in rows.items()}
     return [
-        digest({name: sorted(ordered.get(key, []) for key in keys) for name, keys in _keys(decision).items()})
+        digest({name: sorted(ordered.get(key, []) for key in keys) for name, keys in result_keys(decision).items()})
         for decision in decisions
     ]
 
 
-def _keys(decision: Decision) -> dict[str, list[str]]:
+def result_keys(decision: Decision) -> dict[str, list[str]]:
+    """Keys of a decision's results, by table."""
     forecasts = [decision.forecasts] if decision.forecasts else []
     return {"forecasts": forecasts, "weights": list(decision.weights), "trades": [decision.trades]}
 

@@ -6,6 +6,7 @@ PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
 PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
 PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
+PRISM_LEAK_GATE true (default): a run that decides a new newest date first decides a past one again with another future
 """
 
 import hashlib
@@ -62,6 +63,7 @@ class Settings(Environment):
     workers: int = Field(default=2, ge=1, le=256)
     proxy: SecretStr | None = None
     ca_file: Path | None = None
+    leak_gate: bool = True
 
 
 def prepare_environment(kernels: Path) -> None:

@@ -7,6 +7,7 @@ counts as if it had been traded.
 """
 
 import logging
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from storage import ledger, snapshots, tables, universe
 from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
+from storage.settings import Settings
 from storage.store import Store, open_store
 from tasks import holdings, panels
 from tasks.caching import keyed_by
@@ -141,12 +143,18 @@ def _decision(
         "model": month.model,
         "holdings": list(before.keys) if before else [],
         "left_out": panels.left_out(panels.load(store, panel), month.moment.as_of),
-        "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": _machine(),
         **month.made_of,
     }
     dates = {"rebalance_date": month.moment.rebalance_date, "as_of": month.moment.as_of}
     keys = {"forecasts": month.forecasts, "weights": month.keys, "trades": trades}
     return Decision(scenario, **dates, kind=month.kind, **keys, record=record)
+
+
+def _machine() -> dict[str, str]:
+    """What a result's last bits depend on beside code, libraries and inputs."""
+    found = {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()}
+    return found | {"device": Settings().device, "threads": os.environ.get("OMP_NUM_THREADS", "")}
 
 
 @cache

@@ -34,6 +34,7 @@ COLUMNS = {
     "wealth": "session strategy wealth daily_return drawdown",
     "metrics": "strategy name value start_date end_date",
     "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
+    "leak_checks": "as_of rebalance_date verdict detail seconds created_at",
     "runs": "run",
     "scenarios": "scenario",
     "models": "model",
