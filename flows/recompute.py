@@ -13,7 +13,8 @@ from flows import parameters as forms
 from flows import planning
 from flows.lines import Line, Segment
 from flows.rebalance import Diary, decide_months
-from storage import ledger, scenarios, tables
+from storage import knowledge, ledger, scenarios, tables
+from storage import snapshots as stored
 from storage.errors import NoDataError
 from storage.keys import Moment, PanelKey, digest
 from storage.ledger import Decision
@@ -95,6 +96,20 @@ def moments_of(line: Line, decisions: Sequence[Decision]) -> list[Moment]:
             "version that the record names"
         )
     return [known[decision.rebalance_date] for decision in decisions]
+
+
+def facts(store: Store, scratch: Store, past: Past, chains: Sequence[Sequence[Decision]]) -> dict[str, str]:
+    """Bring what the records started from into the scratch store; by id of their snapshots the ones taken there."""
+    decisions = [decision for chain in chains for decision in chain]
+    used = {decision.record["snapshot"]: stored.load(store, decision.record["snapshot"]) for decision in decisions}
+    last = max(snapshot.known_at for snapshot in used.values())
+    knowledge.copy(store, scratch, past.dataset, last, max(past.written_at(decision) for decision in decisions))
+    universes = {decision.record["universe"] for decision in decisions} | {entry.universe for entry in past.terms}
+    knowledge.copy_universes(store, scratch, universes)
+    return {
+        identity: knowledge.snapshot(scratch, past.dataset, own.known_at, stored.delisted(store, own)).snapshot
+        for identity, own in sorted(used.items(), key=lambda item: item[1].known_at)
+    }
 
 
 def recompute(

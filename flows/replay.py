@@ -14,11 +14,12 @@ from prefect import flow
 
 from flows.lines import MAIN
 from flows.rebalance import RUNNER, Diary
-from flows.recompute import Past, past_of, recompute, with_before
+from flows.recompute import Past, facts, past_of, recompute, with_before
 from flows.scratch import scratch_store
-from storage import knowledge, ledger, lineage, results, snapshots, tables
+from storage import ledger, lineage, results, tables
 from storage.errors import NoDataError
 from storage.ledger import Decision
+from storage.lineage import Change
 from storage.store import Store, open_store
 
 _ROWS = 5  # of those that differ, how many are shown
@@ -61,16 +62,18 @@ def _replayed(store: Store, past: Past, decisions: Sequence[Decision]) -> list[d
     chains, begun = with_before(past, decisions), time.monotonic()
     diary = Diary("replay", past.scenario)
     with scratch_store() as scratch:
-        taken = _facts(store, scratch, past, chains)
+        taken = facts(store, scratch, past, chains)
         again = recompute(past, chains, taken, diary)
-        now = [
-            decided[decision.rebalance_date]
-            for chain, decided in zip(chains, again, strict=True)
-            for decision in chain
-            if decision in decisions
-        ]
-        stored = ledger.content_hashes(store, list(decisions))
-        found = [_compared(store, scratch, *three) for three in zip(decisions, now, stored, strict=True)]
+        stored = iter(ledger.content_hashes(store, list(decisions)))
+        found = []
+        for chain, now in zip(chains, again, strict=True):
+            before: tuple[Change, ...] = ()
+            for decision in chain:
+                changes = lineage.changes(decision.record, now[decision.rebalance_date].record)
+                if decision in decisions:
+                    both = changes + lineage.of_the_date_before(before)
+                    found.append(_compared(store, scratch, decision, now[decision.rebalance_date], both, next(stored)))
+                before = changes
     log.info("replayed %d dates in %.1f s, computing %s", len(found), time.monotonic() - begun, _computed(diary))
     return found
 
@@ -80,23 +83,10 @@ def _computed(diary: Diary) -> str:
     return ", ".join(f"{name} {count:g}" for name, count in counts.items())
 
 
-def _facts(store: Store, scratch: Store, past: Past, chains: Sequence[Sequence[Decision]]) -> dict[str, str]:
-    """Bring what the records started from into the scratch store; by id of their snapshots the ones taken there."""
-    decisions = [decision for chain in chains for decision in chain]
-    used = {decision.record["snapshot"]: snapshots.load(store, decision.record["snapshot"]) for decision in decisions}
-    last = max(snapshot.known_at for snapshot in used.values())
-    knowledge.copy(store, scratch, past.dataset, last, max(past.written_at(decision) for decision in decisions))
-    universes = {decision.record["universe"] for decision in decisions} | {entry.universe for entry in past.terms}
-    knowledge.copy_universes(store, scratch, universes)
-    return {
-        identity: knowledge.snapshot(scratch, past.dataset, own.known_at, snapshots.delisted(store, own)).snapshot
-        for identity, own in sorted(used.items(), key=lambda item: item[1].known_at)
-    }
-
-
-def _compared(store: Store, scratch: Store, decision: Decision, now: Decision, stored: str) -> dict[str, Any]:
-    """What is to say about one date, given the hash of the rows that are stored for it."""
-    changes = lineage.changes(decision.record, now.record)
+def _compared(
+    store: Store, scratch: Store, decision: Decision, now: Decision, changes: tuple[Change, ...], stored: str
+) -> dict[str, Any]:
+    """What is to say about one date, given what it was made of otherwise and the hash of the rows stored for it."""
     same = decision.content_hash == now.content_hash == stored
     found: dict[str, Any] = {"month": decision.month, "rebalance_date": decision.rebalance_date}
     found |= {"verdict": lineage.verdict(same, changes), "kind": decision.kind, "revision": decision.revision}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MEANS = ("code", "versions", "machine")
+_BEFORE = "before."  # of what the date before was made by: its weights are where the trades start
 _INPUTS = ("snapshot", "known_at", "universe", "prefix", "follows", "terms", "parameters")
 
 
@@ -23,7 +24,7 @@ class Change:
     @property
     def of_means(self) -> bool:
         """Whether it is what a result was made by, not what it was made from."""
-        return self.field.partition(".")[0] in MEANS
+        return self.field.removeprefix(_BEFORE).partition(".")[0] in MEANS
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -36,6 +37,11 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change
     if bool(before.get("holdings")) != bool(after.get("holdings")):
         differing.append(Change("holdings", bool(before.get("holdings")), bool(after.get("holdings"))))
     return tuple(differing)
+
+
+def of_the_date_before(differing: tuple[Change, ...]) -> tuple[Change, ...]:
+    """Changes of the means of the date before, as far as they concern the one after it."""
+    return tuple(Change(_BEFORE + change.field, change.before, change.after) for change in differing if change.of_means)
 
 
 def _differ(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
