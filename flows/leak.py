@@ -90,8 +90,7 @@ def leak_check(scenario: str, day: date) -> str:
         accounts = _accounts(scratch, past, decided[day], future)
     same_means = all(not _means(entry, decided[entry.rebalance_date]) for entry in chain)
     truth = _made(store, past, decision, decision) if same_means else _again(store, past, chain)
-    found = _first(truth, other) or _of_account(accounts, truth, decision, len(chain) > 1)
-    return "" if found is None else found
+    return _first(truth, other) or _of_account(accounts, decision, held=len(chain) > 1) or ""
 
 
 @contextmanager
@@ -159,7 +158,7 @@ def _accounts(store: Store, past: Past, decided: Decision, future: futures.Futur
     return found
 
 
-def _of_account(accounts: Sequence[Mapping[str, Rows]], truth: _Made, decision: Decision, held: bool) -> str | None:
+def _of_account(accounts: Sequence[Mapping[str, Rows]], decision: Decision, held: bool) -> str | None:
     """What of an account up to the as-of date depends on what comes after, or of its trade does not."""
     for name, day in (("wealth", "session"), ("executions", "rebalance_date")):
         known = [[row for row in account[name] if row[day] <= decision.as_of] for account in accounts]

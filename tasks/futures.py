@@ -19,8 +19,7 @@ from storage.results import Rows
 from storage.schemas import TABLES
 from storage.store import Store
 from storage.universe import Member, Universe
-from tasks import calendars
-from tasks.numerics import perturbation
+from tasks import calendars, perturbation
 
 _RESTATED = 3  # newest sessions of each ticker that a later delivery corrects
 _SOON = timedelta(days=10)  # after the as-of date: when one asset disappears and one leaves the universe

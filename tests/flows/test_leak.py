@@ -1,6 +1,5 @@
 """The leak gate: honest code passes it, and every planted look-ahead is caught and named."""
 
-import shutil
 from dataclasses import replace
 from datetime import date
 
@@ -11,11 +10,10 @@ import pytest
 from flows import leak
 from flows import parameters as forms
 from flows.backfill import backfill
-from storage import bars, catalog, ledger
-from storage.errors import LeakError
-from tasks import allocate, features, forecast, gate, histories, learning, panels
+from storage import bars
+from tasks import allocate, features, forecast, histories, learning, panels
 from tasks import backtest as accounts
-from tasks.numerics import online, predictive, windows
+from tasks.numerics import windows
 
 pytestmark = pytest.mark.flow
 CHECKED = date(2017, 1, 3)  # decided on 2016-12-30
