@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import lines, planning
+from flows import leak, lines, planning
 from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.rebalance import RUNNER, account, decide_months, recorded
@@ -24,5 +24,5 @@ def backfill(
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
         wanted = planning.between(line, start, end)
-        new = decide_months(line, wanted, diary)
+        new = decide_months(line, wanted, diary, check=leak.guard(line, wanted[-1]))
         return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

@@ -9,7 +9,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import lines, planning
+from flows import leak, lines, planning
 from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
@@ -32,5 +32,5 @@ def monthly_rebalance(
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
         wanted = planning.last_months(planning.up_to(line, as_of, clock.now().date()), months)
-        new = decide_months(line, wanted, diary, publishable(line, wanted[-1]))
+        new = decide_months(line, wanted, diary, publishable(line, wanted[-1]), check=leak.guard(line, wanted[-1]))
         return account(line, diary) | {"decided": new, "asked": wanted[-1].month}

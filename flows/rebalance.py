@@ -9,11 +9,11 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -90,25 +90,34 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
 
 
 def decide_months(
-    line: Line, wanted: Sequence[Moment], diary: Diary, publish: Moment | None = None, amend: str | None = None
+    line: Line,
+    wanted: Sequence[Moment],
+    diary: Diary,
+    publish: Moment | None = None,
+    amend: str | None = None,
+    check: Callable[[], None] | None = None,
 ) -> list[str]:
     """Decide the dates wanted, computing what the store lacks; the names of those that got a new record.
 
     The date after those wanted is looked at again where it was decided, since its trades start from theirs. With a
     reason to `amend` them, the dates wanted are published anew; raises InputError where one came out as it stands.
+    `check` is called before the last date wanted is recorded, and may raise.
     """
     store = open_store()
     new: list[str] = []
     pending = line.pending
     for plan in planning.make(line, [*wanted, *_successors(store, line, wanted)]):
         _compute(store, plan, diary)
-        if pending is not None and plan.segment.terms == pending:
-            scenarios.write(store, line.scenario, pending)
-            pending = None
-        with diary.stage("decide", len(plan.months)):
-            made = made_of(plan)
-            for block in plan.blocks():
-                months = tuple(_for_ledger(month, plan, made, publish) for month in block)
+        made = made_of(plan)
+        for part in _parts(plan, wanted[-1] if check else None):
+            if check and part[-1].moment == wanted[-1]:
+                with diary.stage("leak check", 1):
+                    check()
+            if pending is not None and plan.segment.terms == pending:
+                scenarios.write(store, line.scenario, pending)
+                pending = None
+            with diary.stage("decide", len(part)):
+                months = tuple(_for_ledger(month, plan, made, publish) for month in part)
                 months = tuple(replace(m, amend=amend) if m.moment in wanted else m for m in months)
                 decided = decide.decide(plan.segment.panel, line.scenario, months)
                 new += decided.new
@@ -117,6 +126,11 @@ def decide_months(
         scenarios.write(store, line.scenario, pending)
     tables.compact(store)
     return new
+
+
+def _parts(plan: Plan, apart: Moment | None) -> list[tuple[MonthPlan, ...]]:
+    """What one task decides: the dates of a year, the one that is `apart` by itself."""
+    return [tuple(part) for block in plan.blocks() for _, part in groupby(block, lambda month: month.moment == apart)]
 
 
 def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Moment]:

@@ -104,6 +104,8 @@ _BY_SCENARIO = {
     "holdings": """
         SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position
         FROM raw.holdings""",
+    "leak_checks": """
+        SELECT scenario, as_of, rebalance_date, verdict, detail, seconds, created_at FROM raw.leak_checks""",
 }
 _BARS = """
         SELECT dataset, ticker, session, open, high, low, close, adj_close, volume, dividend, split, basis, source,
@@ -164,6 +166,7 @@ _ORDER = {
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",
     "holdings": "position, ticker",
+    "leak_checks": "created_at",
 }
 
 

@@ -23,3 +23,7 @@ class NoDataError(PrismError):
 
 class SourceError(PrismError):
     """A source of prices did not answer well enough to go on; what it gave is kept."""
+
+
+class LeakError(PrismError):
+    """A past decision comes out differently with another future: something reads what was not known yet."""

@@ -22,7 +22,7 @@ from storage.schemas import TABLES
 from storage.store import Store
 
 _ATTEMPTS = 20
-_RESULTS = ("forecasts", "weights", "trades")
+RESULTS = ("forecasts", "weights", "trades")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def unlike(store: Store, decisions: list[Decision]) -> list[tuple[Decision, str]
     for decision in decisions:
         if decision.content_hash in _possible_hashes(decision, rows):
             continue
-        lost = [f"{name} {key[:12]}" for name, keys in _keys(decision).items() for key in keys if key not in rows]
+        lost = [f"{name} {key[:12]}" for name, keys in result_keys(decision).items() for key in keys if key not in rows]
         said = f"; there are none of {', '.join(lost)}" if lost else ""
         found.append((decision, f"the rows of its results are not those that were decided{said}"))
     return found
@@ -77,8 +77,8 @@ _Rows = dict[str, list[dict[str, Any]]]  # by key
 def _results(store: Store, decisions: list[Decision]) -> _Rows:
     """The rows of the decisions' results."""
     rows: _Rows = {}
-    for name in _RESULTS:
-        wanted = {key for decision in decisions for key in _keys(decision)[name]}
+    for name in RESULTS:
+        wanted = {key for decision in decisions for key in result_keys(decision)[name]}
         for row in tables.read(store, name, ["key", *_hashed(name)], key=wanted).to_pylist():
             rows.setdefault(row.pop("key"), []).append(row)
     return rows
@@ -92,7 +92,7 @@ def _hashed(name: str) -> list[str]:
 def _content_hash(decision: Decision, rows: _Rows, later: dict[str, set[str]] | None = None) -> str:
     """The hash of a decision's rows, without the columns `later` of each table."""
     content = {}
-    for name, keys in _keys(decision).items():
+    for name, keys in result_keys(decision).items():
         left_out = later[name] if later else set()
         texts = [
             sorted(to_json({c: value for c, value in row.items() if c not in left_out}) for row in rows.get(key, []))
@@ -108,7 +108,7 @@ def _possible_hashes(decision: Decision, rows: _Rows) -> Iterator[str]:
     Columns that came after the decision are empty in all its rows.
     """
     choices = []
-    for name, keys in _keys(decision).items():
+    for name, keys in result_keys(decision).items():
         held = [row for key in keys for row in rows.get(key, [])]
         columns = _hashed(name)
         empty = list(takewhile(lambda column: all(row[column] is None for row in held), reversed(columns)))  # noqa: B023
@@ -117,7 +117,8 @@ def _possible_hashes(decision: Decision, rows: _Rows) -> Iterator[str]:
         yield _content_hash(decision, rows, dict(choice))
 
 
-def _keys(decision: Decision) -> dict[str, list[str]]:
+def result_keys(decision: Decision) -> dict[str, list[str]]:
+    """Keys of a decision's results, by table."""
     forecasts = [decision.forecasts] if decision.forecasts else []
     return {"forecasts": forecasts, "weights": list(decision.weights), "trades": [decision.trades]}
 

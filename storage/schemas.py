@@ -222,6 +222,11 @@ TABLES = {
     "portfolios": Table(
         {"scenario": TEXT, "position": COUNT, "key": TEXT, "created_at": TIME}, ("scenario", "position")
     ),
+    "leak_checks": Table(
+        {"scenario": TEXT, "as_of": DAY, "rebalance_date": DAY, "verdict": TEXT, "detail": TEXT, "seconds": REAL}
+        | {"created_at": TIME},
+        ("scenario", "created_at"),
+    ),
     # the diary
     "runs": Table(
         {"run": TEXT, "command": TEXT, "scenario": TEXT, "status": TEXT, "started_at": TIME, "finished_at": TIME}

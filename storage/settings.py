@@ -7,6 +7,7 @@ PRISM_WORKERS   chunks of work that run at once
 PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
 PRISM_REPORT_URL  where the folder of reports is served, for links; default: links to the files themselves
 PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
+PRISM_LEAK_GATE true (default): a run that decides a new newest date first decides a past one again with another future
 """
 
 import hashlib
@@ -64,6 +65,7 @@ class Settings(Environment):
     proxy: SecretStr | None = None
     ca_file: Path | None = None
     report_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
+    leak_gate: bool = True
 
 
 def prepare_environment(kernels: Path) -> None:

@@ -10,6 +10,7 @@ Those of the published strategy start from what the person really holds instead,
 """
 
 import logging
+import os
 import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,6 +28,7 @@ from storage.errors import InputError
 from storage.keys import Moment, PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
+from storage.settings import Settings
 from storage.store import Store, open_store
 from tasks import accounts, holdings, own_holdings, panels
 from tasks.caching import keyed_by
@@ -228,12 +230,18 @@ def _decision(
         "holdings": [*([own.holdings] if own else ()), *(before.keys if before else ())],
         "imported": {"holdings": own.holdings, "date": f"{own.date}"} if own else None,
         "left_out": panels.left_out(panels.load(store, panel), month.moment.as_of),
-        "machine": {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()},
+        "machine": _machine(),
         **month.made_of,
     }
     dates = {"rebalance_date": month.moment.rebalance_date, "as_of": month.moment.as_of}
     keys = {"forecasts": month.forecasts, "weights": month.keys, "trades": trades}
     return Decision(scenario, **dates, kind=month.kind, **keys, record=record)
+
+
+def _machine() -> dict[str, str]:
+    """What a result's last bits depend on beside code, libraries and inputs."""
+    found = {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()}
+    return found | {"device": Settings().device, "threads": os.environ.get("OMP_NUM_THREADS", "")}
 
 
 @cache

@@ -10,6 +10,7 @@ os.environ["PRISM_CACHE"] = os.path.join(_HOME, "cache")
 os.environ["PREFECT_HOME"] = os.path.join(_HOME, "prefect-" + os.environ.get("PYTEST_XDIST_WORKER", "alone"))
 os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 os.environ.pop("PREFECT_API_URL", None)
+os.environ["PRISM_LEAK_GATE"] = "false"  # its own tests switch it on
 
 import pytest  # noqa: E402
 

@@ -56,6 +56,27 @@ def light() -> forms.Parameters:
     return forms.make(LIGHT)
 
 
+@pytest.fixture(scope="session")
+def quick(light) -> forms.Parameters:
+    """No network, and forecasts that are learned from labels all the same."""
+    others = {"forecast": {"forecaster": "calibrated_ewma"}, "training": {"minimum_sessions": 30}}
+    return forms.make(forms.merged(light.values(), others))
+
+
+@pytest.fixture(scope="session")
+def decided_quickly(tmp_path_factory, quick, prices):
+    """A store in which 2016-12 and 2017-01 are decided; CCC has no bar on the as-of date of the latter."""
+    from flows.backfill import backfill
+
+    folder, gap = tmp_path_factory.mktemp("decided"), prices.copy()
+    gap.loc["2016-12-30", "CCC"] = np.nan
+    gap.to_csv(folder / "prices.csv")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PRISM_STORE", str(folder / "store"))
+        backfill("2016-12", "2017-01", parameters=quick, path=str(folder / "prices.csv"))
+    return folder / "store"
+
+
 @pytest.fixture
 def csv(tmp_path, prices):
     """The prices as a person's own wide CSV file."""

@@ -1,0 +1,34 @@
+"""Stores that live for one recomputation: only what a decision may start from, so that nothing can be looked up.
+
+Every store has an identity of its own, which is part of the keys of Prefect's records and of what this process
+remembers, so that neither can hand back another store's answer.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from storage.store import Store, open_store
+
+
+@contextmanager
+def store_at(root: Path) -> Iterator[Store]:
+    """Make a folder the store of everything that follows in this process, its tasks included."""
+    before = os.environ.get("PRISM_STORE")
+    os.environ["PRISM_STORE"] = str(root)
+    try:
+        yield open_store()
+    finally:
+        if before is None:
+            del os.environ["PRISM_STORE"]
+        else:
+            os.environ["PRISM_STORE"] = before
+
+
+@contextmanager
+def scratch_store() -> Iterator[Store]:
+    """An empty store, in use until the block ends and deleted then, however it ends."""
+    with tempfile.TemporaryDirectory(prefix="prism-scratch-") as folder, store_at(Path(folder) / "store") as store:
+        yield store
