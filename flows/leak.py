@@ -20,7 +20,7 @@ from prefect import flow
 from flows import planning
 from flows.lines import Line
 from flows.rebalance import RUNNER, Diary
-from flows.recompute import Past, facts, line_of, moments_of, past_of, recompute, with_before
+from flows.recompute import Past, bring_holdings, facts, line_of, moments_of, past_of, recompute, with_before
 from flows.scratch import scratch_store
 from storage import clock, ledger, lineage, partitions, results, tables
 from storage.errors import LeakError
@@ -85,6 +85,7 @@ def leak_check(scenario: str, day: date) -> str:
     chain = with_before(past, [decision])[0]
     with _quiet(), scratch_store() as scratch:
         future = futures.invent(store, scratch, past.dataset, chain, past.written_at(decision))
+        bring_holdings(store, scratch, past, [chain])
         decided = recompute(past, [chain], future.snapshots, Diary("leak", scenario), future.universes)[0]
         other = _made(scratch, past, decided[day], decision, future.snapshots, future.universes)
         accounts = _accounts(scratch, past, decided[day], future)

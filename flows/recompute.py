@@ -34,6 +34,7 @@ class Past:
     def before(self, decision: Decision) -> Decision | None:
         """The record of the date before whose weights the decision's trades started from; None where it held cash."""
         held, day = decision.record["holdings"], decision.record.get("follows")
+        held = held[bool(decision.record.get("imported")) :]  # after what a person really held
         found = [r for r in self.records if f"{r.rebalance_date}" == day and list(r.weights) == held]
         return found[-1] if held and found else None
 
@@ -106,10 +107,22 @@ def facts(store: Store, scratch: Store, past: Past, chains: Sequence[Sequence[De
     knowledge.copy(store, scratch, past.dataset, last, max(past.written_at(decision) for decision in decisions))
     universes = {decision.record["universe"] for decision in decisions} | {entry.universe for entry in past.terms}
     knowledge.copy_universes(store, scratch, universes)
+    bring_holdings(store, scratch, past, chains)
     return {
         identity: knowledge.snapshot(scratch, past.dataset, own.known_at, stored.delisted(store, own)).snapshot
         for identity, own in sorted(used.items(), key=lambda item: item[1].known_at)
     }
+
+
+def bring_holdings(store: Store, scratch: Store, past: Past, chains: Sequence[Sequence[Decision]]) -> None:
+    """Bring what a person had imported as really held, by the time of each chain's last record."""
+    for place, chain in enumerate(chains):
+        knowledge.copy_holdings(store, scratch, past.scenario, _name(past, place), past.written_at(chain[-1]))
+
+
+def _name(past: Past, place: int) -> str:
+    """The scratch scenario of a chain."""
+    return f"{past.scenario}-{place}"
 
 
 def recompute(
@@ -126,7 +139,7 @@ def recompute(
     """
     found = []
     for place, chain in enumerate(chains):
-        name = f"{past.scenario}-{place}"
+        name = _name(past, place)
         for _, group in groupby(chain, key=_terms):
             decisions = list(group)
             snapshot = snapshots[decisions[0].record["snapshot"]]

@@ -39,6 +39,16 @@ def copy_universes(source: Store, target: Store, identities: Collection[str]) ->
     blobs.put_all(target, [blobs.get(source, identity) for identity in sorted(identities)])
 
 
+def copy_holdings(source: Store, target: Store, scenario: str, name: str, written_by: datetime) -> None:
+    """Copy the imports of a scenario's holdings that were in the store by `written_by`, to the scenario `name`."""
+    _check_apart(source, target)
+    rows = tables.read(source, "holdings", scenario=scenario).sort_by("position")
+    rows = rows.filter(pc.less_equal(rows["imported_at"], pa.scalar(written_by, pa.timestamp("us"))))
+    if rows.num_rows:
+        named = pa.array([name] * rows.num_rows, pa.string())
+        tables.claim(target, "holdings", rows.set_column(rows.column_names.index("scenario"), "scenario", named))
+
+
 def snapshot(store: Store, dataset: str, known_at: datetime, delisted: dict[str, date]) -> Snapshot:
     """Take the snapshot of `known_at` from the rows that the store holds."""
     known = bars.latest(store, dataset, known_at)

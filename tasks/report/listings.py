@@ -234,9 +234,22 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("Decided", f"{contents.dates} rebalance dates in scenario {contents.scenario}"),
         ("Universe", f"{contents.universe.name}, {len(contents.universe.assets)} assets"),
         *_lineage(contents),
+        ("Leak gate", _leak_gate(contents)),
         ("Content hash", hashes["content_hash"]),
         ("Record hash", hashes["record_hash"]),
     ]
+
+
+def _leak_gate(contents: Contents) -> str:
+    """What deciding a past date again with another future came to."""
+    rows = contents.tables["leaks"]
+    if not len(rows):
+        return "not run for this date: nothing was decided before, it is a backfill, or PRISM_LEAK_GATE is false"
+    row = rows.iloc[0]
+    same = "the same weights, to the byte" if row["verdict"] == "passed" else "other weights: something sees the future"
+    return (
+        f"{row['rebalance_date']:%Y-%m-%d} decided again with all later prices changed: {same} ({row['seconds']:.0f} s)"
+    )
 
 
 def _lineage(contents: Contents) -> list[tuple[str, str]]:
