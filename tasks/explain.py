@@ -31,7 +31,7 @@ from storage import clock, tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import CASH, TABLES
 from storage.store import open_store
-from tasks import crossed, learning, panels, problems
+from tasks import allocations, crossed, learning, panels, problems
 from tasks.caching import cached_task, keyed_by
 from tasks.learning import Recipe
 from tasks.numerics import causes
@@ -41,6 +41,7 @@ from tasks.sights import OPTIMISER, Change, Market, Sight, Weights, books, held,
 
 KEYED = keyed_by(
     __name__,
+    "tasks.allocations",
     "tasks.crossed",
     "tasks.learning",
     "tasks.models",
@@ -114,7 +115,9 @@ def _of_strategy(
 
 
 def _vector(weights: Weights, axis: Sequence[str]) -> FloatArray:
-    return np.array([weights.get(ticker, 0.0) for ticker in axis])
+    """Weights (n,), without those that are rounding, as they are stored."""
+    values = np.array([weights.get(ticker, 0.0) for ticker in axis])
+    return np.where(np.abs(values) > allocations.ZERO, values, 0.0)
 
 
 Causes = tuple[Ingredients, list[Step], Callable[[Ingredients], FloatArray]]
@@ -157,8 +160,7 @@ def _wish(market: Market, sight: Sight, recipe: Recipe, moment: Moment) -> Weigh
     _, standing = deque(learning.fold(panel, learning.allocator(recipe, panel), (*months, moment)), maxlen=1)[0]
     if standing is None:
         return {CASH: 1.0}
-    weights = dict(zip(panel.universe.assets, standing.held.tolist(), strict=True))
-    return weights | {CASH: 1.0 - float(standing.held.sum())}
+    return allocations.by_ticker(panel.universe.assets, standing.held)
 
 
 def _of_optimiser(market: Market, change: Change) -> tuple[Ingredients, list[Step]]:
@@ -217,7 +219,7 @@ def _solved(given: Ingredients, axis: Sequence[str]) -> FloatArray:
     mean, variance = np.array([given["forecasts"][ticker] for ticker in tickers]).T
     problem = problems.Problem(tickers, mean, variance, given["correlation"][np.ix_(known, known)])
     weights = problems.solve(problem, given["choice"], dict.fromkeys(tickers, "")).weights
-    return _vector(dict(zip(tickers, weights.tolist(), strict=True)) | {CASH: 1.0 - float(weights.sum())}, axis)
+    return _vector(allocations.by_ticker(tickers, weights), axis)
 
 
 def _spread_rows(market: Market, change: Change) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from tasks.numerics.sensitivities import Inputs
 
 RNG = np.random.default_rng(5)
 CORRELATION = np.corrcoef(RNG.normal(size=(6, 200)) + 0.7 * RNG.normal(size=200))
+CORRELATION = (CORRELATION + CORRELATION.T) / 2
 np.fill_diagonal(CORRELATION, 1.0)
 INPUTS = Inputs(np.array([0.01, 0.02, 0.03, 0.0, 0.01, 0.02]), np.full(6, 0.1), CORRELATION, ReturnDrawdownConfig())
 
