@@ -4,6 +4,7 @@ Keys are named by the scenario, so that Prefect's page of an artifact shows its 
 made where no run of Prefect's is under way.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from tasks.report.contents import Contents
 from tasks.report.formats import change, day, decimal, label, percent
 from tasks.report.listings import Position
 
+log = logging.getLogger("prism.report")
 _ROWS = 20  # positions in the summary
 _MEASURES: dict[str, measures.Format] = {
     "annual_return": lambda value: change(value, 1),
@@ -32,6 +34,13 @@ def publish(contents: Contents, lead: Sequence[str], positions: Sequence[Positio
     """Make all artifacts of a report. lead: the sentences that come first."""
     if TaskRunContext.get() is None:
         return
+    try:
+        _publish(contents, lead, positions, path)
+    except Exception as error:  # a server that does not answer must not end the run whose report is written
+        log.warning("Prefect was not given the report: %s", error)
+
+
+def _publish(contents: Contents, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
     # matplotlib takes a second to load, and only a run of Prefect's needs it
     from tasks.report import pictures
 

@@ -14,7 +14,7 @@ from flows.replay import replay
 from storage import ledger, tables
 from storage.schemas import TABLES
 from storage.store import open_store
-from tasks import allocate, caching, own_forecasts
+from tasks import allocate, caching, own_forecasts, own_holdings
 from tasks.numerics import return_drawdown
 
 pytestmark = pytest.mark.flow
@@ -197,3 +197,13 @@ def test_rows_changed_in_the_store_are_noticed(tmp_path, quick, csv, place):
     tables.put(store, "weights", rows.set_column(rows.column_names.index("weight"), "weight", [weights]))
     found = replay(END, END)["dates"][0]
     assert (found["verdict"], found["note"]) == ("different", "the stored rows are not those that were recorded")
+
+
+def test_a_month_that_started_from_imported_holdings_is_replayed_from_them(decided_quickly, place, quick, tmp_path):
+    store, file = place(decided_quickly), tmp_path / "held.csv"
+    held = {row["ticker"] for row in tables.read(store, "weights").to_pylist()} - {"$CASH"}
+    file.write_text("ticker,shares\n" + "".join(f"{ticker},10\n" for ticker in sorted(held)) + "$CASH,500\n")
+    own_holdings.take(store, "main", file, date(2016, 12, 29))
+    assert backfill("2017-01", "2017-01")["decided"] == ["2017-01"]
+    assert ledger.current(store, "main")[date(2017, 1, 3)].record["imported"]["date"] == "2016-12-29"
+    assert verdicts(replay("2016-12", "2017-01")) == ["identical", "identical"]
