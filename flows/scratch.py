@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from storage.store import Store, open_store
+from tasks.caching import forget
 
 
 @contextmanager
@@ -31,4 +32,7 @@ def store_at(root: Path) -> Iterator[Store]:
 def scratch_store() -> Iterator[Store]:
     """An empty store, in use until the block ends and deleted then, however it ends."""
     with tempfile.TemporaryDirectory(prefix="prism-scratch-") as folder, store_at(Path(folder) / "store") as store:
-        yield store
+        try:
+            yield store
+        finally:
+            forget(store)

@@ -60,15 +60,15 @@ def take(
     gives the day from which a ticker is no longer traded.
     """
     hashes = _row_hashes(bars)
-    partitions = dict(list(bars.groupby(bars["session"].dt.strftime("%Y-%m"), sort=True)))
-    ids = blobs.put_all(store, [_parquet(rows[COLUMNS]) for rows in partitions.values()])
+    tickers: dict[str, dict[str, str]] = {}
+    for (month, ticker), value in sorted(hashes.items()):
+        tickers.setdefault(month, {})[ticker] = value
+    partitions = _by_month(bars)
+    last = bars.groupby(_months(bars))["session"].max()
+    ids = blobs.put_all(store, [_parquet(rows) for rows in partitions.values()])
     months = {
-        month: {
-            "blob": blob,
-            "last": rows["session"].max().date(),
-            "tickers": {ticker: hashes[month, ticker] for ticker in sorted(rows["ticker"].unique())},
-        }
-        for blob, (month, rows) in zip(ids, partitions.items(), strict=True)
+        month: {"blob": blob, "last": last[month].date(), "tickers": tickers[month]}
+        for blob, month in zip(ids, partitions, strict=True)
     }
     gone = {"delisted": dict(delisted)} if delisted else {}
     identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
@@ -92,7 +92,7 @@ def take(
 def _row_hashes(bars: pd.DataFrame) -> dict[tuple[str, str], str]:
     """SHA-256 of the canonical bytes of each month and ticker."""
     raw = _canonical(bars)
-    groups = bars.groupby([bars["session"].dt.strftime("%Y-%m"), bars["ticker"]], sort=False).indices
+    groups = bars.groupby([_months(bars), bars["ticker"]], sort=False).indices
     return {group: hashlib.sha256(raw[positions].tobytes()).hexdigest() for group, positions in groups.items()}
 
 
@@ -105,10 +105,24 @@ def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
     return np.column_stack([days, values.view(np.int64), basis]).astype("<i8", copy=False)
 
 
-def _parquet(rows: pd.DataFrame) -> bytes:
-    table = pa.Table.from_pandas(rows.assign(session=rows["session"].dt.date), preserve_index=False)
+def _months(bars: pd.DataFrame) -> pd.Series:
+    """The month of each row, like 2024-05."""
+    return bars["session"].dt.strftime("%Y-%m")
+
+
+def _by_month(bars: pd.DataFrame) -> dict[str, pa.Table]:
+    """The rows of each month, in their order; converted at once, since a conversion costs more than a month's rows."""
+    rows = bars[COLUMNS].assign(session=bars["session"].dt.date, month=_months(bars))
+    rows = rows.sort_values("month", kind="stable")
+    starts = rows["month"].reset_index(drop=True).drop_duplicates()
+    table = pa.Table.from_pandas(rows[COLUMNS], preserve_index=False).replace_schema_metadata(None)
+    ends = [*starts.index[1:], len(rows)]
+    return {month: table.slice(at, end - at) for (at, month), end in zip(starts.items(), ends, strict=True)}
+
+
+def _parquet(rows: pa.Table) -> bytes:
     sink = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(None), sink, compression="zstd", write_page_checksum=True)
+    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True)
     return sink.getvalue()
 
 

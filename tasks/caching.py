@@ -27,7 +27,7 @@ from storage import tables
 from storage.keys import Produced, digest
 from storage.schemas import TABLES
 from storage.settings import Settings
-from storage.store import open_store
+from storage.store import Store, open_store
 from tasks.locks import FlockManager
 from tasks.numerics import configs
 
@@ -145,7 +145,7 @@ class StageKey(CachePolicy):
     ) -> str:
         """Key of a chunk in Prefect's cache. The panel is left out: the moments' prefixes name what is read of it."""
         named = {name: value for name, value in inputs.items() if name != "panel"}
-        key = self.key(f"{open_store().identity} {task_ctx.task.task_key}", **named)
+        key = f"{open_store().identity}-{self.key(task_ctx.task.task_key, **named)}"  # no store has another's answers
         forget_unless_ours(_RESULTS / key)
         return key
 
@@ -163,6 +163,12 @@ def keyed_by(stage: str, *modules: str, packages: tuple[str, ...] = ("numpy",)) 
         isolation_level=IsolationLevel.SERIALIZABLE,
         lock_manager=FlockManager(),
     )
+
+
+def forget(store: Store) -> None:
+    """Delete Prefect's records of a store that is no more."""
+    for record in _RESULTS.glob(f"{store.identity}-*"):
+        record.unlink(missing_ok=True)
 
 
 def forget_unless_ours(record: Path) -> None:
