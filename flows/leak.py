@@ -84,13 +84,13 @@ def leak_check(scenario: str, day: date) -> str:
     decision = ledger.current(store, scenario)[day]
     chain = with_before(past, [decision])[0]
     with _quiet(), scratch_store() as scratch:
-        future = futures.invent(store, scratch, past.dataset, chain, past.written_at(decision))
+        future = futures.invent(store, scratch, past.dataset, chain, past.universes, past.written_at(decision))
         bring_holdings(store, scratch, past, [chain])
         decided = recompute(past, [chain], future.snapshots, Diary("leak", scenario), future.universes)[0]
         other = _made(scratch, past, decided[day], decision, future.snapshots, future.universes)
-        accounts = _accounts(scratch, past, decided[day], future)
-    same_means = all(not _means(entry, decided[entry.rebalance_date]) for entry in chain)
-    truth = _made(store, past, decision, decision) if same_means else _again(store, past, chain)
+        accounts = _accounts(scratch, decided[day], future)
+    serves = all(_is_made_alike(entry, decided[entry.rebalance_date]) for entry in chain)
+    truth = _made(store, past, decision, decision) if serves else _again(store, past, chain)
     return _first(truth, other) or _of_account(accounts, decision, held=len(chain) > 1) or ""
 
 
@@ -106,9 +106,10 @@ def _quiet() -> Iterator[None]:
         prism.setLevel(level)
 
 
-def _means(before: Decision, after: Decision) -> list[lineage.Change]:
-    """What the two were made by otherwise."""
-    return [change for change in lineage.changes(before.record, after.record) if change.of_means]
+def _is_made_alike(before: Decision, after: Decision) -> bool:
+    """Whether the two were made by the same means, and both from something held or both from cash."""
+    changes = lineage.changes(before.record, after.record)
+    return not any(change.of_means or change.field == "holdings" for change in changes)
 
 
 def _again(store: Store, past: Past, chain: Sequence[Decision]) -> _Made:
@@ -150,7 +151,7 @@ def _first(truth: _Made, other: _Made) -> str | None:
     return None
 
 
-def _accounts(store: Store, past: Past, decided: Decision, future: futures.Future) -> list[dict[str, Rows]]:
+def _accounts(store: Store, decided: Decision, future: futures.Future) -> list[dict[str, Rows]]:
     """Executions and wealth of the decided dates, with the prices as they were and with others."""
     found = []
     for snapshot in future.accounts:

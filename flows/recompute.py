@@ -43,6 +43,11 @@ class Past:
         return self.written[self.records.index(decision)]
 
     @property
+    def universes(self) -> set[str]:
+        """Ids of all that it ever had."""
+        return {entry.record["universe"] for entry in self.records} | {entry.universe for entry in self.terms}
+
+    @property
     def dataset(self) -> str:
         """Where its prices are."""
         return self.terms[0].dataset
@@ -105,8 +110,7 @@ def facts(store: Store, scratch: Store, past: Past, chains: Sequence[Sequence[De
     used = {decision.record["snapshot"]: stored.load(store, decision.record["snapshot"]) for decision in decisions}
     last = max(snapshot.known_at for snapshot in used.values())
     knowledge.copy(store, scratch, past.dataset, last, max(past.written_at(decision) for decision in decisions))
-    universes = {decision.record["universe"] for decision in decisions} | {entry.universe for entry in past.terms}
-    knowledge.copy_universes(store, scratch, universes)
+    knowledge.copy_universes(store, scratch, past.universes)
     bring_holdings(store, scratch, past, chains)
     return {
         identity: knowledge.snapshot(scratch, past.dataset, own.known_at, stored.delisted(store, own)).snapshot

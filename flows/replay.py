@@ -6,6 +6,7 @@ others than the record's. `different`: other results by the same means.
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -33,7 +34,10 @@ def replay(start: str, end: str, scenario: str = MAIN) -> dict[str, Any]:
     past = past_of(store, scenario)
     chosen = _between(store, scenario, start, end)
     found: list[dict[str, Any]] = []
-    for _, group in groupby(chosen, key=lambda decision: _own_forecasts(store, past, decision)):
+    brought = sorted(
+        tables.read(store, "own_forecasts", ["known_from"], dataset=past.dataset)["known_from"].to_pylist()
+    )
+    for _, group in groupby(chosen, key=lambda decision: bisect_right(brought, past.written_at(decision))):
         found += _replayed(store, past, list(group))
     counts = {
         name: sum(entry["verdict"] == name for entry in found) for name in ("identical", "explained", "different")
@@ -49,12 +53,6 @@ def _between(store: Store, scenario: str, start: str, end: str) -> list[Decision
         span = f"{min(decided)} to {max(decided)}" if decided else "none"
         raise NoDataError(f"scenario {scenario} has decided no date from {start} to {end}; the decided ones are {span}")
     return found
-
-
-def _own_forecasts(store: Store, past: Past, decision: Decision) -> int:
-    """How many rows of own forecasts there were when the date was decided."""
-    known = tables.read(store, "own_forecasts", ["known_from"], dataset=past.dataset)["known_from"].to_pylist()
-    return sum(moment <= past.written_at(decision) for moment in known)
 
 
 def _replayed(store: Store, past: Past, decisions: Sequence[Decision]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ one asset disappears soon, and one leaves the universe. Knowledge after its `kno
 restated later. A decision that is made again in this market must come out the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
@@ -45,14 +45,21 @@ class _Split:
     other: pd.DataFrame
 
 
-def invent(source: Store, target: Store, dataset: str, chain: Sequence[Decision], written_by: datetime) -> Future:
+def invent(
+    source: Store,
+    target: Store,
+    dataset: str,
+    chain: Sequence[Decision],
+    universes: Collection[str],
+    written_by: datetime,
+) -> Future:
     """Fill an empty store with a market whose future after the last decision of `chain` is another.
 
-    `written_by`: when that decision was recorded.
+    `universes`: ids of all that the scenario had; `written_by`: when that decision was recorded.
     """
     decision = chain[-1]
     used = {entry.record["snapshot"]: snapshots.load(source, entry.record["snapshot"]) for entry in chain}
-    chosen = {entry.record["universe"]: universe.load(source, entry.record["universe"]) for entry in chain}
+    chosen = {identity: universe.load(source, identity) for identity in sorted(universes)}
     generator = np.random.default_rng(decision.as_of.toordinal())
     own = chosen[decision.record["universe"]]
     gone, leaving = _leavers(own, generator)
@@ -68,7 +75,7 @@ def invent(source: Store, target: Store, dataset: str, chain: Sequence[Decision]
         said = {name: day for name, day in snapshots.delisted(source, snapshot).items() if day <= decision.as_of}
         said |= {gone: last} if gone and gone not in said else {}
         taken[identity] = knowledge.snapshot(target, dataset, snapshot.known_at, said).snapshot
-    universes = {
+    others = {
         identity: universe.keep(target, _leaving(old, leaving, decision.as_of)) for identity, old in chosen.items()
     }
     begin = chain[0].rebalance_date - _WINDOW, decision.rebalance_date + _SOON
@@ -76,7 +83,7 @@ def invent(source: Store, target: Store, dataset: str, chain: Sequence[Decision]
         _account(target, name, split.past, later, begin, known_at)
         for name, later in ((_TRUE, split.later), (_OTHER, split.other))
     ]
-    return Future(taken, universes, (accounts[0], accounts[1]))
+    return Future(taken, others, (accounts[0], accounts[1]))
 
 
 def _stamp(day: date) -> pd.Timestamp:

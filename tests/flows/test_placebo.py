@@ -18,7 +18,7 @@ from storage import catalog
 from tasks.fetch import sample
 
 pytestmark = [pytest.mark.flow, pytest.mark.long]
-BLOCK, PERMUTATIONS = 21, 6
+BLOCK, PERMUTATIONS = 21, 4
 START, END = "2018-01", "2022-11"
 FREE = {
     "source": "files",
@@ -30,9 +30,9 @@ FREE = {
 
 @pytest.fixture(scope="module")
 def log_returns() -> pd.DataFrame:
-    """Seven years of the sample's stocks, without differences in their means."""
+    """Seven years of every second stock of the sample, without differences in their means."""
     closes = sample.read().pivot(index="session", columns="ticker", values="close").drop(columns="SP500")
-    found = np.log(closes["2016":"2022"]).diff().dropna()
+    found = np.log(closes.iloc[:, ::2]["2016":"2022"]).diff().dropna()
     return found - found.mean() + found.mean().mean()
 
 
