@@ -153,7 +153,7 @@ def _of_optimiser(store: Store, decision: Decision, change: Change, ticker: str,
         "forecast": forecast,
         "model": evidence.model(store, forecast["model"]) if forecast and forecast["model"] else None,
         "features": evidence.features(store, change.own, ticker) if forecast else None,
-        "sensitivities": evidence.what_moves(store, change, ticker, diagnosed) if forecast else [],
+        "sensitivities": evidence.what_moves(store, change, ticker) if forecast else [],
     }
 
 
@@ -208,7 +208,10 @@ def _optimum_lines(found: Row) -> list[Line]:
         return [*rows, ("forecast", "none for it", "")]
     moves = [f"{_signed(each['change']):>7} %  {_move(each, found['ticker'])}" for each in found["sensitivities"]]
     moves = moves or ["no step of an input that was tried"]
-    return rows + [("" if place else "moved by", text, "") for place, text in enumerate(moves)]
+    rows += [("" if place else "moved by", text, "") for place, text in enumerate(moves)]
+    if set(said.get("binding", [])) - {"max_weight"}:
+        rows.append(("", "(of the optimum without limits on turnover, sectors and small positions)", ""))
+    return rows
 
 
 def _move(entry: Row, ticker: str) -> str:
@@ -236,7 +239,7 @@ def _forecast_lines(found: Row) -> list[Line]:
         words = f"of {features['session']}, and which part of its own past lies at or below"
         rows.append(("features", words, features["blob"]))
         cells = [f"{each['name']} {_number(each['value'])} ({_whole(each['share'])})" for each in features["values"]]
-        cells = [f"{cell:<27}" for cell in cells]
+        cells = [f"{cell:<33}" for cell in cells]
         rows += [("", "".join(cells[start : start + 2]).rstrip(), "") for start in range(0, len(cells), 2)]
     return rows
 

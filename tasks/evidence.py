@@ -15,7 +15,7 @@ from tasks.numerics import sensitivities
 from tasks.numerics.sensitivities import Inputs
 from tasks.numerics.windows import FloatArray
 from tasks.problems import Choice, Problem
-from tasks.sights import Change, Sight, limiting, stored
+from tasks.sights import Change, Sight, stored
 
 Row = dict[str, Any]
 BARS, MOST = 5, 5  # bars and sensitivities that are listed
@@ -73,22 +73,24 @@ def payload(store: Store, dataset: str, names: Sequence[str], known_at: datetime
     return max(known, key=lambda row: row["created_at"]) if known else None
 
 
-def what_moves(store: Store, change: Change, ticker: str, diagnosed: Row) -> list[Row]:
-    """What would change the asset's weight most, the optimum found anew each time; within the limits of that date."""
+def what_moves(store: Store, change: Change, ticker: str) -> list[Row]:
+    """What would change the asset's weight most, the exact optimum found anew each time.
+
+    That knows the cap on single weights; the limits on sectors, turnover and small positions are left out.
+    """
     panel, after = panels.load(store, change.own.panel), change.after
     given = stored(store, after.forecasts)
     if ticker not in given:
         return []
     problem = problems.of(panel, change.own.day, given, after.choice.matrix)
-    sectors = dict(zip(panel.universe.assets, panels.sectors(panel), strict=True))
-    held = limiting(store, change, diagnosed["key"])
+    sectors = dict.fromkeys(problem.tickers, "")
 
     def solve(inputs: Inputs) -> FloatArray:
         moved = Problem(problem.tickers, inputs.mean, inputs.sigma**2, inputs.correlation)
         choice = Choice(after.choice.units, after.choice.matrix, inputs.config)
-        return problems.solve(moved, choice, sectors, held).weights
+        return problems.solve(moved, choice, sectors).weights
 
-    config = replace(after.choice.config, method="exact")
+    config = replace(after.choice.unlimited.config, method="exact", max_weight=after.choice.config.max_weight)
     inputs = Inputs(problem.mean, np.sqrt(problem.variance), problem.correlation, config)
     found = [entry for entry in sensitivities.of_weight(problem.tickers.index(ticker), inputs, solve) if entry.change]
     return [

@@ -14,6 +14,7 @@ from storage import blobs, catalog, clock, ledger, tables
 from storage.store import open_store
 
 pytestmark = pytest.mark.flow
+FEW = ("return_drawdown", "ogd_long_window", "equal_weight", "index")
 LIMITS = {"max_weight": 0.35, "turnover_limit": 0.05}
 
 
@@ -49,20 +50,17 @@ def assert_sums_to_trades(store, scenario="main"):
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory, prices, light):
-    """Two networks a year, not refreshed; the same under limits by EWMA."""
+    """Two networks a year, not refreshed, AAA from 2017-01 on; and the months that the run itself had explained."""
     folder = tmp_path_factory.mktemp("explained")
-    prices.to_csv(folder / "prices.csv")
+    late = prices["AAA"].where(prices.index >= "2016-06-15")
+    prices.assign(AAA=late).to_csv(folder / "prices.csv")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRISM_STORE", str(folder / "store"))
         store, path = open_store(), str(folder / "prices.csv")
-        few = ("return_drawdown", "ogd_long_window", "equal_weight", "index")
-        own = changed(light, training={"ensemble": 2, "refresh_epochs": 0}, strategies=few)
+        own = changed(light, training={"ensemble": 2, "refresh_epochs": 0}, strategies=FEW)
         backfill("2016-11", "2017-02", parameters=own, path=path)
-        limited = changed(light, forecast={"forecaster": "ewma"}, return_drawdown=LIMITS, strategies=few[:1])
-        backfill("2017-01", "2017-03", scenario="limited", parameters=limited, path=path)
-        newest = {name: set(view(store, name)["month"]) for name in ("main", "limited")}
-        for name in newest:
-            explain.explain_dates(name, list(ledger.current(store, name)))
+        newest = set(view(store)["month"])
+        explain.explain_dates("main", list(ledger.current(store, "main")))
         yield store, newest
 
 
@@ -74,12 +72,11 @@ def here(explained, monkeypatch):
 
 
 def test_a_run_explains_its_newest_month(explained):
-    assert explained[1] == {"main": {"2017-02"}, "limited": {"2017-03"}}
+    assert explained[1] == {"2017-02"}
 
 
-@pytest.mark.parametrize("scenario", ["main", "limited"])
-def test_the_parts_of_every_strategy_add_up_to_its_trades(here, scenario):
-    assert_sums_to_trades(here, scenario)
+def test_the_parts_of_every_strategy_add_up_to_its_trades(here):
+    assert_sums_to_trades(here)
 
 
 def test_retraining_counts_where_the_model_is_another_and_nowhere_else(here):
@@ -95,29 +92,44 @@ def test_retraining_counts_where_the_model_is_another_and_nowhere_else(here):
         assert size(rows, "return_drawdown", month, "parameters") == 0.0
 
 
-def test_what_ewma_learns_anew_is_retraining_and_limits_take_the_rest(here):
-    rows = view(here, "limited")
+@pytest.mark.long
+def test_what_ewma_learns_anew_is_retraining_and_limits_take_the_rest(store, light, csv, prism):
+    parameters = changed(light, forecast={"forecaster": "ewma"}, return_drawdown=LIMITS, strategies=FEW[:1])
+    backfill("2017-01", "2017-03", parameters=parameters, path=csv)
+    explain.explain_dates("main", list(ledger.current(store, "main")))
+    rows = view(store)
     for month in ("2017-02", "2017-03"):
         assert size(rows, "return_drawdown", month, "constraints") > 1e-3
         retrained = size(rows, "return_drawdown", month, "retraining")
         assert 0.0 < retrained < size(rows, "return_drawdown", month, "new data")
+    assert_sums_to_trades(store)
+    assert catalog.query(store, "main", "SELECT * FROM spread").num_rows == 0
+    assert "turnover_limit 0.05" in prism("explain", "2017-03", "BBB", "--store", store.root)[1]
 
 
 def test_other_strategies_change_with_new_data_or_with_their_universe_only(here):
     rows = view(here)
     for strategy, part in (("ogd_long_window", "new data"), ("equal_weight", "universe"), ("index", "universe")):
-        own = rows[(rows["strategy"] == strategy) & (rows["month"] == "2017-01")]
+        own = rows[(rows["strategy"] == strategy) & (rows["month"] == "2017-02")]
         moving = set(own[own["change"] != 0.0]["part"]) - {"drift", "rebalancing"}
         assert moving == ({part} if strategy == "ogd_long_window" else set())
         assert part in set(own["part"])
+
+
+def test_an_asset_that_enters_changes_the_universe(here):
+    rows = view(here).query("month == '2017-01' and part == 'universe'").set_index(["strategy", "ticker"])["change"]
+    equal = rows["equal_weight"]
+    assert equal["AAA"] == pytest.approx(1 / 5)
+    assert equal[["BBB", "CCC", "DDD", "EEE"]].tolist() == pytest.approx([-1 / 20] * 4)
+    assert rows["return_drawdown", "AAA"] > 0.0  # nothing else could give it a weight
+    assert size(view(here), "return_drawdown", "2017-02", "universe") == 0.0
 
 
 def test_a_first_decision_is_a_purchase_from_cash(here):
     rows = view(here)
     first = rows[rows["month"] == "2016-11"]
     assert set(first["part"]) == {"drift", "first purchase"}
-    weights = catalog.query(here, "main", "SELECT * FROM weights WHERE strategy = 'equal_weight'").to_pandas()
-    assert set(first[first["strategy"] == "equal_weight"]["ticker"]) == {*weights["ticker"], "$CASH"}
+    assert set(first[first["strategy"] == "equal_weight"]["ticker"]) == {"BBB", "CCC", "DDD", "EEE", "$CASH"}
 
 
 def test_the_spread_over_the_networks_holds_what_each_alone_would_buy(here):
@@ -128,7 +140,6 @@ def test_the_spread_over_the_networks_holds_what_each_alone_would_buy(here):
     # two members: the standard deviation is their distance over the root of two
     np.testing.assert_allclose(found["deviation"], (found["highest"] - found["lowest"]) / 2**0.5, atol=1e-15)
     assert found["deviation"].max() > 1e-3
-    assert catalog.query(here, "limited", "SELECT * FROM spread").num_rows == 0
 
 
 def test_a_second_explanation_writes_nothing(here):
@@ -140,7 +151,7 @@ def test_a_second_explanation_writes_nothing(here):
 def test_restated_prices_of_a_published_month_are_a_part_of_their_own(
     store, tmp_path, light, prices, written, monkeypatch
 ):
-    quick = changed(light, forecast={"forecaster": "ewma"})
+    quick = changed(light, forecast={"forecaster": "ewma"}, strategies=FEW[:2])
     monkeypatch.setattr(clock, "now", lambda: datetime(2017, 12, 1, 12))
     monthly_rebalance(parameters=quick, path=written(prices.loc[:"2017-11-30"], tmp_path / "then.csv"), months=2)
     restated = prices.copy()
@@ -154,6 +165,7 @@ def test_restated_prices_of_a_published_month_are_a_part_of_their_own(
     assert size(rows, "return_drawdown", "2018-01", "restated data") > 1e-4
     assert size(rows, "ogd_long_window", "2018-01", "restated data") > 1e-6
     assert size(rows, "return_drawdown", "2018-01", "constraints") == 0.0
+    assert catalog.query(store, "main", "SELECT * FROM spread").num_rows == 0  # no network
     assert_sums_to_trades(store)
 
 
@@ -187,8 +199,6 @@ def test_the_terminal_shows_the_chain_in_100_columns_without_whole_hashes(here, 
         assert not [word for word in out.split() if len(word) >= 64]
         assert "weight" in out
         assert "2016-12-30" in out or "2017-01-31" in out
-    code, out, _ = prism("explain", "2017-03", "BBB", "--scenario", "limited", "--store", here.root)
-    assert "turnover_limit 0.05" in out
 
 
 def test_a_months_table_lists_the_largest_changes_with_their_parts(here, prism):
