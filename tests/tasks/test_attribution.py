@@ -6,13 +6,17 @@ import pytest
 
 from storage.schemas import CASH
 from storage.universe import Member
-from tasks import attribution, panels
-from tasks.attribution import Orders
+from tasks import accounts, attribution, panels
 from tasks.numerics import exposures, metrics, singles
 from tasks.numerics.configs import AccountingConfig
 
 COSTS = AccountingConfig(cost=0.002, cash_rate=0.03)
 SECTORS = {"A": "one", "B": "one", "C": "two", "D": "two", "E": ""}
+
+
+def kept_of(prices, name, when, targets):
+    configs = [COSTS] * len(when)
+    return accounts.Kept(name, when, targets, configs, accounts.simulate(prices, when, targets, configs, None))
 
 
 class Backtest:
@@ -30,13 +34,16 @@ class Backtest:
 
     def order(self, name, plan, begin):
         targets = np.array([[plan.get(ticker, 0.0) for ticker in self.prices.tickers]] * (self.when.size - begin))
-        return Orders(name, self.when[begin:], targets, [COSTS] * (self.when.size - begin))
+        return kept_of(self.prices, name, self.when[begin:], targets)
 
     def table(self, name):
         return pd.DataFrame(self.rows[name])
 
     def kept(self, name):
-        return attribution._kept(next(order for order in self.orders if order.name == name), self.prices)
+        return next(order for order in self.orders if order.name == name)
+
+    def cash(self, name):
+        return attribution._cash(self.kept(name), self.prices)
 
 
 @pytest.fixture
@@ -113,7 +120,7 @@ def test_rolling_exposures_stand_at_the_ends_of_months(market):
     panel = market.panel(bars, members)
     prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
     targets = np.array([[ticker == "A" for ticker in prices.tickers]], float)
-    order = Orders("mine", np.array([300]), targets, [COSTS])
+    order = kept_of(prices, "mine", np.array([300]), targets)
     as_of = prices.sessions[299].item()
     identity = panel.universe
     rows = attribution.rows(market.store, panel.snapshot, identity, identity, as_of, prices, [order])
@@ -170,7 +177,7 @@ def test_an_account_of_one_session_has_contributions_and_nothing_to_regress(mark
     panel = market.panel()
     prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
     last = prices.sessions.size - 1
-    orders = [Orders(name, np.array([last]), np.full((1, 5), 0.2), [COSTS]) for name in ("mine", "equal_weight")]
+    orders = [kept_of(prices, name, np.array([last]), np.full((1, 5), 0.2)) for name in ("mine", "equal_weight")]
     as_of, identity = prices.sessions[last - 1].item(), panel.universe
     rows = attribution.rows(market.store, panel.snapshot, identity, identity, as_of, prices, orders)
     assert rows["exposures"] == rows["against"] == []
