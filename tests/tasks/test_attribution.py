@@ -42,9 +42,6 @@ class Backtest:
     def kept(self, name):
         return next(order for order in self.orders if order.name == name)
 
-    def cash(self, name):
-        return attribution._cash(self.kept(name), self.prices)
-
 
 @pytest.fixture
 def backtest(market):
