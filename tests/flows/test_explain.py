@@ -50,10 +50,9 @@ def assert_sums_to_trades(store, scenario="main"):
 
 @pytest.fixture(scope="module")
 def explained(tmp_path_factory, prices, light):
-    """Two networks a year, not refreshed, AAA from 2017-01 on; and the months that the run itself had explained."""
+    """Two networks a year, not refreshed; and the months that the run itself had explained."""
     folder = tmp_path_factory.mktemp("explained")
-    late = prices["AAA"].where(prices.index >= "2016-06-15")
-    prices.assign(AAA=late).to_csv(folder / "prices.csv")
+    prices.to_csv(folder / "prices.csv")
     with pytest.MonkeyPatch.context() as patched:
         patched.setenv("PRISM_STORE", str(folder / "store"))
         store, path = open_store(), str(folder / "prices.csv")
@@ -110,26 +109,40 @@ def test_what_ewma_learns_anew_is_retraining_and_limits_take_the_rest(store, lig
 def test_other_strategies_change_with_new_data_or_with_their_universe_only(here):
     rows = view(here)
     for strategy, part in (("ogd_long_window", "new data"), ("equal_weight", "universe"), ("index", "universe")):
-        own = rows[(rows["strategy"] == strategy) & (rows["month"] == "2017-02")]
+        own = rows[(rows["strategy"] == strategy) & (rows["month"] == "2017-01")]
         moving = set(own[own["change"] != 0.0]["part"]) - {"drift", "rebalancing"}
         assert moving == ({part} if strategy == "ogd_long_window" else set())
         assert part in set(own["part"])
 
 
-def test_an_asset_that_enters_changes_the_universe(here):
-    rows = view(here).query("month == '2017-01' and part == 'universe'").set_index(["strategy", "ticker"])["change"]
-    equal = rows["equal_weight"]
+@pytest.mark.long
+def test_an_asset_that_enters_changes_the_universe(store, tmp_path, light, prices, written):
+    late = prices.assign(AAA=prices["AAA"].where(prices.index >= "2016-06-15"))  # 132 sessions before 2017-01
+    few = ("return_drawdown", "equal_weight")
+    parameters = changed(light, forecast={"forecaster": "ewma"}, strategies=few)
+    backfill("2016-12", "2017-02", parameters=parameters, path=written(late, tmp_path / "late.csv"))
+    explain.explain_dates("main", list(ledger.current(store, "main")))
+    universe = (
+        view(store).query("month == '2017-01' and part == 'universe'").set_index(["strategy", "ticker"])["change"]
+    )
+    equal = universe["equal_weight"]
     assert equal["AAA"] == pytest.approx(1 / 5)
     assert equal[["BBB", "CCC", "DDD", "EEE"]].tolist() == pytest.approx([-1 / 20] * 4)
-    assert rows["return_drawdown", "AAA"] > 0.0  # nothing else could give it a weight
-    assert size(view(here), "return_drawdown", "2017-02", "universe") == 0.0
+    weights = catalog.query(store, "main", "SELECT * FROM weights WHERE ticker = 'AAA'").to_pandas()
+    own = weights[(weights["strategy"] == "return_drawdown") & (weights["rebalance_date"].astype(str) == "2017-01-03")][
+        "weight"
+    ]
+    assert universe["return_drawdown", "AAA"] == pytest.approx(own.sum(), abs=1e-12)  # nothing else gives it a weight
+    assert own.sum() > 0.1
+    assert size(view(store), "return_drawdown", "2017-02", "universe") == 0.0
+    assert_sums_to_trades(store)
 
 
 def test_a_first_decision_is_a_purchase_from_cash(here):
     rows = view(here)
     first = rows[rows["month"] == "2016-11"]
     assert set(first["part"]) == {"drift", "first purchase"}
-    assert set(first[first["strategy"] == "equal_weight"]["ticker"]) == {"BBB", "CCC", "DDD", "EEE", "$CASH"}
+    assert set(first[first["strategy"] == "equal_weight"]["ticker"]) == {"AAA", "BBB", "CCC", "DDD", "EEE", "$CASH"}
 
 
 def test_the_spread_over_the_networks_holds_what_each_alone_would_buy(here):
