@@ -142,7 +142,8 @@ def test_the_work_of_both_sides_runs(known):
     config = training.configured(hidden=8, latent=3)
     _, data = training.started(known, config)
     training.plainly(config, data, batches=1)()
-    training.by_chunks(config, known, epochs=1)()
+    work, _ = training.by_chunks(config, known, epochs=1)
+    work()
     training.products(4, 4, 4)()
 
 

@@ -139,6 +139,15 @@ def test_a_damaged_file_is_named_and_no_other(copy, kind, damage):
     assert "restore" in finding.remedy
 
 
+def test_any_manifest_that_is_lost_is_the_only_one_named(copy):
+    for lost in sorted((copy.root / "manifests/weights").glob("[0-9a-f]*.json")):
+        content = lost.read_bytes()
+        lost.unlink()
+        (finding,) = verify(copy.root, deep=True).damage
+        assert finding.place == lost.relative_to(copy.root).as_posix()
+        lost.write_bytes(content)
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damage_to_any_file_is_found(copy, damage):

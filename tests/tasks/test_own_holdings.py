@@ -125,7 +125,7 @@ class Book:
             months.append(
                 decide.Month(moment, before.rebalance_date, forecasts=None, model=None, weights=tuple(keys), **values)
             )
-        return decide.decide.fn(self.panel, "main", tuple(months))
+        return list(decide.decide.fn(self.panel, "main", tuple(months)).new)
 
     def trades(self, entry, strategy):
         rows = tables.read(self.store, "trades", key=entry.trades, strategy=strategy).to_pylist()
