@@ -106,7 +106,7 @@ def amend(
     result = flow(month, reason, scenario, str(path) if path else None)
     if not as_json:
         display.say_line(f"{result['asked']} amended, revision {result['revision']}: {result['reason']}\n")
-    display.outcome(open_store(), scenario, result, result["asked"], as_json)
+    positions.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 
 @app.command()

@@ -53,11 +53,13 @@ _BY_SCENARIO = {
     "changes": """
         SELECT d.scenario, r.rebalance_date, r.as_of, r.strategy, r.ticker, r.part, r.change
         FROM raw.decided d JOIN raw.changes r USING (trades)
-        QUALIFY r.created_at = max(r.created_at) OVER (PARTITION BY d.scenario, r.trades)""",
+        QUALIFY r.key = first_value(r.key) OVER (
+            PARTITION BY d.scenario, r.trades ORDER BY r.created_at DESC, r.key)""",
     "spread": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.lowest, r.highest, r.deviation
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.spread r USING (allocation)
-        QUALIFY r.created_at = max(r.created_at) OVER (PARTITION BY d.scenario, r.allocation)""",
+        QUALIFY r.key = first_value(r.key) OVER (
+            PARTITION BY d.scenario, r.allocation ORDER BY r.created_at DESC, r.key)""",
     "executions": """
         SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",

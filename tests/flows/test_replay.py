@@ -51,7 +51,7 @@ def test_a_replay_is_identical_recomputes_everything_and_leaves_no_trace(decided
     before = versions(store)
     result = replay("2017-01", "2017-01")
     assert verdicts(result) == ["identical"]
-    assert solved == ["2016-12", "2017-01"]  # the month itself, and the one whose weights its trades start from
+    assert sorted(solved) == ["2016-12", "2017-01"]  # the month itself, and the one whose weights its trades start from
     assert result["dates"][0]["changes"] == []
     assert {name: versions(store)[name] for name in before} == before
     assert list(scratch.glob("prism-*")) == []
