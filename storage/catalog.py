@@ -273,14 +273,17 @@ def _dataset(scenario: str) -> str:
 
 def _source(store: Store, name: str) -> str:
     """The files of the table's newest version, or an empty relation with its columns."""
-    files = []
-    if (store.tables / name).exists():
-        uris = tables.open_table(store, name).file_uris()
-        files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in uris]
-    if files:
-        return f"SELECT * FROM read_parquet([{', '.join(map(_literal, files))}], union_by_name = true)"
     columns = ", ".join(f"NULL::{_sql_type(kind)} AS {column}" for column, kind in TABLES[name].columns.items())
-    return f"SELECT {columns} WHERE false"
+    empty = f"SELECT {columns} WHERE false"
+    if not (store.tables / name).exists():
+        return empty
+    uris = tables.open_table(store, name).file_uris()
+    files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in uris]
+    if not files:
+        return empty
+    # files of an earlier version lack the columns that came later
+    read = f"SELECT * FROM read_parquet([{', '.join(map(_literal, files))}], union_by_name = true)"
+    return f"{read} UNION ALL BY NAME {empty}"
 
 
 def _sql_type(kind: pa.DataType) -> str:

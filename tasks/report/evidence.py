@@ -13,13 +13,8 @@ from tasks.report.formats import DASH, decimal, label, percent, whole
 from tasks.report.listings import Cell, Row
 
 YARDSTICK = "equal_weight"
-HEADS = ("Sharpe ratio", "Standard error", "Probability that it is above 0", "Trials of its family", "Best by luck")
-HEADS += (
-    "Probability that it is above that",
-    "More than equal weight, 95% interval",
-    "Years needed",
-    "Years there are",
-)
+HEADS = ("Sharpe ratio", "Its error", "P(above 0)", "Trials", "Best by luck", "P(above luck)")
+HEADS += ("Above equal weight, 95% interval", "Years needed", "Years so far")
 
 
 def sentence(contents: Contents) -> str:

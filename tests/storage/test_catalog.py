@@ -14,7 +14,7 @@ from storage import catalog, ledger, scenarios, tables
 from storage.errors import InputError, StoreError
 from storage.ledger import Decision
 from storage.scenarios import Terms
-from storage.schemas import TABLES
+from storage.schemas import TABLES, Table
 from storage.store import open_store
 
 # what people rely on; more columns may follow
@@ -379,3 +379,21 @@ def test_bars_can_be_read_as_they_were_known_at_a_moment(decided):
     assert rows(decided, "SELECT close FROM bars") == [(2.5,)]
     assert rows(decided, f"SELECT close FROM bars_at('{MOMENT}')") == [(2.0,)]
     assert rows(decided, f"SELECT close FROM bars_at('{MOMENT - timedelta(seconds=1)}')") == []
+
+
+def test_rows_of_a_version_that_had_fewer_columns_are_read_with_the_others_empty(store, monkeypatch):
+    row = {
+        "key": "k",
+        "rebalance_date": date(2020, 1, 2),
+        "strategy": "mine",
+        "ticker": "AAA",
+        "trade": 0.5,
+        "cost": 0.1,
+    }
+    with monkeypatch.context() as patched:
+        older = {name: kind for name, kind in TABLES["executions"].columns.items() if name not in ("carried", "undone")}
+        patched.setitem(TABLES, "executions", Table(older, TABLES["executions"].unique))
+        tables.put(store, "executions", pa.Table.from_pylist([row], TABLES["executions"].schema))
+    with catalog.connect(store) as connection:
+        rows = connection.sql("SELECT ticker, trade, carried, undone FROM raw.executions").fetchall()
+    assert rows == [("AAA", 0.5, None, None)]
