@@ -83,6 +83,7 @@ def test_months_backfilled_after_an_amended_one_start_their_trades_from_it(place
     assert result["decided"] == ["2017-12", "2018-01"]
 
 
+@pytest.mark.long
 def test_a_backfill_says_of_each_published_month_how_it_compares(place, prism):
     store, path = place
     months = ("--start", "2017-11", "--end", "2017-12")

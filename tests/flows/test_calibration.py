@@ -25,6 +25,7 @@ def computed(store):
 
 
 @pytest.mark.flow
+@pytest.mark.long
 def test_dates_are_decided_by_corrected_forecasts_once_and_the_reasons_are_shown(store, gated, csv, prism):
     backfill("2017-11", "2017-12", parameters=gated, path=csv)
     assert computed(store)["calibrate"] == computed(store)["return_drawdown"] == 2
