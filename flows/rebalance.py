@@ -246,7 +246,7 @@ def made_of(plan: Plan) -> dict[str, Any]:
 def account(line: Line, diary: Diary) -> dict[str, Any]:
     """Backtest, portfolios' judgement and report of the scenario as it now stands.
 
-    Where the report is, and what was decided last.
+    Where the report is, if there is to be one, and what was decided last.
     """
     store = open_store()
     with diary.stage("backtest"):
@@ -257,8 +257,10 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
     newest = decided[max(decided)]
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
-    with diary.stage("report"):
-        path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
+    path = None
+    if Settings().report:
+        with diary.stage("report"):
+            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
     catalog.rebuild(store)
     return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}
 
