@@ -13,8 +13,9 @@ PRISM_LEAK_GATE true (default): a run that decides a new newest date first decid
 
 import hashlib
 import os
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -54,10 +55,13 @@ class Environment(BaseSettings):
             raise InputError(f"{'; '.join(said)}; correct the environment") from error
 
 
+_Kind = TypeVar("_Kind", bound=Environment)
+
+
 class Settings(Environment):
     """The environment, read and checked."""
 
-    model_config = SettingsConfigDict(env_prefix="PRISM_")
+    model_config = SettingsConfigDict(env_prefix="PRISM_", frozen=True)
 
     store: Path = Path("store")
     cache: Path = Path("~/.cache/prism")
@@ -68,6 +72,17 @@ class Settings(Environment):
     report: bool = True
     report_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     leak_gate: bool = True
+
+
+def current(kind: type[_Kind]) -> _Kind:
+    """Settings as the environment has them now, read anew only after it changed: reading takes milliseconds."""
+    given = sorted(item for item in os.environ.items() if item[0].upper().startswith("PRISM_"))
+    return _read(kind, tuple(given))
+
+
+@lru_cache(maxsize=16)
+def _read(kind: type[_Kind], given: tuple[tuple[str, str], ...]) -> _Kind:
+    return kind()
 
 
 def prepare_environment(kernels: Path) -> None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import InputError, PrismError, StoreError
-from storage.settings import Settings
+from storage.settings import Settings, current
 
 FORMAT = 1
 _STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
@@ -66,7 +66,7 @@ def open_store(root: Path | None = None) -> Store:
         StoreError: it cannot be made or read.
 
     """
-    root = Settings().store if root is None else root
+    root = current(Settings).store if root is None else root
     if re.match(r"\w+:/", str(root)):
         raise InputError(f"the store {root} is not a local folder, and only those are supported; give --store DIR")
     root = root.expanduser().absolute()

@@ -20,7 +20,7 @@ EXAMPLES = dict(re.findall(r"```python\n# (\w+)\.py\n(.*?)```", README, re.DOTAL
 def folder(tmp_path, monkeypatch):
     """A folder with the examples in which the program is started."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.syspath_prepend(tmp_path)  # before folders of tests that ran earlier
     for name, text in EXAMPLES.items():
         monkeypatch.delitem(sys.modules, name, raising=False)
         (tmp_path / f"{name}.py").write_text(text)

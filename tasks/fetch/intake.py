@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from storage import actions, bars, clock, instruments
+from storage.settings import current
 from tasks import calendars
 from tasks.fetch import diary, distributions, gate
 from tasks.fetch.delivery import NO_ACTIONS, Delivery, Run, Taken
@@ -44,7 +45,7 @@ def _outages(run: Run, taken: list[Taken]) -> list[Taken]:
     for (exchange, last), there in places.items():
         verdicts = {each.ticker: each.verdict for each in there}
         first = min(each.delivery.bars["session"].min() for each in there).date()
-        found = gate.judge_together(verdicts, calendars.sessions(exchange, first, last), QualitySettings())
+        found = gate.judge_together(verdicts, calendars.sessions(exchange, first, last), current(QualitySettings))
         diary.findings(run, found)
         if found["action"].eq("held").any():
             held |= {each.ticker: _without(each, last) for each in there}
@@ -92,8 +93,8 @@ def _storable(taken: Taken) -> pd.DataFrame:
 
 def _tolerances() -> Mapping[str, float]:
     """Relative differences, by column, that are no revision."""
-    prices = dict.fromkeys(["open", "high", "low", "close"], QualitySettings().overlap)
-    return prices | {"dividend": 1e-4, "split": 1e-6, "volume": YahooSettings().volume_revision}
+    prices = dict.fromkeys(["open", "high", "low", "close"], current(QualitySettings).overlap)
+    return prices | {"dividend": 1e-4, "split": 1e-6, "volume": current(YahooSettings).volume_revision}
 
 
 def _store_actions(run: Run, good: list[Taken], known: Known, moment: datetime) -> None:

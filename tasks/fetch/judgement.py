@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from storage import bars
+from storage.settings import current
 from storage.universe import major
 from tasks import calendars
 from tasks.fetch import distributions, gate
@@ -66,7 +67,7 @@ def _fit(run: Run, delivery: Delivery, known: Known) -> tuple[str, str]:
     if stored.empty:
         return "first", ""
     both = stored[["session", "close"]].merge(delivery.bars[["session", "close"]], on="session", suffixes=("", "_new"))
-    found = overlap.verdict(both["close"].to_numpy(), both["close_new"].to_numpy(), QualitySettings().overlap)
+    found = overlap.verdict(both["close"].to_numpy(), both["close_new"].to_numpy(), current(QualitySettings).overlap)
     return found.kind, _misfit(found, len(stored)) if delivery.live else ""
 
 
@@ -76,13 +77,13 @@ def _misfit(found: overlap.Overlap, stored: int) -> str:
     if found.kind == "no_overlap" and (stored >= overlap.FEWEST or found.differing.any()):
         return f"they share fewer than {overlap.FEWEST} sessions"
     share = found.differing.mean() if found.differing.size else 0.0
-    few = YahooSettings().revised_share
+    few = current(YahooSettings).revised_share
     return f"{share:.0%} of the shared sessions differ" if found.kind == "revised_rows" and share > few else ""
 
 
 def _passed(run: Run, delivery: Delivery, known: Known, fit: str) -> Taken:
     """What the gate lets pass; a doubtful revision does not keep newer sessions waiting."""
-    limits, stored, accepted = QualitySettings(), known.of(delivery.ticker), delivery.ticker in run.accepted
+    limits, stored, accepted = current(QualitySettings), known.of(delivery.ticker), delivery.ticker in run.accepted
     delivery = distributions.booked(delivery, known.actions)
     if accepted:
         delivery = distributions.accepted(delivery, limits.unexplained)

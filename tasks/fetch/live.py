@@ -22,7 +22,7 @@ from prefect.settings import PREFECT_API_URL
 from storage import bars, blobs, clock, ingests, snapshots
 from storage.errors import NoDataError, SourceError
 from storage.instruments import FIELDS
-from storage.settings import Settings
+from storage.settings import Settings, current
 from storage.snapshots import Snapshot
 from storage.universe import Universe
 from tasks import calendars
@@ -87,7 +87,7 @@ class _Planner:
     """What is stored and was asked, and what follows for each ticker."""
 
     def __init__(self, run: Run, chosen: Universe) -> None:
-        self.run, self.chosen, self.settings, self.now = run, chosen, YahooSettings(), clock.now()
+        self.run, self.chosen, self.settings, self.now = run, chosen, current(YahooSettings), clock.now()
         self.stored = bars.latest(run.store, run.dataset).groupby("ticker")["session"].max()
         self.asked = ingests.newest(run.store, run.dataset)
         self.retired = ingests.retired(run.store, run.dataset, self.settings.retire_days)
@@ -171,7 +171,7 @@ class _Book:
         """Fetch and store."""
         if not tickers:
             return
-        place, wanted = Settings(), [self.plan.wanted[ticker] for ticker in tickers]
+        place, wanted = current(Settings), [self.plan.wanted[ticker] for ticker in tickers]
         proxy = place.proxy.get_secret_value() if place.proxy else None
         try:
             yahoo.fetch(wanted, _limits(), proxy, place.ca_file, place.cache.expanduser(), self.note)
@@ -257,7 +257,7 @@ def _next_step(kinds: Counter[str]) -> str:
 
 def _limits() -> yahoo.Limits:
     """The client's own settings."""
-    given = YahooSettings().model_dump()
+    given = current(YahooSettings).model_dump()
     return yahoo.Limits(**{entry.name: given[entry.name] for entry in fields(yahoo.Limits) if entry.name in given})
 
 
@@ -270,7 +270,7 @@ def _row(answer: yahoo.Answer) -> dict:
 
 def _snapshot(run: Run) -> Snapshot:
     """The snapshot of what is known now; the newest one where nothing changed since."""
-    gone = ingests.retired(run.store, run.dataset, YahooSettings().retire_days)
+    gone = ingests.retired(run.store, run.dataset, current(YahooSettings).retire_days)
     known = bars.latest(run.store, run.dataset)
     if known.empty:
         raise SourceError(f"no ticker of dataset {run.dataset} has prices; `prism doctor` says what was answered")

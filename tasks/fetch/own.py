@@ -13,6 +13,7 @@ import pandas as pd
 from storage import bars, clock, snapshots
 from storage.errors import InputError
 from storage.keys import digest
+from storage.settings import current
 from storage.snapshots import Snapshot
 from tasks import calendars
 from tasks.caching import fingerprint
@@ -67,7 +68,7 @@ def deliver(run: Run, path: str | None) -> Snapshot:
 
 def _digest(run: Run, path: str | None) -> str:
     """Names a delivery: the files' bytes or the sample's version, and the code that reads and judges them."""
-    code = [fingerprint(__name__, _JUDGING), QualitySettings().model_dump()]
+    code = [fingerprint(__name__, _JUDGING), current(QualitySettings).model_dump()]
     if run.source == "sample":
         return digest([code, "skfolio", sample.version()])
     named = _existing(path)

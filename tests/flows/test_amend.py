@@ -121,6 +121,7 @@ def test_what_cannot_be_amended_is_refused_with_a_sentence(place, prism, given, 
     assert ledger.read(store, "main") == chain
 
 
+@pytest.mark.long
 def test_an_amended_store_is_whole_and_says_where_it_is_not(place, prism):
     store, path = place
     code, out, _ = prism("amend", "2017-11", "--reason", "new prices", "--path", path, "--store", store.root)

@@ -337,6 +337,7 @@ def test_a_source_that_cannot_be_reached_is_one_sentence(prism, tmp_path, monkey
     assert "secret" not in err
 
 
+@pytest.mark.long
 def test_a_killed_backfill_goes_on_and_ends_as_one_never_killed(tmp_path, prices, content, decided):
     prices.to_csv(tmp_path / "prices.csv")
     killed = tmp_path / "killed"

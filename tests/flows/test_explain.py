@@ -161,6 +161,7 @@ def test_a_second_explanation_writes_nothing(here):
     assert tables.open_table(here, "changes").version() == version
 
 
+@pytest.mark.long
 def test_restated_prices_of_a_published_month_are_a_part_of_their_own(
     store, tmp_path, light, prices, written, monkeypatch
 ):

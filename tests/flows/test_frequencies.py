@@ -120,6 +120,7 @@ def test_the_backtest_trades_as_often_as_the_scenario_says(three):
         )
 
 
+@pytest.mark.long
 def test_a_second_run_decides_nothing_and_leaves_no_date_out(here):
     for name in ("quarters", "days"):
         assert backfill(START, END, scenario=name)["decided"] == []
@@ -255,6 +256,7 @@ def test_days_are_the_same_in_one_run_in_pieces_and_beside_the_months(
     assert {len(months[name]) > 10 and set(months[name]) < set(days[name]) for name in months} == {True}
 
 
+@pytest.mark.long
 def test_no_session_sees_the_future(tmp_path, light, prices, written, place, content):
     """Perturb every bar after d: all that was decided up to d is the same to the byte, and what follows is not."""
     d, seen = date(2017, 1, 12), []
@@ -272,6 +274,7 @@ def test_no_session_sees_the_future(tmp_path, light, prices, written, place, con
     assert all(seen[1][name] != seen[3][name] for name in seen[1])
 
 
+@pytest.mark.long
 def test_a_scenario_may_change_how_often_it_trades(store, light, csv):
     backfill("2016-11", "2016-12", parameters=light, path=csv)
     daily = changed(light, rebalance="D")
@@ -297,6 +300,7 @@ def test_the_newest_session_is_published_before_its_close(store, light, csv, mon
     assert [entry.kind for entry in ledger.current(store, "main").values()] == ["published"]
 
 
+@pytest.mark.long
 def test_what_if_one_traded_more_or_less_often(store, light, csv):
     backfill("2016-12", "2017-01", parameters=light, path=csv)
     daily = rebalance(parameters=changed(light, rebalance="D"))

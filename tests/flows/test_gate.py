@@ -66,6 +66,7 @@ def test_gated_weights_do_not_depend_on_where_a_run_began(tmp_path, gated, csv, 
     assert found[0][1] == found[1][1] == found[2][1]
 
 
+@pytest.mark.long
 def test_with_too_few_dates_the_forecasts_stay_as_they_are(store, gated, csv):
     backfill("2016-11", "2016-11", parameters=gated, path=csv)
     [row] = gates(store).values()
@@ -78,6 +79,7 @@ def test_with_too_few_dates_the_forecasts_stay_as_they_are(store, gated, csv):
     assert len(means) == 5
 
 
+@pytest.mark.long
 def test_without_a_gate_none_is_kept(store, light, csv):
     backfill("2016-11", "2016-11", parameters=light, path=csv)
     assert gates(store) == {}

@@ -35,6 +35,7 @@ def test_a_second_judgement_of_the_same_months_computes_nothing(store, light, cs
     assert tables.open_table(store, "judgements").version() == version
 
 
+@pytest.mark.long
 def test_the_terminal_shows_what_was_asked_for_also_when_it_is_not_the_newest(store, light, csv, prism):
     judge("2016-11", "2016-11", parameters=light, path=csv)
     whole = judge("2016-11", "2017-01", parameters=light)["judgement"]

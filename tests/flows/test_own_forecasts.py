@@ -64,6 +64,7 @@ def test_months_with_own_forecasts_use_them_and_the_others_hold_cash_and_say_why
     assert sorted({row["mean"] for row in shown}) == pytest.approx([-0.002, 0.002, 0.006, 0.01])
 
 
+@pytest.mark.long
 def test_later_forecasts_change_their_own_months_only(store, mine, give, csv):
     ingest_prices(parameters=mine, path=csv)
     give("2016-10-31", "2016-12-30")
@@ -83,6 +84,7 @@ def test_forecasts_that_would_see_the_future_stop_the_flow_and_store_nothing(sto
     assert tables.read(store, "own_forecasts").num_rows == 0
 
 
+@pytest.mark.long
 def test_a_gate_over_own_forecasts_leaves_out_days_before_any_asset_could_be_held(store, mine, give, csv):
     ingest_prices(parameters=mine, path=csv)
     give("2015-02-27", "2016-09-30", "2016-10-31")

@@ -52,6 +52,7 @@ def test_a_run_ends_with_a_report_and_what_the_ui_shows_of_it(store, quick, csv,
     assert shown["summary-main"].data.startswith("# Weights for 2017-01\n\nReturn drawdown")
 
 
+@pytest.mark.long
 def test_losing_prefects_records_loses_no_work(store, light, csv):
     monthly_rebalance(parameters=light, path=csv, months=2)
     for record in caching._RESULTS.iterdir():
@@ -88,6 +89,7 @@ def test_an_edited_formula_recomputes_what_depends_on_it_and_nothing_else(store,
         caching.fingerprint.cache_clear()
 
 
+@pytest.mark.long
 def test_results_do_not_depend_on_where_a_run_began(tmp_path, light, csv, place, content):
     found = []
     for name, begin in (("long", "2016-03"), ("short", "2017-01")):
@@ -146,6 +148,7 @@ def test_nothing_sees_the_future(tmp_path, light, prices, written, place, conten
     assert seen[0][1] != seen[2][1]
 
 
+@pytest.mark.long
 def test_scenarios_in_one_store_leave_each_other_alone(store, tmp_path, light, csv, prices, written, content):
     backfill(START, END, parameters=light, path=csv)
     before, chain = content(store), ledger.read(store, "main")

@@ -68,6 +68,7 @@ def books(store):
     return found
 
 
+@pytest.mark.long
 def test_every_strategy_is_decided_from_the_past_alone_however_a_run_is_cut(
     everything, csv, prices, written, place, content, tmp_path
 ):

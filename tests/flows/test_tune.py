@@ -71,6 +71,7 @@ def test_a_study_prunes_and_keeps_every_trial_in_the_ledger(studied):
     assert {row["state"]: row["sessions"] for row in trials} == {"complete": 503 - 20, "pruned": 252}
 
 
+@pytest.mark.long
 def test_a_study_that_was_stopped_in_the_middle_of_a_training_ends_as_one_that_was_not(
     studied, place, tmp_path, light, csv, monkeypatch
 ):

@@ -61,7 +61,7 @@ def test_a_first_writer_between_two_looks_is_no_loss(store, monkeypatch):
     monkeypatch.setattr(Path, "glob", write_first)
     assert manifests.newest(store, "weights").version == 1
     (manifests.folder_of(store, "weights") / manifests.NEWEST).unlink()
-    with pytest.raises(StoreError, match="newest.json is missing"):
+    with pytest.raises(StoreError, match=r"newest\.json is missing"):
         manifests.newest(store, "weights")
 
 
