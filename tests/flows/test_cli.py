@@ -154,6 +154,7 @@ def copied(decided, tmp_path):
     return tmp_path / "store"
 
 
+@pytest.mark.long
 def test_what_is_held_is_imported_and_the_next_run_trades_from_it(prism, copied, tmp_path):
     mine, place = tmp_path / "mine.csv", ["--store", copied]
     mine.write_text("ticker,shares\nAAA,10.5\nIDX,3\n$CASH,500\n")
@@ -307,6 +308,7 @@ def test_ingest_says_what_came_and_doctor_what_is_there(prism, tmp_path, prices,
     assert "6 tickers: 5 fine, 1 quarantined" in out
 
 
+@pytest.mark.long
 def test_rates_from_a_file_become_the_cash_of_the_backtest(prism, tmp_path, prices):
     prices.to_csv(tmp_path / "prices.csv")
     days = prices.index.strftime("%Y-%m-%d")

@@ -201,6 +201,7 @@ def test_rows_changed_in_the_store_are_noticed(tmp_path, quick, csv, place):
     assert (found["verdict"], found["note"]) == ("different", "the stored rows are not those that were recorded")
 
 
+@pytest.mark.long
 def test_a_month_that_started_from_imported_holdings_is_replayed_from_them(decided_quickly, place, tmp_path):
     store, file = place(shutil.copytree(decided_quickly, tmp_path / "store")), tmp_path / "held.csv"
     held = {row["ticker"] for row in tables.read(store, "weights").to_pylist()} - {"$CASH"}

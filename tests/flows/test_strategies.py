@@ -99,6 +99,7 @@ def test_every_strategy_is_decided_from_the_past_alone_however_a_run_is_cut(
         assert again[view] == straight[view], view
 
 
+@pytest.mark.long
 def test_the_record_names_ones_own_source(everything, csv, place, tmp_path):
     place(tmp_path / "store")
     backfill("2016-08", "2016-08", "main", everything, csv)

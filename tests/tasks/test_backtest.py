@@ -268,7 +268,7 @@ def test_a_record_says_which_date_it_follows():
 CONSTANT = {"A": 0.5, "B": 0.3, "C": 0.4, "D": -0.25}
 
 
-@pytest.mark.parametrize("rebalance", ["D", "M", "Q"])
+@pytest.mark.parametrize("rebalance", [pytest.param("D", marks=pytest.mark.long), "M", "Q"])
 @pytest.mark.parametrize("lag", [0, 1])
 def test_constant_weights_are_traded_as_often_as_the_scenario_says(market, rebalance, lag):
     bars, config = market.bars(), replace(COSTS, lag=lag)

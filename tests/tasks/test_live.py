@@ -250,6 +250,7 @@ def test_too_few_answers_publish_nothing_and_keep_what_came(store, source, run):
     assert snapshots.manifest(store, snapshot)["2025-05"]["tickers"].keys() == set(TICKERS)
 
 
+@pytest.mark.long
 def test_a_ticker_is_retired_after_three_days_unknown_and_comes_back(store, source, run, now):
     run()
     source.outcomes = {"T02": "not_found"}
@@ -337,6 +338,7 @@ def test_a_spin_off_waits_until_a_person_accepts_the_sources_return(store, sourc
     assert first.snapshot != third.snapshot
 
 
+@pytest.mark.long
 def test_a_renamed_ticker_goes_on_under_its_other_name(store, source, run, now):
     others, rows = [ticker for ticker in TICKERS if ticker != "T02"], "\nT02,,,,NEW"
     run(others, rows=rows)
@@ -403,6 +405,7 @@ def test_days_on_which_the_source_knows_nobody_retire_nobody(store, source, run,
     assert set(last_sessions(store).values()) == {"2025-06-06"}
 
 
+@pytest.mark.long
 def test_a_member_that_left_is_asked_for_until_it_could_be_sold(store, source, run, now):
     others, rows = [ticker for ticker in TICKERS if ticker != "T07"], "\nT07,,,2025-06-10"
     run(others, rows=rows)
@@ -488,6 +491,7 @@ def test_a_rate_is_not_read_as_prices_nor_prices_as_a_rate(store, source, run, n
     assert outcome(store, "T09")["detail"] == "it came as prices and is stored as a rate"
 
 
+@pytest.mark.long
 def test_a_retirement_stands_while_another_universe_has_nothing_to_ask(store, source, run, now):
     run()
     source.outcomes = {"T03": "not_found"}

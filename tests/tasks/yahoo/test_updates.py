@@ -120,6 +120,7 @@ def test_days_between_are_asked_for_as_a_window_that_reaches_now(market, yahoo, 
     assert starts[0] < starts[1] < starts[2]
 
 
+@pytest.mark.long
 def test_a_symbol_dies_is_retired_and_revives_with_its_history_whole(market, yahoo, at, ingest):
     market.add("AAA", first=FIRST)
     market.add("BBB", first=FIRST)
