@@ -171,7 +171,7 @@ def _optimise(
     if entry.forecast is None:
         return {CASH: 1.0}, {"reason": NO_FORECAST}
     as_of, sectors = entry.moment.as_of, dict(zip(panel.universe.assets, panels.sectors(panel), strict=True))
-    tickers, _, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
+    tickers, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
     config = problems.with_sectors_at_hand(rule.config, sectors, tickers)
     own = tuple(sectors[ticker] for ticker in tickers)
     before = None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers])

@@ -20,7 +20,6 @@ class Expectation(NamedTuple):
     """Of n assets over the forecast's horizon."""
 
     tickers: list[str]
-    columns: list[int]  # of the panel's assets
     mean: FloatArray  # (n,)
     covariance: FloatArray  # (n, n)
 
@@ -43,7 +42,6 @@ def of(
 ) -> Expectation:
     """The forecast's means in the units that allocators get, and its volatilities with the recent correlation."""
     tickers = list(forecast)
-    columns = [panel.universe.assets.index(ticker) for ticker in tickers]
     mean, variance = np.array(list(forecast.values())).T
     expected = mean + variance / 2 if units == "simple" else mean
-    return Expectation(tickers, columns, expected, covariances.of(panel, as_of, tickers, variance, matrix))
+    return Expectation(tickers, expected, covariances.of(panel, as_of, tickers, variance, matrix))

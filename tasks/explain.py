@@ -55,7 +55,7 @@ UNIVERSE, RESTATED, NEW, RETRAINING = "universe", "restated data", "new data", "
 CORRECTION, COVARIANCE, PARAMETERS, FIRST = "correction", "covariance", "parameters", "first purchase"
 ORDER = (causes.DRIFT, causes.REBALANCING, UNIVERSE, RESTATED, NEW, RETRAINING, CORRECTION, COVARIANCE, PARAMETERS)
 ORDER += (causes.CONSTRAINTS, FIRST)
-BASELINES = ("equal_weight", "index")
+OF_THE_UNIVERSE = ("equal_weight", "index")  # strategies whose weights follow from it alone
 log = logging.getLogger("prism.explain")
 Parts = dict[str, FloatArray]
 
@@ -132,7 +132,7 @@ def _causes(market: Market, change: Change, strategy: str, old: Weights, new: We
     if all(strategy in found for found in recipes):
         weights = _of_learner(market, change, *(found[strategy] for found in recipes), old, new)
     else:
-        weights = [("", old), (UNIVERSE if strategy in BASELINES else NEW, new)]
+        weights = [("", old), (UNIVERSE if strategy in OF_THE_UNIVERSE else NEW, new)]
     first, *others = [(part, _vector(found, axis)) for part, found in weights]
     steps = [Step(part, {"weights": found}) for part, found in others]
     return {"weights": first[1]}, steps, lambda given: given["weights"]
