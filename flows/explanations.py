@@ -16,8 +16,7 @@ from storage.ledger import Decision
 from storage.schemas import CASH
 from storage.store import Store
 from tasks import evidence
-from tasks.explain import ORDER
-from tasks.numerics.causes import DRIFT
+from tasks.numerics.causes import DRIFT, ORDER
 from tasks.sights import OPTIMISER, Change
 
 Row = dict[str, Any]

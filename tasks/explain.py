@@ -51,10 +51,6 @@ KEYED = keyed_by(
     "tasks.sights",
     packages=("numpy", "scipy", "numba", "pandas", "torch", "exchange-calendars"),
 )
-UNIVERSE, RESTATED, NEW, RETRAINING = "universe", "restated data", "new data", "retraining"
-CORRECTION, COVARIANCE, PARAMETERS, FIRST = "correction", "covariance", "parameters", "first purchase"
-ORDER = (causes.DRIFT, causes.REBALANCING, UNIVERSE, RESTATED, NEW, RETRAINING, CORRECTION, COVARIANCE, PARAMETERS)
-ORDER += (causes.CONSTRAINTS, FIRST)
 OF_THE_UNIVERSE = ("equal_weight", "index")  # strategies whose weights follow from it alone
 log = logging.getLogger("prism.explain")
 Parts = dict[str, FloatArray]
@@ -105,7 +101,7 @@ def _of_strategy(
     if old is None or change.before is None:
         axis = sorted({*new, CASH})
         cash = np.array([float(ticker == CASH) for ticker in axis])
-        return axis, {causes.DRIFT: np.zeros(len(axis)), FIRST: _vector(new, axis) - cash}
+        return axis, {causes.DRIFT: np.zeros(len(axis)), causes.FIRST: _vector(new, axis) - cash}
     drifted = held(market.store, change, old)
     given = {t for key in (change.before.forecasts, change.after.forecasts) for t in stored(market.store, key)}
     axis = sorted({*old, *new, *(name for name, weight in drifted.items() if weight), CASH, *given})
@@ -132,7 +128,7 @@ def _causes(market: Market, change: Change, strategy: str, old: Weights, new: We
     if all(strategy in found for found in recipes):
         weights = _of_learner(market, change, *(found[strategy] for found in recipes), old, new)
     else:
-        weights = [("", old), (UNIVERSE if strategy in OF_THE_UNIVERSE else NEW, new)]
+        weights = [("", old), (causes.UNIVERSE if strategy in OF_THE_UNIVERSE else causes.NEW, new)]
     first, *others = [(part, _vector(found, axis)) for part, found in weights]
     steps = [Step(part, {"weights": found}) for part, found in others]
     return {"weights": first[1]}, steps, lambda given: given["weights"]
@@ -146,11 +142,11 @@ def _of_learner(
     earlier = _wish(market, then, was, before.moment) if was.max_trade else old
     found = [("", earlier)]
     restated = _wish(market, newer, was, before.moment) if market.is_restated(change) else earlier
-    found.append((RESTATED, restated))
+    found.append((causes.RESTATED, restated))
     if was != now or newer.panel != change.own.panel:
         here = replace(newer, panel=change.own.panel)
-        found.append((PARAMETERS, _wish(market, here, now, before.moment)))
-    return [*found, (NEW, _wish(market, change.own, now, change.after.moment) if now.max_trade else new)]
+        found.append((causes.PARAMETERS, _wish(market, here, now, before.moment)))
+    return [*found, (causes.NEW, _wish(market, change.own, now, change.after.moment) if now.max_trade else new)]
 
 
 def _wish(market: Market, sight: Sight, recipe: Recipe, moment: Moment) -> Weights:
@@ -169,17 +165,17 @@ def _of_optimiser(market: Market, change: Change) -> tuple[Ingredients, list[Ste
     was, will = stored(market.store, before.forecasts), stored(market.store, change.after.forecasts)
     both = tuple(ticker for ticker in was if ticker in will)
     old, new = before.choice.unlimited, change.after.choice.unlimited
-    members = UNIVERSE if was and will else NEW
+    members = causes.UNIVERSE if was and will else causes.NEW
     start = {"forecasts": was, "choice": old} | _of_members(market, then, tuple(was), old)
     steps = [Step(members, _of_members(market, then, both, old))]
     seen = _of_members(market, now if market.is_restated(change) else then, both, old)
     if before.is_computed and change.after.is_computed:
         steps += _of_forecasts(market, change, will, seen)
     else:
-        steps += [Step(RESTATED, seen), Step(NEW, {"forecasts": will})]
-    steps.append(Step(COVARIANCE, _of_members(market, change.own, both, old)))
+        steps += [Step(causes.RESTATED, seen), Step(causes.NEW, {"forecasts": will})]
+    steps.append(Step(causes.COVARIANCE, _of_members(market, change.own, both, old)))
     steps.append(Step(members, _of_members(market, change.own, tuple(will), old)))
-    return start, [*steps, Step(PARAMETERS, {"choice": new} | _of_members(market, change.own, tuple(will), new))]
+    return start, [*steps, Step(causes.PARAMETERS, {"choice": new} | _of_members(market, change.own, tuple(will), new))]
 
 
 def _of_members(market: Market, sight: Sight, tickers: tuple[str, ...], choice: Choice) -> Ingredients:
@@ -201,13 +197,13 @@ def _of_forecasts(market: Market, change: Change, will: Moments, seen: Ingredien
     old = market.teacher(then, before.forecaster, models[0])
     raw, steps = will, []
     if keys[0] in corrected:
-        steps.append(Step(CORRECTION, {"forecasts": market.forecasts(then, old)}))
+        steps.append(Step(causes.CORRECTION, {"forecasts": market.forecasts(then, old)}))
     if keys[1] in corrected:
         raw = market.forecasts(change.own, market.teacher(change.own, change.after.forecaster, models[1]))
-    steps.append(Step(RESTATED, seen | ({"forecasts": market.forecasts(now, old)} if restated else {})))
-    steps.append(Step(NEW, {"forecasts": market.forecasts(change.ahead, old)}))
-    steps.append(Step(RETRAINING, {"forecasts": raw}))
-    return [*steps, Step(CORRECTION, {"forecasts": will})] if corrected else steps
+    steps.append(Step(causes.RESTATED, seen | ({"forecasts": market.forecasts(now, old)} if restated else {})))
+    steps.append(Step(causes.NEW, {"forecasts": market.forecasts(change.ahead, old)}))
+    steps.append(Step(causes.RETRAINING, {"forecasts": raw}))
+    return [*steps, Step(causes.CORRECTION, {"forecasts": will})] if corrected else steps
 
 
 def _solved(given: Ingredients, axis: Sequence[str]) -> FloatArray:

@@ -22,6 +22,21 @@ FloatArray = NDArray[np.float64]
 Ingredients = Mapping[str, Any]  # by name; arrays, or values that compare
 
 DRIFT, REBALANCING, CONSTRAINTS = "drift", "rebalancing", "constraints"
+UNIVERSE, RESTATED, NEW, RETRAINING = "universe", "restated data", "new data", "retraining"
+CORRECTION, COVARIANCE, PARAMETERS, FIRST = "correction", "covariance", "parameters", "first purchase"
+ORDER = (
+    DRIFT,
+    REBALANCING,
+    UNIVERSE,
+    RESTATED,
+    NEW,
+    RETRAINING,
+    CORRECTION,
+    COVARIANCE,
+    PARAMETERS,
+    CONSTRAINTS,
+    FIRST,
+)
 
 
 class Step(NamedTuple):

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from storage.schemas import CASH
+from tasks.numerics import causes
 from tasks.report.contents import Contents, Frame
 from tasks.report.formats import DASH, change, decimal, label, percent
 from tasks.report.listings import SHOWN, Cell, Row
@@ -21,7 +22,7 @@ def changes(contents: Contents) -> tuple[list[str], list[Row]]:
     rows = rows[(rows["strategy"] == contents.published) & (rows["part"] != _DRIFT)]
     if not len(rows):
         return [], []
-    order = list(rows["part"].drop_duplicates())
+    order = sorted(set(rows["part"]), key=causes.ORDER.index)
     table = rows.pivot(index="ticker", columns="part", values="change")[order].fillna(0.0)
     parts = [part for part in order if (table[part].abs() >= SHOWN).any()]
     total = table.sum(axis=1)
@@ -63,7 +64,7 @@ def certificate(contents: Contents) -> str | None:
         others = f" of {maxima} local maxima" if maxima > 1 else ""
         return (
             f"These weights are the proven global optimum{others}: the gap to the best possible is "
-            f"{said['gap']:.0e}, the residual of stationarity {said['kkt']:.0e}."
+            f"{_tiny(said['gap'])}, the residual of stationarity {_tiny(said['kkt'])}."
         )
     if said.get("status") == "constrained":
         return (
@@ -73,6 +74,10 @@ def certificate(contents: Contents) -> str | None:
     if said.get("status") == "uncertified":
         return "The optimiser could not prove these weights to be the best; they are the best that it found."
     return None
+
+
+def _tiny(value: float) -> str:
+    return f"{value:.0e}" if value else "0"
 
 
 def notes(contents: Contents) -> list[str]:
