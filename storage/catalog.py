@@ -101,7 +101,8 @@ _BY_SCENARIO = {
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at,
-               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date
+               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date,
+               record ->> '$.publication.said' AS note
         FROM raw.decided""",
     "holdings": """
         SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position

@@ -225,7 +225,8 @@ def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
 def facts(contents: Contents) -> list[tuple[str, str]]:
     """What the newest decision was made of, by name."""
     newest, hashes = contents.newest, contents.tables["hashes"].iloc[0]
-    because = f" ({newest.reason})" if newest.reason else ""
+    note = (newest.record.get("publication") or {}).get("said") or newest.reason
+    because = f" ({note})" if note else ""
     return [
         ("As-of date", f"{day(newest.as_of)}: the last session whose data the decision used"),
         ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
