@@ -91,11 +91,8 @@ def leak_check(scenario: str, day: date) -> str:
         accounts = _accounts(scratch, decided[day], future)
     serves = all(_is_made_alike(entry, decided[entry.rebalance_date]) for entry in chain)
     truth = _made(store, past, decision, decision) if serves else _again(store, past, chain)
-    return (
-        _first(truth, other)
-        or _of_account(accounts, decision, trades=len(chain) > 1 and decision.kind != ledger.HELD)
-        or ""
-    )
+    trades = len(chain) > 1 and decision.kind != ledger.HELD
+    return _first(truth, other) or _of_account(accounts, decision, trades) or ""
 
 
 @contextmanager
