@@ -1,8 +1,8 @@
 """Before publishing: limits, and a person's answer where one is broken or every date is to be approved.
 
-A run on a Prefect server pauses with a form, which the run's page in the UI shows; a run in a terminal asks there. Where
-neither is possible, nothing is recorded, and the sentence says how to answer. Without an answer by the deadline, and
-after a rejection, the date is held: nothing is traded, and what was held before stands.
+A run on a Prefect server pauses with a form, which the run's page in the UI shows; a run in a terminal asks there.
+Where neither is possible, nothing is recorded, and the sentence says how to answer. Without an answer by the deadline,
+and after a rejection, the date is held: nothing is traded, and what was held before stands.
 """
 
 import getpass

@@ -107,6 +107,9 @@ _BY_SCENARIO = {
     "holdings": """
         SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position
         FROM raw.holdings""",
+    "live": """
+        SELECT scenario, session, rebalance_date, strategy, wealth, daily_return, expected, lower_90, upper_90, outside
+        FROM raw.live""",
     "leak_checks": """
         SELECT scenario, as_of, rebalance_date, verdict, detail, seconds, created_at FROM raw.leak_checks""",
 }
@@ -169,6 +172,7 @@ _ORDER = {
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",
     "holdings": "position, ticker",
+    "live": "session",
     "leak_checks": "created_at",
 }
 

@@ -241,6 +241,17 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
     ]
 
 
+def live(contents: Contents) -> str | None:
+    """The live record in a sentence; None while there is none."""
+    rows = contents.tables["live"]
+    if not len(rows):
+        return None
+    first, last = rows.iloc[0], rows.iloc[-1]
+    said = f"{len(rows)} sessions from {first['session']:%Y-%m-%d} to {last['session']:%Y-%m-%d}, "
+    said += f"wealth {last['wealth']:.4f}."
+    return f"{said} Outside the band for {last['outside']} sessions in a row." if last["outside"] else said
+
+
 def _leak_gate(contents: Contents) -> str:
     """What deciding a past date again with another future came to."""
     rows = contents.tables["leaks"]
