@@ -17,7 +17,7 @@ from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.publishing import Answer
 from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
-from storage import clock, ledger
+from storage import clock
 from storage.store import open_store
 
 MONTHS = 36
@@ -36,7 +36,7 @@ def monthly_rebalance(
     """Decide the newest rebalance date, or the one of the latest as-of date up to `as_of`.
 
     `answer`: a person's, where what is to be published needs one. The state says what came of it: Completed, Held, or
-    Degraded where assets were left out.
+    Degraded where nothing was forecast or assets are newly left out.
     """
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
@@ -47,5 +47,4 @@ def monthly_rebalance(
         new = decide_months(line, wanted, diary, publish, check=leak.guard(line, wanted[-1]), settle=settle)
         result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
     heartbeat.beat()
-    decision = ledger.current(open_store(), scenario)[wanted[-1].rebalance_date]
-    return Completed(data=result, name=notices.name(decision), message=notices.message(open_store(), decision))
+    return Completed(data=result, **notices.state(open_store(), scenario, wanted[-1].rebalance_date))

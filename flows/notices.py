@@ -1,6 +1,9 @@
 """What a monthly run says when it ends, in its state's name and message: what an automation sends on."""
 
+from datetime import date
+
 from flows.display import published, select
+from storage import ledger
 from storage.ledger import HELD, Decision
 from storage.store import Store
 
@@ -8,32 +11,37 @@ _TRADES = "SELECT ticker, trade FROM trades WHERE rebalance_date = ? AND strateg
 _WEIGHTS = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND strategy = ? ORDER BY weight DESC, ticker"
 
 
-def name(decision: Decision) -> str:
-    """Of the state: Held, Degraded where assets were left out or nothing was forecast, Completed."""
-    if decision.kind == HELD:
-        return "Held"
-    return "Degraded" if decision.record["left_out"] or decision.forecasts is None else "Completed"
+def state(store: Store, scenario: str, day: date) -> dict[str, str]:
+    """Name and message of the state of a run that decided `day`.
+
+    Held; Degraded where nothing was forecast, or assets were left out that were not at the date before; Completed.
+    """
+    decided = ledger.current(store, scenario)
+    decision, follows = decided[day], decided[day].record["follows"]
+    before = decided.get(date.fromisoformat(follows)) if follows else None
+    troubles = _troubles(decision, before)
+    name = "Held" if decision.kind == HELD else "Degraded" if troubles else "Completed"
+    said = (decision.record.get("publication") or {}).get("said")
+    lines = [*_lines(store, decision), *(f"note: {text}" for text in [*([said] if said else []), *troubles])]
+    return {"name": name, "message": "\n".join(lines)}
 
 
-def message(store: Store, decision: Decision) -> str:
-    """First a sentence, then weights, trades and notes, a line each."""
+def _lines(store: Store, decision: Decision) -> list[str]:
+    """A sentence, then weights and trades, a line each."""
     day, scenario = decision.rebalance_date, decision.scenario
     first = published(store, scenario, day)
     weights = [f"{r['ticker']} {100 * r['weight']:.1f} %" for r in select(store, scenario, _WEIGHTS, day, first)]
     trades = [f"{r['ticker']} {100 * r['trade']:+.1f} %" for r in select(store, scenario, _TRADES, day, first)]
-    lines = [
-        f"{decision.month} {decision.kind}: {first}, as of {decision.as_of}, to be traded at the close of {day}",
+    return [
+        f"{decision.month} {decision.kind}: {first}, as of {decision.as_of}, rebalance date {day}",
         f"weights: {', '.join(weights)}",
         f"trades: {', '.join(trades) or 'none'}",
     ]
-    return "\n".join([*lines, *(f"note: {text}" for text in notes(decision))])
 
 
-def notes(decision: Decision) -> list[str]:
-    """What a person should know beside the numbers."""
-    said = (decision.record.get("publication") or {}).get("said")
-    found = [said] if said else []
-    if decision.forecasts is None:
-        found.append("there is no forecast, so strategies that need one hold cash")
-    left_out = decision.record["left_out"]
-    return [*found, f"left out: {', '.join(sorted(left_out))}"] if left_out else found
+def _troubles(decision: Decision, before: Decision | None) -> list[str]:
+    """What made the result worse than the one before it."""
+    found = [] if decision.forecasts else ["there is no forecast, so strategies that need one hold cash"]
+    known = before.record["left_out"] if before else decision.record["left_out"]
+    newly = sorted(f"{ticker} ({why})" for ticker, why in decision.record["left_out"].items() if ticker not in known)
+    return [*found, f"newly left out: {', '.join(newly)}"] if newly else found
