@@ -9,18 +9,19 @@ import getpass
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import ceil
 from typing import Any, Literal
+from uuid import UUID
 
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
-from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
-from prefect.states import Running
 from pydantic import Field
 
 from flows.lines import Line
@@ -36,6 +37,7 @@ from tasks.planned import Month
 from tasks.proposal import Proposal, propose
 
 _POLL = 10  # seconds between two looks at whether a paused run was answered
+_GRACE = 600  # seconds after the deadline in which the server still lets a run go on
 _NO_ANSWER = "no answer"
 _ADVICE = {
     "turnover": "raise {setting} or limit turnover with return_drawdown.turnover_limit",
@@ -153,21 +155,23 @@ def _paused(month: Month, proposal: Proposal, broken: list[str], deadline: datet
     seconds = max(1, ceil((deadline - clock.now()).total_seconds()))
     form = Approval.with_initial_data(description=_form(month, proposal, broken, deadline))
     log.warning("%s waits for approval until %s UTC: %s", month.moment.month, deadline, "; ".join(broken) or "asked to")
-    try:
-        filled = pause_flow_run(wait_for_input=form, timeout=seconds, poll_interval=min(_POLL, seconds))
-    except FlowPauseTimeout:
-        _go_on()
-        return Answer(_NO_ANSWER)
-    return Answer(filled.answer, filled.by, filled.comment)
-
-
-def _go_on() -> None:
-    """Let a run go on whose pause has timed out: the server itself would only let it fail."""
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow_run is not None
+    ending = threading.Timer(seconds, copy_context().run, [_go_on, context.flow_run.id])
+    ending.daemon = True
+    ending.start()
+    try:
+        filled = pause_flow_run(wait_for_input=form, timeout=seconds + _GRACE, poll_interval=min(_POLL, seconds))
+    finally:
+        ending.cancel()
+    return Answer(_NO_ANSWER) if filled.comment == _NO_ANSWER else Answer(filled.answer, filled.by, filled.comment)
+
+
+def _go_on(run: UUID) -> None:
+    """Let a paused run go on at its deadline: a pause that times out is failed by the server, which tells everybody."""
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(context.flow_run.id, Running(message="nobody answered; held"), force=True)
+        client.resume_flow_run(run, run_input={"answer": "reject", "by": "", "comment": _NO_ANSWER})
 
 
 def _form(month: Month, proposal: Proposal, broken: list[str], deadline: datetime) -> str:
