@@ -165,7 +165,9 @@ def _paused(month: Month, proposal: Proposal, broken: list[str], deadline: datet
         filled = pause_flow_run(wait_for_input=form, timeout=seconds + _GRACE, poll_interval=min(_POLL, seconds))
     finally:
         ending.cancel()
-    return Answer(_NO_ANSWER) if filled.comment == _NO_ANSWER else Answer(filled.answer, filled.by, filled.comment)
+    if (filled.answer, filled.comment) == ("reject", _NO_ANSWER):
+        return Answer(_NO_ANSWER)
+    return Answer(filled.answer, filled.by, filled.comment)
 
 
 def _go_on(run: UUID) -> None:
