@@ -22,6 +22,7 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flows.outlook import Outlook
 
+_SESSIONS = 21  # of the live record that the terminal shows
 Rows = list[dict[str, Any]]
 _MEASURES = {
     "cumulative_return": "%", "annual_return": "%", "annual_volatility": "%", "sharpe": "", "sortino": "",
@@ -200,6 +201,27 @@ def metrics(store: Store, scenario: str, as_json: bool, as_csv: bool) -> None:
     table(body, ["", *values], f"Backtest, out of sample and after costs, {span['start']} to {span['end']}")
     if said:
         say_line(said)
+
+
+def live(store: Store, as_json: bool, as_csv: bool) -> None:
+    """The live track record of `main`, the newest sessions in the terminal."""
+    rows = select(store, "main", "SELECT * FROM live")
+    if not rows:
+        raise NoDataError("nothing that was published has been marked yet; run `prism live --mark` after a session")
+    if as_json:
+        document({"scenario": "main", "start": rows[0]["session"], "end": rows[-1]["session"], "sessions": rows})
+    elif as_csv:
+        show(rows, False, True)
+    else:
+        shown = ("wealth", "lower_90", "expected", "upper_90")
+        body = [
+            [row["session"], row["rebalance_date"], *(None if row[n] is None else f"{row[n]:.4f}" for n in shown)]
+            for row in rows[-_SESSIONS:]
+        ]
+        title = f"Live since {rows[0]['session']}, after costs: {rows[-1]['strategy']}"
+        table(body, ["session", "weights of", *shown], title)
+        if rows[-1]["outside"]:
+            say_line(f"outside the 90 % cone of its forecasts for {rows[-1]['outside']} sessions in a row")
 
 
 def _measure(value: float | None, unit: str) -> str | None:

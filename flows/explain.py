@@ -14,20 +14,24 @@ from flows.parameters import Parameters
 from storage import ledger
 from storage.errors import NoDataError
 from storage.keys import Moment, PanelKey
-from storage.ledger import Decision
+from storage.ledger import HELD, Decision
 from storage.store import Store, open_store
 from tasks import explain, features, panels
 from tasks.numerics.configs import FeatureConfig
+from tasks.planned import left_by
 from tasks.problems import Choice
 from tasks.sights import OPTIMISER, Change, Decided, Sight
 
 
 def explain_dates(scenario: str, days: Sequence[date]) -> tuple[Change, ...]:
-    """Explain the decisions of some rebalance dates, given in order, where the store does not yet; what was given."""
+    """Explain the decisions of some rebalance dates, given in order, where the store does not yet; what was given.
+
+    A held date chose nothing, so there is nothing to explain.
+    """
     store = open_store()
     records = ledger.read(store, scenario)
     current = ledger.current(store, scenario)
-    changes = tuple(change_of(store, records, current[day]) for day in days)
+    changes = tuple(change_of(store, records, current[day]) for day in days if current[day].kind != HELD)
     if changes:
         explain.explain_changes.fn(changes[0].own.panel, changes)
     return changes
@@ -81,7 +85,7 @@ def _decided(store: Store, decision: Decision) -> Decided:
     run = strategies.of(panels.load(store, panel_of(decision)), parameters)
     return Decided(
         moment=Moment(decision.rebalance_date, decision.as_of, decision.record["prefix"], parameters.rebalance == "D"),
-        traded=decision.rebalance_date if parameters.accounting.lag else decision.as_of,
+        traded=left_by(decision).since(parameters.accounting.lag),
         weights=decision.weights,
         forecasts=decision.forecasts,
         choice=Choice(run.rule.units, run.rule.matrix, run.rule.config),

@@ -12,7 +12,7 @@ from flows.explain import explain_dates, panel_of
 from storage import ledger, scenarios, universe
 from storage.errors import InputError, NoDataError
 from storage.keys import name_of
-from storage.ledger import Decision
+from storage.ledger import HELD, Decision
 from storage.schemas import CASH
 from storage.store import Store
 from tasks import evidence
@@ -60,13 +60,18 @@ def weight(store: Store, scenario: str, name: str, ticker: str, strategy: str | 
 
 
 def _decision(store: Store, scenario: str, name: str) -> Decision:
-    """The decision of a month or a day, the last one where there are several."""
+    """The decision of a month or a day, the last one where there are several; NoDataError for a held one."""
     decided = ledger.current(store, scenario)
     found = [entry for day, entry in decided.items() if f"{day}".startswith(name)]
     if not found:
         known = [entry.month for entry in decided.values()]
         near = f"; the nearest is {min(known, key=lambda other: _distance(other, name))}" if known else ""
         raise NoDataError(f"scenario {scenario} has not decided {name}{near}; `prism backfill` decides past months")
+    if found[-1].kind == HELD:
+        raise NoDataError(
+            f"{found[-1].month} was held, so its weights were not chosen but are what was held before; explain the "
+            "date whose weights stand, or see `prism weights`"
+        )
     return found[-1]
 
 

@@ -91,7 +91,8 @@ def leak_check(scenario: str, day: date) -> str:
         accounts = _accounts(scratch, decided[day], future)
     serves = all(_is_made_alike(entry, decided[entry.rebalance_date]) for entry in chain)
     truth = _made(store, past, decision, decision) if serves else _again(store, past, chain)
-    return _first(truth, other) or _of_account(accounts, decision, held=len(chain) > 1) or ""
+    trades = len(chain) > 1 and decision.kind != ledger.HELD
+    return _first(truth, other) or _of_account(accounts, decision, trades) or ""
 
 
 @contextmanager
@@ -160,13 +161,13 @@ def _accounts(store: Store, decided: Decision, future: futures.Future) -> list[d
     return found
 
 
-def _of_account(accounts: Sequence[Mapping[str, Rows]], decision: Decision, held: bool) -> str | None:
+def _of_account(accounts: Sequence[Mapping[str, Rows]], decision: Decision, trades: bool) -> str | None:
     """What of an account up to the as-of date depends on what comes after, or of its trade does not."""
     for name, day in (("wealth", "session"), ("executions", "rebalance_date")):
         known = [[row for row in account[name] if row[day] <= decision.as_of] for account in accounts]
         differing = results.differences(name, *known)
         if differing:
             return str(differing[0])
-    if held and decision.record["parameters"]["accounting"]["lag"]:
+    if trades and decision.record["parameters"]["accounting"]["lag"]:
         return futures.early_trades(accounts[0]["executions"], accounts[1]["executions"], decision)
     return None

@@ -20,7 +20,7 @@ from storage.universe import Universe
 from tasks.fetch import ingest
 
 MAIN = "main"
-_DATES_TO_SELL = 2  # the rebalance date that drops an asset, and the one before it
+_DATES_TO_SELL = 2  # the date that drops an asset, and the one before it; dates that are held sell nothing
 _OWN_DEFAULT = {"sample": "sample20", "yahoo": "prism109"}
 
 
@@ -101,8 +101,10 @@ def open_line(
 
 def _left_behind(store: Store, scenario: str) -> list[Universe]:
     """Universes of the newest decided dates: what an amendment drops is still held until the next trade is done."""
-    decided = ledger.current(store, scenario)
-    used = {decided[day].record["universe"] for day in sorted(decided)[-_DATES_TO_SELL:]}
+    decided = list(ledger.current(store, scenario).values())
+    traded = [place for place, entry in enumerate(decided) if entry.kind != ledger.HELD]
+    begin = traded[-_DATES_TO_SELL] if len(traded) >= _DATES_TO_SELL else 0
+    used = {entry.record["universe"] for entry in decided[begin:]}
     return [universe.load(store, identity) for identity in sorted(used)]
 
 

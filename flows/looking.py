@@ -160,3 +160,22 @@ def query(
 def params(as_json: Json = False) -> None:
     """Every parameter: default, range, help."""
     display.params(as_json)
+
+
+@app.command()
+def live(
+    mark: Annotated[
+        bool, typer.Option("--mark", help="First bring in prices and mark what is not marked yet.")
+    ] = False,
+    path: Annotated[Path | None, typer.Option(help="With --mark: newer prices of --source files.")] = None,
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """The live track record: what was published, marked to market, beside the cone of its forecasts."""
+    place = existing_store(store)
+    if mark:
+        from flows.live import mark_live
+
+        mark_live(str(path) if path else None)
+    display.live(place, as_json, as_csv)

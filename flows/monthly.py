@@ -1,19 +1,24 @@
 """monthly_rebalance: the scheduled run. Newest prices in; weights, trades, backtest and report out.
 
 Decides the newest rebalance date, after filling those missing in the last `months`. On `main`, before the close of
-that date, this publishes it. It is for whoever trades each quarter or every session too.
+that date, this publishes it, or holds it where a person had to approve and did not (`flows.publishing`). It is for
+whoever trades each quarter or every session too.
 """
 
 from datetime import date
 from typing import Any
 
 from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
 
-from flows import leak, lines, planning
+from flows import heartbeat, leak, lines, notices, planning, publishing
 from flows.lines import MAIN
 from flows.parameters import Parameters
+from flows.publishing import Answer
 from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
 from storage import clock
+from storage.store import open_store
 
 MONTHS = 36
 
@@ -26,11 +31,20 @@ def monthly_rebalance(
     as_of: date | None = None,
     months: int = MONTHS,
     amend: str | None = None,
-) -> dict[str, Any]:
-    """Decide the newest rebalance date, or the one of the latest as-of date up to `as_of`."""
+    answer: Answer | None = None,
+) -> State[dict[str, Any]]:
+    """Decide the newest rebalance date, or the one of the latest as-of date up to `as_of`.
+
+    `answer`: a person's, where what is to be published needs one. The state says what came of it: Completed, Held, or
+    Degraded where nothing was forecast or assets are newly left out.
+    """
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
         wanted = planning.last_months(planning.up_to(line, as_of, clock.now().date()), months)
-        new = decide_months(line, wanted, diary, publishable(line, wanted[-1]), check=leak.guard(line, wanted[-1]))
-        return account(line, diary) | {"decided": new, "asked": wanted[-1].month}
+        publish = publishable(line, wanted[-1])
+        settle = publishing.gate(line, wanted[-1], answer) if publish else None
+        new = decide_months(line, wanted, diary, publish, check=leak.guard(line, wanted[-1]), settle=settle)
+        result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
+    heartbeat.beat()
+    return Completed(data=result, **notices.state(open_store(), scenario, wanted[-1].rebalance_date))

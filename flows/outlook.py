@@ -15,7 +15,7 @@ from flows.planning import MonthPlan, Plan
 from flows.rebalance import made_of
 from storage import ledger, tables
 from storage.keys import Moment
-from storage.ledger import Decision
+from storage.ledger import HELD, Decision
 from storage.store import Store, open_store
 from tasks import own_holdings
 from tasks.decide import why_changed
@@ -87,18 +87,19 @@ def _why(
     """Why the date would be computed; empty where what is decided is what would be."""
     if standing is None:
         return "not decided yet"
-    if standing.forecasts == month.forecasts and set(standing.weights) == set(month.weights.values()):
+    chosen = standing.kind == HELD or set(standing.weights) == set(month.weights.values())
+    if standing.forecasts == month.forecasts and chosen:
         return _imported_since(month, standing, imports)
     after = made_of(plan) | {"prefix": month.moment.prefix, "universe": plan.segment.panel.universe}
     after |= {name: standing.record.get(name) for name in ("holdings", "imported")}
     reason = why_changed(store, plan.segment.panel, month.moment.as_of, standing.record, after)
-    return reason + (" (published: an advisory is kept beside it)" if standing.kind == "published" else "")
+    return reason + (f" ({standing.kind}: an advisory is kept beside it)" if standing.is_final else "")
 
 
 def _imported_since(month: MonthPlan, standing: Decision, imports: Sequence[own_holdings.Holdings]) -> str:
-    """Whether its trades would start from other holdings than they did; a published date keeps its own."""
+    """Whether its trades would start from other holdings than they did; a published or held date keeps its own."""
     found = own_holdings.start_of(imports, month.follows, month.moment.as_of)
     named = (standing.record.get("imported") or {}).get("holdings")
-    if found is None or found.holdings == named or standing.kind == "published":
+    if found is None or found.holdings == named or standing.is_final:
         return ""
     return f"holdings imported for {found.date}"

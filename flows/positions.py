@@ -22,7 +22,7 @@ from flows.display import (
 from flows.parameters import make
 from storage import ledger, snapshots
 from storage.errors import NoDataError
-from storage.ledger import Decision
+from storage.ledger import HELD, PUBLISHED, Decision
 from storage.schemas import CASH
 from storage.store import Store
 from tasks import own_holdings
@@ -59,9 +59,11 @@ def trades(store: Store, scenario: str, month: str | None, as_json: bool, as_csv
 
 
 def start(store: Store, scenario: str, day: date) -> str:
-    """What the trades of a rebalance date start from, in words."""
+    """What the trades of a rebalance date start from, in words; of a held one, why there are none."""
     decided = ledger.current(store, scenario)
     record = decided[day].record
+    if decided[day].kind == HELD:
+        return f"{decided[day].month} is held, nothing is traded: {(record.get('publication') or {}).get('said', '')}"
     imported = record.get("imported")
     if imported:
         known = own_holdings.history(store, scenario)
@@ -72,7 +74,9 @@ def start(store: Store, scenario: str, day: date) -> str:
     before = decided.get(date.fromisoformat(record["follows"]))
     if before is None:
         return f"trades start from the weights decided for {record['follows']}, drifted"
-    how = "published" if before.kind == "published" else "decided"
+    if before.kind == HELD:
+        return f"trades start from what was held through {before.month}, drifted"
+    how = PUBLISHED if before.kind == PUBLISHED else "decided"
     return f"trades start from the weights {how} for {before.month}, drifted"
 
 

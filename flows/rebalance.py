@@ -9,10 +9,10 @@ import logging
 import time
 import uuid
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -28,7 +28,8 @@ from flows.planning import MonthPlan, Plan
 from flows.train import train_blocks
 from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
-from storage.keys import Moment, to_json
+from storage.keys import Moment, PanelKey, to_json
+from storage.ledger import HELD, PUBLISHED
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
@@ -52,6 +53,7 @@ _STAGES: tuple[StageKey, ...] = (
     experts.KEYED,
     decide.KEYED,
 )
+Settle = Callable[[PanelKey, decide.Month], decide.Month]
 log = logging.getLogger("prism.flow")
 
 
@@ -96,12 +98,15 @@ def decide_months(
     publish: Moment | None = None,
     amend: str | None = None,
     check: Callable[[], None] | None = None,
+    settle: Settle | None = None,
+    held: Collection[date] = (),
 ) -> list[str]:
     """Decide the dates wanted, computing what the store lacks; the names of those that got a new record.
 
     The date after those wanted is looked at again where it was decided, since its trades start from theirs. With a
     reason to `amend` them, the dates wanted are published anew; raises InputError where one came out as it stands.
-    `check` is called before the last date wanted is recorded, and may raise.
+    `check` is called before the last date wanted is recorded, and may raise; then `settle` says what becomes of that
+    date: published, held, or left to a person by an error. `held` are dates to decide as held without asking.
     """
     store = open_store()
     new: list[str] = []
@@ -109,16 +114,20 @@ def decide_months(
     for plan in planning.make(line, [*wanted, *_successors(store, line, wanted)]):
         _compute(store, plan, diary)
         made = made_of(plan)
-        for part in _parts(plan, wanted[-1] if check else None):
+        for part in _parts(plan, wanted[-1] if check or settle else None):
             if check and part[-1].moment == wanted[-1]:
                 with diary.stage("leak check", 1):
                     check()
             if pending is not None and plan.segment.terms == pending:
                 scenarios.write(store, line.scenario, pending)
                 pending = None
+            months = tuple(_for_ledger(month, plan, made, publish) for month in part)
+            months = tuple(replace(m, amend=amend) if m.moment in wanted else m for m in months)
+            months = tuple(replace(m, kind=HELD) if m.moment.rebalance_date in held else m for m in months)
+            if settle and part[-1].moment == wanted[-1]:
+                with diary.stage("publish", 1):
+                    months = (settle(plan.segment.panel, months[-1]),)
             with diary.stage("decide", len(part)):
-                months = tuple(_for_ledger(month, plan, made, publish) for month in part)
-                months = tuple(replace(m, amend=amend) if m.moment in wanted else m for m in months)
                 decided = decide.decide(plan.segment.panel, line.scenario, months)
                 new += decided.new
                 diary.published |= dict(decided.published)
@@ -224,7 +233,7 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
     return decide.Month(
         moment=month.moment,
         follows=month.follows,
-        kind="published" if month.moment == publish else "backfill",
+        kind=PUBLISHED if month.moment == publish else "backfill",
         forecasts=month.forecasts,
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),

@@ -64,15 +64,23 @@ def past_of(store: Store, scenario: str) -> Past:
 
 
 def with_before(past: Past, decisions: Sequence[Decision]) -> list[list[Decision]]:
-    """The decisions in chains of which each starts from what the one before it left, the first one's included."""
+    """The decisions in chains of which each starts from what the one before it left, back to one that traded."""
     chains: list[list[Decision]] = []
     for decision in decisions:
-        before = past.before(decision)
-        if before is not None and chains and chains[-1][-1] == before:
+        if chains and chains[-1][-1] == past.before(decision):
             chains[-1].append(decision)
         else:
-            chains.append([decision] if before is None else [before, decision])
+            chains.append(_back_to_a_trade(past, decision))
     return chains
+
+
+def _back_to_a_trade(past: Past, decision: Decision) -> list[Decision]:
+    """The decision after the one that it started from; what was held started from the one before, and so on."""
+    chain, before = [decision], past.before(decision)
+    while before is not None:
+        chain.insert(0, before)
+        before = past.before(before) if before.kind == ledger.HELD else None
+    return chain
 
 
 def line_of(past: Past, decision: Decision, snapshot: str, universes: Mapping[str, str] | None = None) -> Line:
@@ -148,7 +156,8 @@ def recompute(
             decisions = list(group)
             snapshot = snapshots[decisions[0].record["snapshot"]]
             line = replace(line_of(past, decisions[0], snapshot, universes), scenario=name)
-            decide_months(line, moments_of(line, decisions), diary)
+            held = {decision.rebalance_date for decision in decisions if decision.kind == ledger.HELD}
+            decide_months(line, moments_of(line, decisions), diary, held=held)
         found.append(ledger.current(open_store(), name))
     return found
 

@@ -28,6 +28,7 @@ from flows.options import (
     given_values,
     use_store,
 )
+from storage.errors import InputError
 from storage.store import open_store
 
 log = logging.getLogger("prism.cli")
@@ -44,18 +45,26 @@ def run(
     params: ParamsFile = None,
     assignments: Set = None,
     amend: Amend = None,
+    approve: Annotated[
+        str | None, typer.Option(help="Publish in spite of limits: your comment for the ledger.")
+    ] = None,
+    reject: Annotated[str | None, typer.Option(help="Hold what is held if asked: your comment for the ledger.")] = None,
     scenario: ScenarioOption = "main",
     store: StoreOption = None,
     as_json: Json = False,
 ) -> None:
     """Decide the newest rebalance date: weights, trades, backtest and report."""
     use_store(store)
+    if approve is not None and reject is not None:
+        raise InputError("--approve and --reject exclude each other; give one of them")
     day = as_day(as_of, "--as-of")
     parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
     log.info("starting Prefect")
     from flows.monthly import monthly_rebalance
+    from flows.publishing import given
 
-    result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend)
+    answer = given(approve, reject)
+    result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend, answer)
     positions.outcome(open_store(), scenario, result, result["asked"], as_json)
 
 

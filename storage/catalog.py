@@ -101,11 +101,15 @@ _BY_SCENARIO = {
     "decisions": """
         SELECT scenario, rebalance_date, as_of, kind, revision, content_hash, record_hash, parent_hash, created_at,
                reason, forecasts, weights, trades, (record ->> 'known_at')::TIMESTAMP AS known_at,
-               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date
+               record ->> '$.imported.holdings' AS holdings, (record ->> '$.imported.date')::DATE AS holdings_date,
+               record ->> '$.publication.said' AS note
         FROM raw.decided""",
     "holdings": """
         SELECT scenario, holdings, date, unnest(tickers) AS ticker, unnest(shares) AS shares, imported_at, position
         FROM raw.holdings""",
+    "live": """
+        SELECT scenario, session, rebalance_date, strategy, wealth, daily_return, expected, lower_90, upper_90, outside
+        FROM raw.live""",
     "leak_checks": """
         SELECT scenario, as_of, rebalance_date, verdict, detail, seconds, created_at FROM raw.leak_checks""",
 }
@@ -168,6 +172,7 @@ _ORDER = {
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",
     "holdings": "position, ticker",
+    "live": "session",
     "leak_checks": "created_at",
 }
 

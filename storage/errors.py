@@ -25,5 +25,9 @@ class SourceError(PrismError):
     """A source of prices did not answer well enough to go on; what it gave is kept."""
 
 
+class ApprovalError(PrismError):
+    """What is to be published needs a person's answer, and nobody can be asked here; nothing was recorded."""
+
+
 class LeakError(PrismError):
     """A past decision comes out differently with another future: something reads what was not known yet."""

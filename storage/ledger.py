@@ -2,8 +2,8 @@
 
 A record's hash covers the whole record and its parent's hash, so that no record can be changed, removed or
 put between others unseen. `content_hash` covers the results only: the rows of forecasts, weights and trades
-in canonical order. A published month is never decided again; what a later run would have decided is kept
-beside it as an advisory, and takes its place only where a person amends it.
+in canonical order. A month that was published, or held for want of an approval, is never decided again; what a later
+run would have decided is kept beside it as an advisory, and takes its place only where a person amends it.
 """
 
 import json
@@ -22,6 +22,7 @@ from storage.schemas import TABLES
 from storage.store import Store
 
 _ATTEMPTS = 20
+PUBLISHED, HELD = "published", "held"
 RESULTS = ("forecasts", "weights", "trades")
 
 
@@ -32,7 +33,7 @@ class Decision:
     scenario: str
     rebalance_date: date
     as_of: date
-    kind: str  # published or backfill
+    kind: str  # published, held or backfill
     forecasts: str | None  # keys of the results
     weights: tuple[str, ...]
     trades: str
@@ -46,6 +47,11 @@ class Decision:
     def month(self) -> str:
         """What it is called: by the month of its rebalance date, or by the day where every session is decided."""
         return name_of(self.rebalance_date, self.record.get("parameters", {}).get("rebalance") == "D")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether it was published or held, so that only a person changes it."""
+        return self.kind in (PUBLISHED, HELD)
 
     @property
     def lineage(self) -> str:
@@ -188,21 +194,21 @@ def standing_of(month: list[Decision]) -> Decision | None:
 def settled(decision: Decision, month: list[Decision], reason: str | None, amend: str | None = None) -> Decision | None:
     """What to append of a newly computed decision, given the records of its month; None: nothing new.
 
-    A first record is revision 0. Beside a published one an advisory is kept; any other gets a new revision where
-    its content changed, and is replaced where it was a backfill and now is published. With a person's reason to
-    `amend` it, a month that came out differently is published anew, whatever stands.
+    A first record is revision 0. Beside a published or held one an advisory is kept; any other gets a new revision
+    where its content changed, and is replaced where it was a backfill and now is published or held. With a person's
+    reason to `amend` it, a month that came out differently is published anew, whatever stands.
     """
     standing = standing_of(month)
     if standing is None:
         return decision
     if amend is not None:
         differs = standing.content_hash != decision.content_hash
-        amended = replace(decision, kind="published", reason=f"{reason}; amended: {amend}")
+        amended = replace(decision, kind=PUBLISHED, reason=f"{reason}; amended: {amend}")
         return replace(amended, revision=standing.revision + 1) if differs else None
-    if standing.kind == "published":
+    if standing.is_final:
         known = {entry.content_hash for entry in month}
         new = decision.content_hash not in known
         return replace(decision, advisory=True, revision=standing.revision, reason=reason) if new else None
     if standing.content_hash != decision.content_hash:
         return replace(decision, revision=standing.revision + 1, reason=reason)
-    return replace(decision, revision=standing.revision, reason="published") if decision.kind == "published" else None
+    return replace(decision, revision=standing.revision, reason=decision.kind) if decision.is_final else None

@@ -222,6 +222,13 @@ TABLES = {
     "portfolios": Table(
         {"scenario": TEXT, "position": COUNT, "key": TEXT, "created_at": TIME}, ("scenario", "position")
     ),
+    "live": Table(
+        {"scenario": TEXT, "session": DAY, "rebalance_date": DAY, "strategy": TEXT, "wealth": REAL}
+        | {"daily_return": REAL, "expected": REAL, "lower_90": REAL, "upper_90": REAL, "outside": COUNT}
+        | {"created_at": TIME},
+        ("scenario", "session"),
+        ("expected", "lower_90", "upper_90"),
+    ),
     "leak_checks": Table(
         {"scenario": TEXT, "as_of": DAY, "rebalance_date": DAY, "verdict": TEXT, "detail": TEXT, "seconds": REAL}
         | {"created_at": TIME},

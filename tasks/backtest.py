@@ -3,7 +3,7 @@
 Covers the newest stretch of decided rebalance dates without a gap. Everything is out of sample: the weights were
 decided with data up to their as-of dates, and trade one session later. Executions are the trades of the rebalance
 dates, with what impact costs carried over to later sessions; what a delisting sells between two of them is told in
-the log, and counts in turnover and costs.
+the log, and counts in turnover and costs. A held date trades nothing: every account goes on with what it holds.
 """
 
 import json
@@ -21,7 +21,7 @@ from prefect.cache_policies import NO_CACHE
 
 from storage import ledger, pointers, tables
 from storage.keys import PanelKey, digest, to_json
-from storage.ledger import Decision
+from storage.ledger import HELD, Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
 from tasks import accounts, attribution, measuring, panels, trials
@@ -83,7 +83,7 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     used = [panel.universe, *(month.record["universe"] for month in reversed(months))]
     universes = list(dict.fromkeys(used))[::-1]  # the newest one last: its sessions are the account's
     last = panels.load(store, panel).sessions[-1].item()
-    months = [month for month in months if _trade_date(month) <= last]
+    months = [month for month in months if month.kind != HELD and _trade_date(month) <= last]
     if not months:
         return None
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]

@@ -1,12 +1,7 @@
 """Stage *decide*: the trades of a rebalance date, and its record in the ledger.
 
-Planned trades go from the holdings, drifted to the as-of date, to the new weights. The holdings are those that
-the scenario's decision at the rebalance date before left; where there is none it starts from cash. A holding whose
-asset was delisted since then has become cash. One in an asset without a bar on the session of that date's trade
-counts as if it had been traded.
-
-Those of the published strategy start from what the person really holds instead, where that was imported in time
-(`tasks.own_holdings`), valued at the closes of the as-of date. A published record keeps the start it was decided with.
+Trades, or the weights that stand where a date is held, are planned by `tasks.planned`. A published or held record keeps
+the start it was decided with, and is never decided again: what would come out now is kept beside it.
 """
 
 import logging
@@ -19,63 +14,30 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage import ledger, snapshots, tables, universe
 from storage.errors import InputError
-from storage.keys import Moment, PanelKey
-from storage.ledger import Decision
-from storage.schemas import CASH, TABLES
+from storage.keys import PanelKey
+from storage.ledger import HELD, Decision
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import accounts, holdings, own_holdings, panels
+from tasks import own_holdings, panels, planned
 from tasks.caching import keyed_by
-from tasks.numerics.configs import AccountingConfig
+from tasks.planned import Month, Plan
 
 KEYED = keyed_by(
     __name__,
     "tasks.accounts",
+    "tasks.allocations",
     "tasks.holdings",
     "tasks.own_holdings",
     "tasks.panels",
+    "tasks.planned",
     packages=("numpy", "numba", "exchange-calendars"),
 )
-ByStrategy = dict[str, dict[str, float]]  # weights by strategy and ticker
-ZERO = 1e-15  # of wealth: smaller trades are rounding
 log = logging.getLogger("prism.decide")
-
-
-@dataclass(frozen=True)
-class Month:
-    """What the decision of one rebalance date is made of."""
-
-    moment: Moment
-    follows: date | None  # the scenario's rebalance date before it
-    kind: str  # published or backfill
-    forecasts: str | None  # key
-    model: str | None  # key
-    weights: tuple[tuple[str, str], ...]  # strategy and key, sorted
-    accounting: AccountingConfig
-    made_of: dict[str, Any]  # parameters, code hashes and versions, for the record
-    amend: str | None = None  # a person's reason to publish it anew where it comes out differently
-    publish: str = ""  # the strategy that a person trades
-
-    @property
-    def keys(self) -> tuple[str, ...]:
-        """Keys of the weights."""
-        return tuple(key for _, key in self.weights)
-
-
-@dataclass(frozen=True)
-class _Holdings:
-    """Weights of the rebalance date before, and the universe they were chosen from."""
-
-    rebalance_date: date
-    as_of: date
-    keys: tuple[str, ...]
-    universe: str
 
 
 @dataclass(frozen=True)
@@ -86,16 +48,6 @@ class Decided:
     published: tuple[tuple[str, str], ...]  # names of those published before: `identical`, or why they would differ
 
 
-@dataclass(frozen=True)
-class _Imported:
-    """What a person holds, at the as-of date's closes."""
-
-    holdings: str
-    date: date
-    weights: tuple[tuple[str, float], ...]
-    wealth: float
-
-
 @task(cache_policy=NO_CACHE, task_run_name="decide from {months[0].moment.month}")
 def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> Decided:
     """Plan the trades of each rebalance date, in order, and append to the ledger what it does not hold yet.
@@ -104,8 +56,8 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> Decided
     """
     store = open_store()
     records = ledger.read(store, scenario)
-    planned = _planned(store, panel, scenario, months, records)
-    new, compared = _news(store, panel, records, planned, {m.moment.rebalance_date: m.amend for m in months})
+    found = _planned(store, panel, scenario, months, records)
+    new, compared = _news(store, panel, records, found, {m.moment.rebalance_date: m.amend for m in months})
     made = {decision.month for decision in new}
     same = [month.moment.month for month in months if month.amend is not None and month.moment.month not in made]
     if same:
@@ -125,16 +77,16 @@ def _news(
     store: Store,
     panel: PanelKey,
     records: list[Decision],
-    planned: list[Decision],
+    found: list[Decision],
     amends: dict[date, str | None],
 ) -> tuple[list[Decision], dict[str, str]]:
-    """Those of the planned decisions that the ledger lacks, and how those published before compare with it.
+    """Those of the planned decisions that the ledger lacks, and how those that are final compare with it.
 
-    Equal lineage needs no look at the results, unless a date is published.
+    Equal lineage needs no look at the results, unless a date is published or held.
     """
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
-    known = {day: entry.lineage for day, entry in standing.items() if entry.kind != "published"}
-    unknown = [d for d in planned if known.get(d.rebalance_date) != d.lineage or d.kind == "published"]
+    known = {day: entry.lineage for day, entry in standing.items() if not entry.is_final}
+    unknown = [d for d in found if known.get(d.rebalance_date) != d.lineage or d.is_final]
     past: dict[date, list[Decision]] = {}
     for entry in records:
         past.setdefault(entry.rebalance_date, []).append(entry)
@@ -143,11 +95,11 @@ def _news(
     for decision, content in zip(unknown, ledger.content_hashes(store, unknown), strict=True):
         month, before = past.get(decision.rebalance_date, []), standing.get(decision.rebalance_date)
         reason = why_changed(store, panel, decision.as_of, before.record, decision.record) if before else None
-        found = replace(decision, content_hash=content)
-        settled = ledger.settled(found, month, reason, amends[decision.rebalance_date])
+        made = replace(decision, content_hash=content)
+        settled = ledger.settled(made, month, reason, amends[decision.rebalance_date])
         new += [settled] if settled else []
-        if before is not None and before.kind == "published" and amends[decision.rebalance_date] is None:
-            compared[decision.month] = _verdict(before, settled or found, month)
+        if before is not None and before.is_final and amends[decision.rebalance_date] is None:
+            compared[decision.month] = _verdict(before, settled or made, month)
     return new, compared
 
 
@@ -164,62 +116,54 @@ def _planned(
 ) -> list[Decision]:
     """The decisions, content hash and revision aside, with their trades written."""
     standing = {entry.rebalance_date: entry for entry in records if not entry.advisory}
-    held = {
-        day: _Holdings(day, entry.as_of, entry.weights, entry.record["universe"]) for day, entry in standing.items()
-    }
+    left = {day: planned.left_by(entry) for day, entry in standing.items()}
     decisions, wanted = [], {}
     imports = own_holdings.history(store, scenario)
-    for month in months:
-        before = held.get(month.follows) if month.follows else None
-        own = _imported(store, panel, month, standing.get(month.moment.rebalance_date), imports)
-        key = _trades_key(store, panel, month, before, own)
-        wanted[key] = (month, before, own)
-        decisions.append(_decision(store, panel, scenario, month, before, own, key))
-        day = month.moment.rebalance_date
-        if day not in standing or standing[day].kind != "published" or month.amend is not None:
-            held[day] = _Holdings(day, month.moment.as_of, month.keys, panel.universe)
+    for asked in months:
+        day, before = asked.moment.rebalance_date, left.get(asked.follows) if asked.follows else None
+        month = _as_it_stands(asked, standing.get(day))
+        plan = Plan(month, before, planned.imported(store, panel, month, standing.get(day), imports))
+        if month.kind == HELD:
+            plan = _standing(store, panel, plan)
+        key = _key(store, panel, plan, "trades", to=plan.month.keys)
+        wanted[key] = plan
+        decisions.append(_decision(store, panel, scenario, plan, key))
+        if day not in standing or not standing[day].is_final or month.amend is not None:
+            left[day] = planned.left_by(decisions[-1])
     there = tables.existing(store, "trades", wanted)
-    _write_trades(store, panel, {key: plan for key, plan in wanted.items() if key not in there})
+    traded = {key: plan for key, plan in wanted.items() if key not in there and plan.month.kind != HELD}
+    planned.write(store, panel, traded)
     return decisions
 
 
-def _imported(
-    store: Store,
-    panel: PanelKey,
-    month: Month,
-    standing: Decision | None,
-    imports: Sequence[own_holdings.Holdings],
-) -> _Imported | None:
-    """The imported holdings that the date's trades start from, if any: of a published date those of its record."""
-    found = own_holdings.start_of(imports, month.follows, month.moment.as_of)
-    if standing is not None and standing.kind == "published":
-        named = (standing.record.get("imported") or {}).get("holdings")
-        found = next((entry for entry in imports if entry.holdings == named), None)
-    if found is None or not month.publish:
-        return None
-    worth = own_holdings.valued(store, panel.snapshot, panel.universe, month.moment.as_of, found)
-    return _Imported(found.holdings, found.date, tuple(worth.weights.items()), worth.wealth)
+def _as_it_stands(month: Month, standing: Decision | None) -> Month:
+    """The month, held where it was held and is not amended."""
+    stays = standing is not None and standing.kind == HELD and month.amend is None
+    return replace(month, kind=HELD) if stays else month
 
 
-def _trades_key(store: Store, panel: PanelKey, month: Month, before: _Holdings | None, own: _Imported | None) -> str:
-    """Key of the planned trades of a rebalance date."""
+def _standing(store: Store, panel: PanelKey, plan: Plan) -> Plan:
+    """A held date's plan, with the weights that stand written and in place of those chosen."""
+    names = [name for name, _ in plan.month.weights]
+    keys = tuple((name, _key(store, panel, plan, HELD, strategy=name)) for name in names)
+    plan = replace(plan, month=replace(plan.month, weights=keys))
+    planned.stand(store, panel, plan)
+    return plan
+
+
+def _key(store: Store, panel: PanelKey, plan: Plan, what: str, **inputs: Any) -> str:
+    """Key of what follows from the holdings that a rebalance date starts from."""
+    month, before, own = plan.month, plan.before, plan.own
     seen = month.moment.prefix if before else None
     if before is not None and before.universe != panel.universe:
         seen = panels.prefix(store, replace(panel, universe=before.universe), month.moment.as_of)
     held = before.keys if before else ()
-    inputs = {"to": month.keys, "held": held, "seen": seen, "config": month.accounting}
-    return KEYED.key("trades", moment=month.moment, own=own and [month.publish, own], **inputs)
+    inputs |= {"held": held, "seen": seen, "config": month.accounting, "own": own and [month.publish, own]}
+    return KEYED.key(what, moment=month.moment, **inputs)
 
 
-def _decision(
-    store: Store,
-    panel: PanelKey,
-    scenario: str,
-    month: Month,
-    before: _Holdings | None,
-    own: _Imported | None,
-    trades: str,
-) -> Decision:
+def _decision(store: Store, panel: PanelKey, scenario: str, plan: Plan, trades: str) -> Decision:
+    month, before, own = plan.month, plan.before, plan.own
     record = {
         "snapshot": panel.snapshot,
         "known_at": snapshots.load(store, panel.snapshot).known_at,
@@ -233,6 +177,10 @@ def _decision(
         "machine": _machine(),
         **month.made_of,
     }
+    if month.publication is not None:
+        record["publication"] = month.publication
+    if month.kind == HELD:
+        record["stands"] = {"universe": before.universe if before else panel.universe}
     dates = {"rebalance_date": month.moment.rebalance_date, "as_of": month.moment.as_of}
     keys = {"forecasts": month.forecasts, "weights": month.keys, "trades": trades}
     return Decision(scenario, **dates, kind=month.kind, **keys, record=record)
@@ -250,60 +198,6 @@ def _processor() -> str:
     described = Path("/proc/cpuinfo")
     lines = described.read_text().splitlines() if described.exists() else []
     return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _write_trades(
-    store: Store, panel: PanelKey, wanted: dict[str, tuple[Month, _Holdings | None, _Imported | None]]
-) -> None:
-    """Write the planned trades of rebalance dates by key."""
-    used = {key for month, before, _ in wanted.values() for key in (*month.keys, *(before.keys if before else ()))}
-    weights = _weights(store, used)
-    prices = {
-        universe: panels.prices_of(store, panel.snapshot, [universe])
-        for universe in {before.universe for _, before, _ in wanted.values() if before}
-    }
-    costs = accounts.Costs(store, panel, [month.accounting for month, _, _ in wanted.values()])
-    rows = []
-    for key, (month, before, own) in wanted.items():
-        held = _drifted(prices[before.universe], month, before, weights) if before else {}
-        targets = {strategy: weights[key][1] if key in weights else {} for strategy, key in month.weights}
-        capital = month.accounting.capital
-        for strategy, target in sorted(targets.items()):
-            mine = own if strategy == month.publish else None
-            start = dict(mine.weights) if mine else held.get(strategy, {})
-            trades = _trades(target, start)
-            worth = mine.wealth if mine else capital
-            charged = costs.of(trades, worth, month.moment.as_of, month.accounting)
-            row = {"key": key, "rebalance_date": month.moment.rebalance_date, "strategy": strategy}
-            rows += [row | {"ticker": t, "trade": trade, "cost": charged[t]} for t, trade in trades.items()]
-    if rows:
-        tables.put(store, "trades", pa.Table.from_pylist(rows, TABLES["trades"].schema))
-
-
-def _trades(target: dict[str, float], held: dict[str, float]) -> dict[str, float]:
-    """Trades by ticker, as fractions of wealth at the as-of date."""
-    tickers = sorted((target.keys() | held.keys()) - {CASH})
-    trades = {ticker: target.get(ticker, 0.0) - held.get(ticker, 0.0) for ticker in tickers}
-    return {ticker: trade for ticker, trade in trades.items() if abs(trade) > ZERO}
-
-
-def _weights(store: Store, keys: set[str]) -> dict[str, tuple[str, dict[str, float]]]:
-    """By key the strategy and its weights by ticker."""
-    weights: dict[str, tuple[str, dict[str, float]]] = {}
-    for row in tables.read(store, "weights", key=keys).to_pylist():
-        weights.setdefault(row["key"], (row["strategy"], {}))[1][row["ticker"]] = row["weight"]
-    return weights
-
-
-def _drifted(
-    prices: panels.Prices, month: Month, before: _Holdings, weights: dict[str, tuple[str, dict[str, float]]]
-) -> ByStrategy:
-    """What the weights of the date before have become at the as-of date."""
-    traded = before.rebalance_date if month.accounting.lag else before.as_of
-    return {
-        strategy: holdings.drifted(prices, held, traded, month.moment.as_of, month.accounting)
-        for strategy, held in (weights[key] for key in before.keys if key in weights)
-    }
 
 
 def why_changed(store: Store, panel: PanelKey, as_of: date, before: dict[str, Any], after: dict[str, Any]) -> str:

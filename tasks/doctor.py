@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings
 
 from storage import bars, clock, ingests, instruments, snapshots, tables, universe
 from storage.errors import NoDataError
+from storage.limits import Limits
 from storage.settings import Settings
 from storage.store import Store
 from tasks import calendars
@@ -40,7 +41,7 @@ class Series:
 def settings() -> list[dict[str, Any]]:
     """Every setting: name in the environment, value, whether it is set there, and what it means; secrets masked."""
     rows = []
-    for group in (Settings(), YahooSettings(), QualitySettings()):
+    for group in (Settings(), Limits(), YahooSettings(), QualitySettings()):
         given, prefix = _given(group), group.model_config["env_prefix"]
         for name, entry in type(group).model_fields.items():
             value = getattr(group, name)

@@ -93,6 +93,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "totals": listings.totals(found),
         "facts": listings.facts(found),
         "parameters": listings.parameters(found),
+        "live": listings.live(found),
         "left_out": sorted(found.record["left_out"].items()),
         "judged": verdicts,
         "monthly_bars": figures.is_monthly(found),
@@ -105,6 +106,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
+        | ({"live": over_time.live(found)} if len(found.tables["live"]) else {})
         | (_drawn_results(store, found) if found.traded else {}),
     }
     return shown | _rows(found) | (_results(store, found) if found.traded else {})

@@ -41,6 +41,7 @@ _QUERIES = {
     "WHERE rebalance_date = $day) JOIN raw.allocations a USING (key)",
     "portfolio_forecasts": "SELECT * FROM portfolio_forecasts WHERE rebalance_date = $day",
     "portfolio_judgements": "SELECT strategy, name, value, error FROM portfolio_judgements WHERE kind = 'all'",
+    "live": "SELECT session, wealth, expected, lower_90, upper_90, outside FROM live",
     "leaks": "SELECT rebalance_date, verdict, seconds FROM leak_checks WHERE as_of = $as_of "
     "ORDER BY created_at DESC LIMIT 1",
     "hashes": "SELECT content_hash, record_hash, created_at FROM decisions WHERE rebalance_date = $day",

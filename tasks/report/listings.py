@@ -225,7 +225,8 @@ def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
 def facts(contents: Contents) -> list[tuple[str, str]]:
     """What the newest decision was made of, by name."""
     newest, hashes = contents.newest, contents.tables["hashes"].iloc[0]
-    because = f" ({newest.reason})" if newest.reason else ""
+    note = (newest.record.get("publication") or {}).get("said") or newest.reason
+    because = f" ({note})" if note else ""
     return [
         ("As-of date", f"{day(newest.as_of)}: the last session whose data the decision used"),
         ("Rebalance date", f"{day(newest.rebalance_date)}: traded at its close"),
@@ -238,6 +239,17 @@ def facts(contents: Contents) -> list[tuple[str, str]]:
         ("Content hash", hashes["content_hash"]),
         ("Record hash", hashes["record_hash"]),
     ]
+
+
+def live(contents: Contents) -> str | None:
+    """The live record in a sentence; None while there is none."""
+    rows = contents.tables["live"]
+    if not len(rows):
+        return None
+    first, last = rows.iloc[0], rows.iloc[-1]
+    said = f"{len(rows)} sessions from {first['session']:%Y-%m-%d} to {last['session']:%Y-%m-%d}, "
+    said += f"wealth {last['wealth']:.4f}."
+    return f"{said} Outside the band for {last['outside']} sessions in a row." if last["outside"] else said
 
 
 def _leak_gate(contents: Contents) -> str:

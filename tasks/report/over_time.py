@@ -35,6 +35,22 @@ def rolling(store: Store, contents: Contents) -> Figure | None:
     )
 
 
+def live(contents: Contents) -> Figure:
+    """Wealth of the live record on the cone of its forecasts; a gap where there was none."""
+    rows = contents.tables["live"]
+    figure, axis = go.Figure(layout=LAYOUT), figures.days(rows["session"])
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_scatter(x=axis, y=figures.rounded(rows["lower_90"].astype(float)), **edge)
+    band = {"fill": "tonexty", "fillcolor": "var(--grid)"}
+    figure.add_scatter(x=axis, y=figures.rounded(rows["upper_90"].astype(float)), **edge, **band)
+    middle = {"color": "var(--soft)", "width": 1, "dash": "dot"}
+    for name, column, line in (("expected", "expected", middle), ("live", "wealth", {"color": "var(--accent)"})):
+        values = figures.rounded(rows[column].astype(float))
+        figure.add_scatter(x=axis, y=values, name=name, mode="lines", line=line, hovertemplate="%{y:.3f}")
+    figure.update_layout(height=320, xaxis={**AXIS, "type": "date"}, yaxis={**AXIS, "fixedrange": True})
+    return figures.plain(figure)
+
+
 def _cash(store: Store, contents: Contents) -> "float | Frame":
     """The return of cash a session: a series where the universe names one, else the constant."""
     if not contents.universe.risk_free:

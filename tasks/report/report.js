@@ -97,5 +97,5 @@ if (wealth) {
 const choice = document.getElementById("strategy");
 draw("months", figures.weights[choice.value]);
 choice.addEventListener("change", () => draw("months", figures.weights[choice.value]));
-for (const id of ["rolling", "concentration", "betas"]) if (figures[id]) draw(id, figures[id]);
+for (const id of ["live", "rolling", "concentration", "betas"]) if (figures[id]) draw(id, figures[id]);
 figures.calibration.forEach((figure, place) => draw("calibration-" + place, figure));

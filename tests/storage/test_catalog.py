@@ -44,6 +44,7 @@ COLUMNS = {
     "portfolio_judgements": "strategy name value rows error kind label",
     "decisions": "rebalance_date as_of kind revision content_hash record_hash parent_hash created_at",
     "holdings": "holdings date ticker shares imported_at position",
+    "live": "session rebalance_date strategy wealth daily_return expected lower_90 upper_90 outside",
     "leak_checks": "as_of rebalance_date verdict detail seconds created_at",
     "runs": "run",
     "scenarios": "scenario",

@@ -25,7 +25,7 @@ PLANS = [{"A": 0.6, "B": 0.2}, {"B": 0.5, "C": 0.5}, {"D": 0.9, "E": 0.1}, {"A":
 MONTHS = ["2016-01", "2016-02", "2016-03", "2016-04"]
 
 
-def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", follows=None, parameters=None):
+def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", follows=None, parameters=None, held=()):
     """Decide rebalance dates from plans: {name: {strategy: weights}}; the first follows what is given."""
     found = panels.moments(market.store, panel, rebalance)
     before = dict(zip(found[1:], [moment.rebalance_date for moment in found], strict=False)) | {found[0]: follows}
@@ -38,7 +38,8 @@ def put(market, panel, plans, scenario="main", config=COSTS, rebalance="M", foll
             market.put_weights(key, moment, strategy, weights.items())
             keys.append((strategy, key))
         made = {"parameters": parameters or {"accounting": asdict(config)}, "code": {}, "versions": {}}
-        months.append(decide.Month(moment, before[moment], "backfill", None, None, tuple(keys), config, made))
+        kind = "held" if name in held else "backfill"
+        months.append(decide.Month(moment, before[moment], kind, None, None, tuple(keys), config, made))
     decide.decide.fn(panel, scenario, tuple(months))
 
 
@@ -95,6 +96,19 @@ def test_wealth_is_that_of_an_independent_ledger(market, config):
     found = wealth["hand"].iloc[1:]
     assert list(found.index) == list(expected.index)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_a_held_date_costs_nothing_and_the_account_goes_on(market):
+    bars = market.bars()
+    panel = market.panel(bars)
+    put(market, panel, {name: {"hand": plan} for name, plan in zip(MONTHS, PLANS, strict=True)}, held={"2016-02"})
+    wealth, executions, measures, _ = result(market, panel)
+    days = list(rebalances(market, panel, lag=1))
+    plans = {day: plan for day, plan in zip(days, PLANS, strict=True) if day != days[1]}
+    expected = ledger(bars, plans, COSTS, pd.Timestamp(panels.load(market.store, panel).sessions[-1]))
+    np.testing.assert_allclose(wealth["hand"].iloc[1:], expected, rtol=1e-10)
+    assert days[1].date() not in set(executions["rebalance_date"])
+    assert measures["hand", "costs"] > 0
 
 
 GONE = {"C": "2016-01-20", "B": "2016-02-17", "E": "2016-04-20"}  # before it is bought, held long, held short

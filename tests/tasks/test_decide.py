@@ -354,3 +354,75 @@ def test_a_record_says_what_the_month_was_made_from(book):
     assert entry.record["left_out"] == {}
     assert entry.record["code"] == MADE["code"]
     assert entry.record["machine"]["processor"]
+
+
+def standing(book, entry, strategy="hand"):
+    """Weights that a record says, without cash."""
+    rows = tables.read(book.store, "weights", key=list(entry.weights), strategy=strategy).to_pylist()
+    return {row["ticker"]: row["weight"] for row in rows if row["ticker"] != CASH}
+
+
+def test_a_held_month_trades_nothing_and_what_was_held_stands(book):
+    book.decide(book.month("2016-01", ONE, kind="published"))
+    book.decide(book.month("2016-02", TWO, kind="held", publication={"said": "rejected"}))
+    entry = book.records()[1]
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 1, 29))
+    assert standing(book, entry) == pytest.approx(drifted, abs=1e-13)
+    assert book.trades(entry) == {}
+    assert (entry.kind, entry.is_final, entry.record["publication"]) == ("held", True, {"said": "rejected"})
+    assert entry.record["holdings"] == list(book.records()[0].weights)
+
+
+def test_trades_after_held_months_start_from_what_was_held_through_them(book):
+    months = [book.month("2016-01", ONE), *(book.month(name, TWO, kind="held") for name in ("2016-02", "2016-03"))]
+    book.decide(*months, book.month("2016-04", TWO))
+    drifted = book.drifted(ONE, date(2016, 1, 4), date(2016, 3, 31))
+    expected = {"A": -drifted["A"], "B": 0.25 - drifted["B"], "C": 0.75}
+    assert book.trades(book.records()[3]) == pytest.approx(expected, abs=1e-13)
+    assert book.records()[3].record["follows"] == "2016-03-01"
+
+
+def test_a_first_month_that_is_held_stays_in_cash(book):
+    book.decide(book.month("2016-01", ONE, kind="held"), book.month("2016-02", ONE))
+    assert standing(book, book.records()[0]) == {}
+    assert book.trades(book.records()[1]) == {"A": 0.5, "B": 0.3}
+
+
+def test_a_held_month_is_never_rewritten_whoever_decides_it_again(book, market):
+    book.decide(book.month("2016-01", ONE, kind="published"), book.month("2016-02", TWO, kind="held"))
+    assert book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO)) == []
+    assert dict(book.decided.published) == {"2016-01": "identical", "2016-02": "identical"}
+    bars = market.bars()
+    bars.loc[bars.index[(bars["ticker"] == "A") & (bars["session"] >= "2016-01-14")], ["close", "adj_close"]] *= 1.05
+    later = Book(market, PanelKey(market.take(bars), book.panel.universe))
+    assert later.decide(later.month("2016-02", TWO, kind="published")) == ["2016-02"]
+    held, advisory = later.records("2016-02")
+    assert (held.kind, held.advisory, advisory.kind, advisory.advisory) == ("held", False, "held", True)
+    assert ledger.current(book.store, "main")[date(2016, 2, 1)] == held
+
+
+def test_a_person_may_publish_a_held_month_after_all(book):
+    book.decide(book.month("2016-01", ONE, kind="published"), book.month("2016-02", TWO, kind="held"))
+    assert book.decide(book.month("2016-02", TWO, amend="looked at it")) == ["2016-02"]
+    made = book.records("2016-02")[-1]
+    assert (made.kind, made.revision, made.reason.endswith("amended: looked at it")) == ("published", 1, True)
+    assert standing(book, made) == {"B": 0.25, "C": 0.75}
+
+
+def test_a_backfilled_month_that_is_held_before_its_close_is_held(book):
+    book.decide(book.month("2016-01", ONE), book.month("2016-02", TWO))
+    assert book.decide(book.month("2016-02", TWO, kind="held")) == ["2016-02"]
+    assert [entry.kind for entry in book.records("2016-02")] == ["backfill", "held"]
+
+
+def test_holdings_of_an_older_universe_are_held_and_sold_by_their_own_prices(book, market):
+    bars = pd.concat([market.bars(), market.bars("YZ")])
+    old = Book(market, PanelKey(market.take(bars), book.panel.universe))
+    old.decide(old.month("2016-01", ONE))
+    new = Book(market, replace(old.panel, universe=market.universe("YZ")))
+    new.decide(new.month("2016-02", {"Y": 1.0}, kind="held"))
+    new.decide(new.month("2016-03", {"Y": 1.0}))
+    drifted = old.drifted(ONE, date(2016, 1, 4), date(2016, 2, 29))
+    assert standing(old, new.records("2016-02")[0]).keys() == {"A", "B"}
+    expected = {"A": -drifted["A"], "B": -drifted["B"], "Y": 1.0}
+    assert new.trades(new.records("2016-03")[0]) == pytest.approx(expected, abs=1e-13)
