@@ -1,8 +1,8 @@
 """The form of Prefect's UI: what a person may fill in for a run, as JSON Schema.
 
 Every parameter may be left as it is, and then is the scenario's own, or its default while nothing is decided. The form
-shows it folded, and opens it with the default. What draws a field and what limits it stand apart: `anyOf` draws and lets
-everything through, `then` limits, so that a wrong value is answered beside its field by the rule that it broke.
+shows it folded, and opens it with the default. What draws a field and what limits it stand apart: `anyOf` draws it and
+lets all values through, `then` limits them, so that a wrong one is answered beside its field by the rule that it broke.
 """
 
 from dataclasses import fields
