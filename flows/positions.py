@@ -239,4 +239,5 @@ def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_
     for name, verdict in result["published"].items():
         same = verdict == "identical"
         say_line(f"{name}, published before: {verdict if same else f'would differ, an advisory is kept ({verdict})'}")
-    say_line(f"{dates(len(result['decided']))} newly decided; report: {result['report']}")
+    report = result["report"] or f"none (PRISM_REPORT=false), `prism report --scenario {scenario}` writes it"
+    say_line(f"{dates(len(result['decided']))} newly decided; report: {report}")

@@ -204,9 +204,10 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
 
 
 def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, Any]:
-    """Backtest, portfolios' judgement and report of the scenario as it now stands; where that is, and the newest month.
+    """Backtest, portfolios' judgement and report of the scenario as it now stands.
 
-    The summary in Prefect's UI begins with what differs from the scenario `compared`, where one is given.
+    Where the report is, if there is to be one, and what was decided last. Its summary in Prefect's UI begins with what
+    differs from the scenario `compared`, where one is given.
     """
     store = open_store()
     with diary.stage("backtest"):
@@ -217,9 +218,11 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
     newest = decided[max(decided)]
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
-    with diary.stage("report"):
-        opening = beside.markdown(compare(store, compared, line.scenario)) if compared else ""
-        path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish, opening)
+    path = None
+    if Settings().report:
+        with diary.stage("report"):
+            opening = beside.markdown(compare(store, compared, line.scenario)) if compared else ""
+            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish, opening)
     catalog.rebuild(store)
     status.show(line)
     return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}

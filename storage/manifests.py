@@ -103,10 +103,10 @@ def newest(store: Store, name: str) -> Newest | None:
     Raises StoreError where it is missing or is not as it was written.
     """
     place = folder_of(store, name) / NEWEST
-    if not place.exists():
-        if any(place.parent.glob("*.json")):
-            raise StoreError(f"{place} is missing; {remedy(name)}")
+    if not place.exists() and not any(place.parent.glob("*.json")):
         return None
+    if not place.exists():  # looked at again: a first writer makes it, then its manifest, at any moment
+        raise StoreError(f"{place} is missing; {remedy(name)}")
     return _newest(place, name)
 
 

@@ -5,6 +5,7 @@ PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's res
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
 PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
+PRISM_REPORT    true (default): each run ends with a report of its scenario; false: `prism report` writes it when asked
 PRISM_REPORT_URL  where the folder of reports is served, for links; default: links to the files themselves
 PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
 PRISM_LEAK_GATE true (default): a run that decides a new newest date first decides a past one again with another future
@@ -64,6 +65,7 @@ class Settings(Environment):
     workers: int = Field(default=2, ge=1, le=256)
     proxy: SecretStr | None = None
     ca_file: Path | None = None
+    report: bool = True
     report_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     leak_gate: bool = True
 

@@ -2,7 +2,7 @@
 
 Every price is multiplied by exp(0.2 z) and every volume by exp(z), z standard normal, one for each bar: open, high, low
 and close keep their proportions, and the bars stay as valid as they were. Early in it each asset pays a dividend of 1 %
-and is split two for one.
+and, where closes are as traded, is split two for one: closes adjusted for splits would have to be others before it too.
 """
 
 import numpy as np
@@ -20,10 +20,9 @@ def perturbed(bars: pd.DataFrame, generator: np.random.Generator) -> pd.DataFram
     found[PRICES] = bars[PRICES].mul(np.exp(_SPREAD * z[0]), axis=0)
     found["volume"] = bars["volume"] * np.exp(z[1])
     place = bars.groupby("ticker").cumcount().to_numpy()
-    held = ~bars["basis"].isin(["rate", "yield"]).to_numpy()
-    event = (place == _EVENT) & held
+    event = (place == _EVENT) & ~bars["basis"].isin(["rate", "yield"]).to_numpy()
     found.loc[event, "dividend"] = 0.01 * found.loc[event, "close"]
-    found.loc[event, "split"] = 2.0
+    found.loc[event & (bars["basis"] == "traded").to_numpy(), "split"] = 2.0
     return found
 
 

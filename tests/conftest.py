@@ -11,6 +11,7 @@ os.environ["PREFECT_HOME"] = os.path.join(_HOME, "prefect-" + os.environ.get("PY
 os.environ["PREFECT_LOGGING_LEVEL"] = "CRITICAL"
 os.environ.pop("PREFECT_API_URL", None)
 os.environ["PRISM_LEAK_GATE"] = "false"  # its own tests switch it on
+os.environ["PRISM_REPORT"] = "false"  # and those that look at what a run leaves, too
 
 import pytest  # noqa: E402
 

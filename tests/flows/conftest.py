@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows import cli
 from flows import parameters as forms
@@ -44,6 +45,13 @@ def make_prices(seed: int = 0) -> pd.DataFrame:
         columns[ticker] = market + generator.normal(0.0002 * place, 0.006 + 0.003 * place, days.size)
     closes = 100 * np.exp(np.cumsum(pd.DataFrame(columns), axis=0))
     return closes.set_axis(pd.DatetimeIndex(days, name="date"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _without_a_heartbeat():
+    """A flow ends when its work does, not up to a second later when its heartbeat wakes."""
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        yield
 
 
 @pytest.fixture(scope="session")

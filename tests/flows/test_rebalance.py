@@ -3,8 +3,10 @@
 import json
 import re
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import pytest
+from prefect import get_client
 
 from flows import parameters as forms
 from flows.backfill import backfill
@@ -37,6 +39,17 @@ def test_a_second_run_recomputes_nothing_and_decides_nothing(store, light, csv):
     assert again["decided"] == []
     assert set(computed(store)) <= {"decide"}
     assert {name: tables.open_table(store, name).version() for name in once} == once
+
+
+def test_a_run_ends_with_a_report_and_what_the_ui_shows_of_it(store, quick, csv, monkeypatch):
+    monkeypatch.setenv("PRISM_REPORT", "true")
+    path = Path(backfill("2017-01", "2017-01", parameters=quick, path=csv)["report"])
+    assert path.parent == store.root / "reports"
+    with get_client(sync_client=True) as client:
+        shown = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert f"]({path.as_uri()})" in shown["report-main"].data
+    assert shown["weights-main"].data
+    assert shown["summary-main"].data.startswith("# Weights for 2017-01\n\nReturn drawdown")
 
 
 def test_losing_prefects_records_loses_no_work(store, light, csv):

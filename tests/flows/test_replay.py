@@ -1,12 +1,14 @@
 """Replay: a decided date comes out again, from nothing but what was known; what explains it when it does not."""
 
 import json
+import shutil
 import tempfile
 from datetime import date
 
 import pandas as pd
 import pytest
 
+from flows import leak
 from flows import parameters as forms
 from flows.backfill import backfill
 from flows.ingest import ingest_prices
@@ -199,11 +201,12 @@ def test_rows_changed_in_the_store_are_noticed(tmp_path, quick, csv, place):
     assert (found["verdict"], found["note"]) == ("different", "the stored rows are not those that were recorded")
 
 
-def test_a_month_that_started_from_imported_holdings_is_replayed_from_them(decided_quickly, place, quick, tmp_path):
-    store, file = place(decided_quickly), tmp_path / "held.csv"
+def test_a_month_that_started_from_imported_holdings_is_replayed_from_them(decided_quickly, place, tmp_path):
+    store, file = place(shutil.copytree(decided_quickly, tmp_path / "store")), tmp_path / "held.csv"
     held = {row["ticker"] for row in tables.read(store, "weights").to_pylist()} - {"$CASH"}
     file.write_text("ticker,shares\n" + "".join(f"{ticker},10\n" for ticker in sorted(held)) + "$CASH,500\n")
     own_holdings.take(store, "main", file, date(2016, 12, 29))
     assert backfill("2017-01", "2017-01")["decided"] == ["2017-01"]
     assert ledger.current(store, "main")[date(2017, 1, 3)].record["imported"]["date"] == "2016-12-29"
     assert verdicts(replay("2016-12", "2017-01")) == ["identical", "identical"]
+    assert leak.leak_check("main", date(2017, 1, 3)) == ""

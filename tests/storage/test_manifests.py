@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 from datetime import date
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -47,6 +48,21 @@ def test_a_commit_adds_one_manifest_with_its_files(store):
         data = (store.tables / "weights" / path).read_bytes()
         assert (entry["size"], entry["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
     assert commits.commit_path(2) in files
+
+
+def test_a_first_writer_between_two_looks_is_no_loss(store, monkeypatch):
+    look = Path.glob
+
+    def write_first(folder, pattern):
+        monkeypatch.undo()
+        tables.put(store, "weights", weights("a"))
+        return look(folder, pattern)
+
+    monkeypatch.setattr(Path, "glob", write_first)
+    assert manifests.newest(store, "weights").version == 1
+    (manifests.folder_of(store, "weights") / manifests.NEWEST).unlink()
+    with pytest.raises(StoreError, match="newest.json is missing"):
+        manifests.newest(store, "weights")
 
 
 def test_many_are_merged_into_one_that_lists_the_same(store, monkeypatch):

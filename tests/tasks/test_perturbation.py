@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from tasks import perturbation
 
@@ -23,8 +24,9 @@ def test_every_price_and_volume_changes_and_a_bar_keeps_its_proportions():
     assert after["split"].notna().groupby(after["ticker"]).sum().tolist() == [1, 1]
 
 
-def test_the_same_generator_gives_the_same_future_and_rates_are_not_split():
-    found = [perturbation.perturbed(bars("rate"), np.random.default_rng(1)) for _ in range(2)]
+@pytest.mark.parametrize("basis", ["rate", "split"])
+def test_the_same_generator_gives_the_same_future_and_splits_only_closes_as_traded(basis):
+    found = [perturbation.perturbed(bars(basis), np.random.default_rng(1)) for _ in range(2)]
     assert found[0].equals(found[1])
     assert found[0]["split"].isna().all()
 
