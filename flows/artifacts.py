@@ -24,11 +24,15 @@ def show(kind: str, scenario: str, write: Callable[[], str]) -> None:
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
-    """A table of Markdown, numbers to the right: the columns in which every cell begins with a digit or a sign."""
-    numeric = [all(_is_number(row[place]) for row in rows) and bool(rows) for place in range(len(heads))]
-    lines = [heads, ["---:" if right else "---" for right in numeric], *rows]
-    return "\n".join("| " + " | ".join(escaped(cell or "") for cell in line) + " |" for line in lines)
+    """A table of Markdown, columns of numbers to the right and their cells unbroken."""
+    columns = [[escaped(row[place] or "") for row in rows] for place in range(len(heads))]
+    numbers = [_are_numbers([row[place] or "" for row in rows]) for place in range(len(heads))]
+    for place, right in enumerate(numbers):
+        columns[place] = [cell.replace(" ", "&nbsp;") for cell in columns[place]] if right else columns[place]
+    lines = [[escaped(head) for head in heads], ["---:" if right else "---" for right in numbers]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *map(list, zip(*columns, strict=True))])
 
 
-def _is_number(cell: str | None) -> bool:
-    return not cell or (cell[0] in "+-\u2212[0123456789" and not re.match(r"\d{4}-\d\d", cell))
+def _are_numbers(column: Sequence[str]) -> bool:
+    """Whether every cell that is not empty begins with a digit or a sign, and is no date; and there is one."""
+    return any(column) and all(re.match(r"(?!\d{4}-\d\d)[-+\u2212\[\d]", cell) for cell in column if cell)
