@@ -25,14 +25,12 @@ def show(kind: str, scenario: str, write: Callable[[], str]) -> None:
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:
     """A table of Markdown, columns of numbers to the right and their cells unbroken."""
-    columns = [[escaped(row[place] or "") for row in rows] for place in range(len(heads))]
-    numbers = [_are_numbers([row[place] or "" for row in rows]) for place in range(len(heads))]
-    for place, right in enumerate(numbers):
-        columns[place] = [cell.replace(" ", "&nbsp;") for cell in columns[place]] if right else columns[place]
-    lines = [[escaped(head) for head in heads], ["---:" if right else "---" for right in numbers]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [*lines, *map(list, zip(*columns, strict=True))])
+    columns = [_column(head, [row[place] or "" for row in rows]) for place, head in enumerate(heads)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in zip(*columns, strict=True))
 
 
-def _are_numbers(column: Sequence[str]) -> bool:
-    """Whether every cell that is not empty begins with a digit or a sign, and is no date; and there is one."""
-    return any(column) and all(re.match(r"(?!\d{4}-\d\d)[-+\u2212\[\d]", cell) for cell in column if cell)
+def _column(head: str, cells: Sequence[str]) -> list[str]:
+    """A column is one of numbers where every cell that is not empty begins with a digit or a sign, and is no date."""
+    numbers = any(cells) and all(re.match(r"(?!\d{4}-\d\d)[-+\u2212\[\d]", cell) for cell in cells if cell)
+    shown = [escaped(cell).replace(" ", "&nbsp;") if numbers else escaped(cell) for cell in cells]
+    return [escaped(head), "---:" if numbers else "---", *shown]
