@@ -4,25 +4,29 @@ from typing import Any
 
 from prefect import flow
 
-from flows import leak, lines, planning
+from flows import artifacts, leak, lines, outlook, planning
+from flows.endings import completed, in_words
+from flows.form import Amend, End, Given, Path, Scenario, Start
 from flows.lines import MAIN
-from flows.parameters import Parameters
 from flows.rebalance import RUNNER, account, decide_months, recorded
 
 
 @flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}")
+@in_words
 def backfill(
-    start: str,
-    end: str,
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    amend: str | None = None,
+    start: Start,
+    end: End,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    amend: Amend = None,
 ) -> dict[str, Any]:
-    """Decide every rebalance date in the months from `start` to `end` (like 2015-01)."""
+    """Decide every rebalance date in the months from `start` to `end` (like 2015-01), after showing the plan."""
     with recorded("backfill", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
         wanted = planning.between(line, start, end)
+        with diary.stage("plan"):
+            artifacts.show("plan", scenario, lambda: outlook.ahead(line, wanted).markdown())
         new = decide_months(line, wanted, diary, check=leak.guard(line, wanted[-1]))
-        return account(line, diary) | {"decided": new, "asked": wanted[-1].month}
+        return completed(account(line, diary) | {"decided": new, "asked": wanted[-1].month}, diary)

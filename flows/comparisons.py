@@ -5,7 +5,7 @@ from typing import Any
 
 from flows import display
 
-_SHOWN = 15
+SHOWN = 15
 _WIDEST = 26  # of a scenario's name, or a parameter's value, in a column
 _MEASURES = {
     "annual_return": ("annual return", "%"),
@@ -17,7 +17,7 @@ _MEASURES = {
     "turnover": ("turnover a year", ""),
     "costs": ("costs a year", "%"),
 }
-_EXPECTED = {
+EXPECTED = {
     "expected_return": "expected return",
     "expected_volatility": "expected volatility",
     "not_forecast": "weight without a forecast",
@@ -65,7 +65,7 @@ def _words(found: Row) -> None:
     _parameters(found["parameters"], own, other)
     _positions(found["weights"], ["weight", *columns])
     _positions([row for row in found["trades"] if row["a"] or row["b"]], ["trade", *columns])
-    body = [[_EXPECTED[row["name"]], *_percents(row)] for row in found["expected"]]
+    body = [[EXPECTED[row["name"]], *percents(row)] for row in found["expected"]]
     display.table(body, ["", *columns], f"Expected over the next {found['horizon']} sessions, as forecast")
     display.say_line("")
     _backtest(found["backtest"], columns)
@@ -74,10 +74,11 @@ def _words(found: Row) -> None:
 def _names(a: Row, b: Row) -> tuple[str, str]:
     """Headings of the two columns: what tells the sides apart."""
     names = [one["month"] if a["scenario"] == b["scenario"] else one["scenario"] for one in (a, b)]
-    return (f"A: {_short(names[0])}", f"B: {_short(names[1])}")
+    return (f"A: {short(names[0])}", f"B: {short(names[1])}")
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """Text that fits into a column."""
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 3]}..."
 
 
@@ -85,7 +86,7 @@ def _parameters(rows: list[Row], own: str, other: str) -> None:
     if not rows:
         display.say_line("no parameter differs\n")
         return
-    body = [[row["name"], *(_short(json.dumps(row[letter])) for letter in ("a", "b"))] for row in rows]
+    body = [[row["name"], *(short(json.dumps(row[letter])) for letter in ("a", "b"))] for row in rows]
     display.table(body, ["parameter", own, other])
     display.say_line("")
 
@@ -95,15 +96,16 @@ def _positions(rows: list[Row], columns: list[str]) -> None:
     if not rows:
         display.say_line(f"no {columns[0]}\n")
         return
-    display.table([[row["ticker"], *_percents(row)] for row in rows[:_SHOWN]], columns)
-    rest = rows[_SHOWN:]
+    display.table([[row["ticker"], *percents(row)] for row in rows[:SHOWN]], columns)
+    rest = rows[SHOWN:]
     if rest:
         largest = max(abs(row["difference"]) for row in rest)
         display.say_line(f"and {len(rest)} smaller ones, which differ by {100 * largest:.2f} % at most; all: --csv")
     display.say_line("")
 
 
-def _percents(row: Row) -> list[str | None]:
+def percents(row: Row) -> list[str | None]:
+    """Both sides of a row, and their difference, as percentages."""
     a, b, difference = (row[name] for name in ("a", "b", "difference"))
     return [_percent(a), _percent(b), _percent(difference, "+")]
 
@@ -116,19 +118,27 @@ def _backtest(found: Row | None, columns: list[str]) -> None:
     if found is None:
         display.say_line("there are no two backtests to compare: both are of one line, or share no session")
         return
-    body = [_measured(row) for row in found["measures"]]
+    body = [measured(row) for row in found["measures"]]
     title = f"Backtests over {found['sessions']} common sessions, {found['start_date']} to {found['end_date']}"
     display.table(body, ["", *columns, "95 % interval"], f"{title}, after costs")
-    if found["method"]:
-        display.say_line(f"\nintervals: {found['method']}")
+    display.say_line("")
+    for sentence in doubts(found):
+        display.say_line(sentence)
+
+
+def doubts(found: Row) -> list[str]:
+    """What the intervals are, and how long it takes to know more."""
+    said = [f"intervals: {found['method']}"] if found["method"] else []
     if found["years_needed"] is not None:
-        display.say_line(
+        said.append(
             f"to tell the Sharpe ratios apart at 95 % takes {found['years_needed']:.1f} years, if the difference "
             f"stays; there are {found['years']:.1f}"
         )
+    return said
 
 
-def _measured(row: Row) -> list[str | None]:
+def measured(row: Row) -> list[str | None]:
+    """A measure of both backtests: its name, both values, their difference, its interval."""
     heading, unit = _MEASURES[row["name"]]
     signs = {"a": "", "b": "", "difference": "+", "lower": "+", "upper": "+"}
     shown = {name: _figure(row[name], unit, sign) for name, sign in signs.items()}

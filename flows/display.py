@@ -243,26 +243,22 @@ def plan(outlook: "Outlook", as_json: bool) -> None:
     if as_json:
         document({"stages": outlook.stages, "months": outlook.months})
         return
-    body = [[row["stage"], row["missing"], _duration(row["missing"], row["seconds"])] for row in outlook.stages]
-    table(body, ["stage", "to compute", "takes"], "Answers that the store lacks")
-    by_reason: dict[str, list[str]] = {}
-    for row in outlook.months:
-        by_reason.setdefault(row["why"], []).append(row["month"])
-    for reason, months in by_reason.items():
-        say_line(f"{dates(len(months))} ({months[0]} to {months[-1]}): {reason}")
-    if not outlook.months:
-        say_line("every rebalance date is decided and up to date")
+    table(outlook.rows(), outlook.HEADS, "Answers that the store lacks")
+    for sentence in outlook.sentences():
+        say_line(sentence)
+
+
+def status(heads: Sequence[str], body: Sequence[Sequence[str]], rows: Rows, as_json: bool) -> None:
+    """How far each rebalance date has come: `rows` for programs, `body` under `heads` for people."""
+    if as_json:
+        document(rows)
+        return
+    table(body, heads)
 
 
 def dates(count: int) -> str:
     """So many rebalance dates, in words."""
     return f"{count} rebalance date{'' if count == 1 else 's'}"
-
-
-def _duration(missing: int, seconds: float | None) -> str:
-    if not missing:
-        return "-"
-    return "never timed here" if seconds is None else f"about {seconds:.0f} s"
 
 
 def params(as_json: bool) -> None:

@@ -59,7 +59,7 @@ def own_parameters(store: Store, scenario: str) -> Parameters:
 
 def open_line(
     scenario: str,
-    given: Parameters | None = None,
+    given: Parameters | forms.Values | None = None,
     path: str | None = None,
     amend: str | None = None,
     dataset: str | None = None,
@@ -68,14 +68,15 @@ def open_line(
 ) -> Line:
     """Resolve the scenario, bring in the newest prices, and check that what was given agrees with it.
 
-    `dataset`: that of a new scenario; by default the source's, or files of its own. Without `fetch` the prices that
+    `given`: the parameters, or some of their values, in which case the others are the scenario's own. `dataset`: that
+    of a new scenario; by default the source's, or files of its own. Without `fetch` the prices that
     are stored are taken as they are; `accept` names tickers whose odd prices a person has looked at.
 
     Raises InputError, with nothing changed, where a decided scenario has other parameters.
     """
     store = open_store()
     terms = scenarios.read(store, scenarios.checked_name(scenario))
-    wanted, base = _resolved(store, given or own_parameters(store, scenario), terms)
+    wanted, base = _resolved(store, forms.over(own_parameters(store, scenario), given), terms)
     own = forms.make(terms[-1].parameters) if terms else None
     _check_amendment(scenario, own, wanted, amend)
     if terms:

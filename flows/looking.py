@@ -18,6 +18,21 @@ def doctor(store: StoreOption = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def status(
+    months: Annotated[int, typer.Option(min=1, help="The last N months.")] = 36,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """How far each rebalance date has come: what is current, stale, missing, failed, degraded or published."""
+    existing_store(store)
+    from flows import status as flow
+
+    grid = flow.status(scenario, months)
+    display.status(*flow.cells(grid), grid, as_json)
+
+
+@app.command()
 def weights(
     month: MonthOption = None,
     scenario: ScenarioOption = "main",

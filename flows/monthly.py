@@ -5,7 +5,6 @@ that date, this publishes it, or holds it where a person had to approve and did 
 whoever trades each quarter or every session too.
 """
 
-from datetime import date
 from typing import Any
 
 from prefect import flow
@@ -13,8 +12,9 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import heartbeat, leak, lines, notices, planning, publishing
+from flows.endings import in_words, worded
+from flows.form import Amend, AsOf, Given, Months, Path, Scenario
 from flows.lines import MAIN
-from flows.parameters import Parameters
 from flows.publishing import Answer
 from flows.rebalance import RUNNER, account, decide_months, publishable, recorded
 from storage import clock
@@ -24,13 +24,14 @@ MONTHS = 36
 
 
 @flow(name="monthly_rebalance", task_runner=RUNNER, flow_run_name="monthly {scenario}")
+@in_words
 def monthly_rebalance(
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    as_of: date | None = None,
-    months: int = MONTHS,
-    amend: str | None = None,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    as_of: AsOf = None,
+    months: Months = MONTHS,
+    amend: Amend = None,
     answer: Answer | None = None,
 ) -> State[dict[str, Any]]:
     """Decide the newest rebalance date, or the one of the latest as-of date up to `as_of`.
@@ -47,4 +48,5 @@ def monthly_rebalance(
         new = decide_months(line, wanted, diary, publish, check=leak.guard(line, wanted[-1]), settle=settle)
         result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
     heartbeat.beat()
-    return Completed(data=result, **notices.state(open_store(), scenario, wanted[-1].rebalance_date))
+    said = notices.state(open_store(), scenario, wanted[-1].rebalance_date)
+    return Completed(data=result, name=said["name"], message=f"{said['message']}\n{worded(result, diary)}")

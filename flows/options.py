@@ -45,7 +45,6 @@ MonthOption = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON document.")]
 Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
 
-_MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 _TUNED = "tuned:"  # in place of a file: the best trial of a study
 
 
@@ -132,13 +131,13 @@ def as_day(text: str | None, option: str) -> date | None:
 
 def as_month(text: str | None, option: str) -> str | None:
     """A month given as text like 2019-12; raises InputError for anything else."""
-    if text is not None and not re.fullmatch(_MONTH, text):
+    if text is not None and not re.fullmatch(forms.MONTH, text):
         raise InputError(f"{option} {text!r} is no month; write it as 2019-12")
     return text
 
 
 def as_date(text: str | None, option: str = "--month") -> str | None:
     """What a decision may be named by: a month, or a day like 2019-12-31; raises InputError for anything else."""
-    if text is not None and not re.fullmatch(rf"{_MONTH}(-\d\d)?", text):
+    if text is not None and not re.fullmatch(rf"{forms.MONTH}(-\d\d)?", text):
         raise InputError(f"{option} {text!r} is neither a month nor a day; write it as 2019-12 or 2019-12-31")
     return text

@@ -6,27 +6,61 @@ Times are those of earlier runs in the same store: seconds an answer, stage by s
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from flows import lines, planning
+from flows import artifacts, lines, planning
+from flows.display import dates
 from flows.lines import Line
 from flows.parameters import Parameters
 from flows.planning import MonthPlan, Plan
-from flows.rebalance import made_of
+from flows.provenance import made_of
 from storage import ledger, tables
 from storage.keys import Moment
 from storage.ledger import HELD, Decision
 from storage.store import Store, open_store
 from tasks import own_holdings
 from tasks.decide import why_changed
+from tasks.report.artifacts import escaped
 
 
 @dataclass(frozen=True)
 class Outlook:
     """What is to do: by stage, and by rebalance date with the reason."""
 
+    HEADS: ClassVar = ("stage", "to compute", "takes")
     stages: list[dict[str, Any]]  # stage, answers missing, seconds (None: never timed here)
     months: list[dict[str, Any]]  # month (the whole day, where every session is decided), why
+
+    def rows(self) -> list[list[str]]:
+        """The stages for people, under HEADS."""
+        return [[row["stage"], f"{row['missing']}", _duration(row["missing"], row["seconds"])] for row in self.stages]
+
+    def sentences(self) -> list[str]:
+        """How long it takes, and why each date would be computed."""
+        if not self.months:
+            return ["every rebalance date is decided and up to date"]
+        by_reason: dict[str, list[str]] = {}
+        for row in self.months:
+            by_reason.setdefault(row["why"], []).append(row["month"])
+        reasons = [f"{dates(len(m))} ({m[0]} to {m[-1]}): {reason}" for reason, m in by_reason.items()]
+        return [self._in_all(), *reasons]
+
+    def _in_all(self) -> str:
+        asked = [row for row in self.stages if row["missing"]]
+        known = sum(row["seconds"] for row in asked if row["seconds"] is not None)
+        untimed = [row["stage"] for row in asked if row["seconds"] is None]
+        return f"in all about {known:.0f} s" + (f", and what {', '.join(untimed)} takes" if untimed else "")
+
+    def markdown(self) -> str:
+        """The plan for Prefect's UI."""
+        said = "\n".join(f"- {escaped(sentence)}" for sentence in self.sentences())
+        return f"# Plan\n\n{said}\n\n{artifacts.table(self.HEADS, self.rows())}"
+
+
+def _duration(missing: int, seconds: float | None) -> str:
+    if not missing:
+        return "-"
+    return "never timed here" if seconds is None else f"about {seconds:.0f} s"
 
 
 def outlook(
@@ -34,9 +68,13 @@ def outlook(
 ) -> Outlook:
     """The outlook of a run over the last `months`, or of a backfill from `start` to `end`."""
     line = lines.open_line(scenario, parameters, amend=amend, fetch=False)
-    plans = planning.make(line, _wanted(line, start, end, months))
-    store = open_store()
-    lacking: dict[str, int] = {}
+    return ahead(line, _wanted(line, start, end, months))
+
+
+def ahead(line: Line, wanted: Sequence[Moment]) -> Outlook:
+    """The outlook of some rebalance dates of a line."""
+    store, lacking = open_store(), {}
+    plans = planning.make(line, wanted)
     for plan in plans:
         for stage, count in planning.missing(store, plan).items():
             lacking[stage] = lacking.get(stage, 0) + count
@@ -70,14 +108,14 @@ def _months(store: Store, line: Line, plans: list[Plan]) -> list[dict[str, Any]]
     decided, imports = ledger.current(store, line.scenario), own_holdings.history(store, line.scenario)
     rows = [
         {"month": month.moment.month}
-        | {"why": _why(store, plan, month, decided.get(month.moment.rebalance_date), imports)}
+        | {"why": why(store, plan, month, decided.get(month.moment.rebalance_date), imports)}
         for plan in plans
         for month in plan.months
     ]
     return [row for row in rows if row["why"]]
 
 
-def _why(
+def why(
     store: Store,
     plan: Plan,
     month: MonthPlan,

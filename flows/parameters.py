@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from storage import universe
 from storage.errors import InputError
 from tasks.numerics.configs import (
     EXPONENTIATED_GRADIENT,
@@ -67,6 +68,7 @@ DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
 )
 ONLINE = tuple(name for name in STRATEGIES if name.startswith("ogd_")) + STRATEGIES[5:8]
 FIXED = ("equal_weight", "index")
+MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 Values = dict[str, Any]
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -84,6 +86,7 @@ class Parameters(BaseModel):
         "",
         description="A universe that comes with PRISM or a CSV file; empty: sample20, prism109 for Yahoo, or all "
         "tickers of your files.",
+        json_schema_extra={"examples": universe.names()},
     )
     index: str = Field("", description="Ticker of the index; empty: the universe's own, if it has one.")
     currency: str = Field("", description="Currency of the results, like USD; empty: the first asset's.")
@@ -92,7 +95,9 @@ class Parameters(BaseModel):
     )
     factors: tuple[str, ...] = Field((), description="Tickers of factors, funds or columns of --rates.")
     publish: str = Field(
-        "return_drawdown", description="The strategy whose weights are the weights: one of strategies, or of your own."
+        "return_drawdown",
+        description="The strategy whose weights are the weights: one of strategies, or of your own.",
+        json_schema_extra={"examples": list(STRATEGIES)},
     )
     strategies: tuple[Strategy, ...] = Field(DEFAULT_STRATEGIES, description="Strategies and baselines to run.")
     own: dict[str, str] = Field(
@@ -132,6 +137,7 @@ class Parameters(BaseModel):
         "",
         description="First month, like 2015-01, of strategies whose dates depend on each other and on forecasts "
         "(experts, a turnover limit); empty: the first with a forecast.",
+        json_schema_extra={"pattern": f"^({MONTH})?$"},
     )
     accounting: AccountingConfig = Field(AccountingConfig(), description="What trading and holding cost.")
     fitness: FitnessConfig = Field(FitnessConfig(), description="Weights of the fitness score.")
@@ -141,7 +147,7 @@ class Parameters(BaseModel):
         names = (*self.strategies, *self.own)
         if self.publish not in names:
             raise ValueError(f"publish is {self.publish!r}; it must be one of strategies {list(names)}")
-        if self.begin and not re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", self.begin):
+        if self.begin and not re.fullmatch(MONTH, self.begin):
             raise ValueError(f"begin is {self.begin!r}; it must be a month like 2015-01")
         for name in self.own:
             if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in STRATEGIES:
@@ -205,12 +211,21 @@ def _sentence(problem: Any) -> str:
 
 
 def merged(base: Values, given: Values) -> Values:
-    """`base` with the values given, nested ones one by one."""
+    """`base` with the values given, nested ones one by one; None is nothing given."""
     result = dict(base)
     for name, value in given.items():
         nested = isinstance(value, dict) and isinstance(result.get(name), dict)
-        result[name] = merged(result[name], value) if nested else value
+        if value is not None:
+            result[name] = merged(result[name], value) if nested else value
     return result
+
+
+def over(own: Parameters, given: Parameters | Values | None) -> Parameters:
+    """The parameters meant where a scenario has its `own`: all of them, or the values given and otherwise its own.
+
+    Raises InputError with one sentence for each value that breaks a rule.
+    """
+    return given if isinstance(given, Parameters) else make(merged(own.values(), given or {}))
 
 
 def flat(values: Values, prefix: str = "") -> Values:

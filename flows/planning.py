@@ -299,26 +299,25 @@ def _month(
     return MonthPlan(moment, follows, plan, passed, {}, calibrated)
 
 
-def missing(store: Store, plan: Plan) -> dict[str, int]:
-    """How many answers of each stage the store lacks."""
+def answers(plan: Plan) -> dict[str, tuple[str, set[str]]]:
+    """By stage, in the order in which they run: the table of its answers, and the keys of all that the plan needs."""
     begun = [features.part_key(part, plan.segment.parameters.features) for part in plan.begun]
-    known = (*plan.features, *begun)
-    lacking = {
-        "features": _lacking(store, "features", known if plan.forecasts else ()),
-        "train": _lacking(store, "models", [month.trained.key for month in plan.forecasts if month.trained]),
-        "forecast": _lacking(store, "forecasts", [month.forecast for month in plan.forecasts]),
+    asked = {
+        "features": ("features", [*plan.features, *begun] if plan.forecasts else []),
+        "train": ("models", [month.trained.key for month in plan.forecasts if month.trained]),
+        "forecast": ("forecasts", [month.forecast for month in plan.forecasts]),
     }
     gates = [month.gate.key for month in plan.chain if month.gate]
-    lacking |= {"gate": _lacking(store, "gates", gates)} if gates else {}
+    asked |= {"gate": ("gates", gates)} if gates else {}
     calibrated = [month.calibrated.key for month in plan.chain if month.calibrated]
-    lacking |= {"calibrate": _lacking(store, "gates", calibrated)} if calibrated else {}
-    for name in plan.months[0].weights:
-        lacking[name] = _lacking(store, "allocations", [month.weights[name] for month in plan.chain])
-    return lacking
+    asked |= {"calibrate": ("gates", calibrated)} if calibrated else {}
+    asked |= {name: ("allocations", [month.weights[name] for month in plan.chain]) for name in plan.months[0].weights}
+    return {stage: (table, set(keys)) for stage, (table, keys) in asked.items()}
 
 
-def _lacking(store: Store, table: str, keys: Sequence[str]) -> int:
-    return len(set(keys) - tables.existing(store, table, set(keys)))
+def missing(store: Store, plan: Plan) -> dict[str, int]:
+    """How many answers of each stage the store lacks."""
+    return {stage: len(keys - tables.existing(store, table, keys)) for stage, (table, keys) in answers(plan).items()}
 
 
 def traded(segment: Segment, moments: Sequence[Moment]) -> tuple[Moment, ...]:

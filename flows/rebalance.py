@@ -5,90 +5,43 @@ blocks of dates, fold in date order, record. The flow `rebalance` is the ad-hoc 
 scenario of their own, which decides the same months as `main` has, and leaves what was published as it is.
 """
 
-import logging
-import time
-import uuid
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from dataclasses import replace
+from datetime import date
+from functools import partial
 from itertools import groupby, pairwise
 from typing import Any
 
-import pyarrow as pa
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows import lines, planning
+from flows import beside, lines, planning, status
+from flows import parameters as forms
+from flows.compare import compare
+from flows.diary import Diary, recorded
+from flows.endings import call_it, completed, in_words
 from flows.explain import explain_dates
+from flows.form import Given, Path, WhatIf
 from flows.lines import MAIN, Line
-from flows.parameters import FIXED, Parameters
+from flows.parameters import FIXED
 from flows.planning import MonthPlan, Plan
+from flows.provenance import made_of
 from flows.train import train_blocks
 from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
-from storage.keys import Moment, PanelKey, to_json
+from storage.keys import Moment, PanelKey
 from storage.ledger import HELD, PUBLISHED
-from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
 from tasks import allocate, baselines, calendars, calibrate, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
-from tasks.caching import StageKey, versions
 from tasks.portfolio import judge_portfolios
 from tasks.report import write_report
 
 RUNNER = ThreadPoolTaskRunner(max_workers=Settings().workers)
-_STAGES: tuple[StageKey, ...] = (
-    features.KEYED,
-    forecast.KEYED,
-    gate.KEYED,
-    calibrate.KEYED,
-    allocate.RETURN_DRAWDOWN,
-    allocate.FIXED,
-    allocate.OWN,
-    baselines.KEYED,
-    learn.KEYED,
-    experts.KEYED,
-    decide.KEYED,
-)
 Settle = Callable[[PanelKey, decide.Month], decide.Month]
-log = logging.getLogger("prism.flow")
-
-
-@dataclass
-class Diary:
-    """What a run did, for the table of runs: computed answers and seconds of each stage."""
-
-    command: str
-    scenario: str
-    started: datetime = field(default_factory=clock.now)
-    stages: dict[str, list[float]] = field(default_factory=dict)
-    published: dict[str, str] = field(default_factory=dict)  # dates published before: identical, or why they differ
-
-    @contextmanager
-    def stage(self, name: str, computed: int = 0) -> Iterator[None]:
-        """Time a stage."""
-        begin = time.monotonic()
-        yield
-        count, seconds = self.stages.get(name, [0, 0.0])
-        self.stages[name] = [count + computed, round(seconds + time.monotonic() - begin, 3)]
-
-
-@contextmanager
-def recorded(command: str, scenario: str) -> Iterator[Diary]:
-    """Write the run to the diary when it ends, however it ends."""
-    diary, status, detail = Diary(command, scenario), "completed", ""
-    try:
-        yield diary
-    except BaseException as error:  # a person's Ctrl-C too
-        status, detail = "failed", str(error) or type(error).__name__
-        raise
-    finally:
-        row = {"run": uuid.uuid4().hex, "command": command, "scenario": scenario, "status": status, "detail": detail}
-        row |= {"started_at": diary.started, "finished_at": clock.now(), "stages": to_json(diary.stages)}
-        tables.append(open_store(), "runs", pa.Table.from_pylist([row], TABLES["runs"].schema))
+Chunk = Callable[[], object]
 
 
 def decide_months(
@@ -111,7 +64,10 @@ def decide_months(
     store = open_store()
     new: list[str] = []
     pending = line.pending
-    for plan in planning.make(line, [*wanted, *_successors(store, line, wanted)]):
+    diary.asked = wanted[0].rebalance_date, wanted[-1].rebalance_date
+    plans = planning.make(line, [*wanted, *_successors(store, line, wanted)])
+    diary.watch(_span(wanted), sum(len(plan.months) + sum(planning.missing(store, plan).values()) for plan in plans))
+    for plan in plans:
         _compute(store, plan, diary)
         made = made_of(plan)
         for part in _parts(plan, wanted[-1] if check or settle else None):
@@ -131,10 +87,16 @@ def decide_months(
                 decided = decide.decide(plan.segment.panel, line.scenario, months)
                 new += decided.new
                 diary.published |= dict(decided.published)
+            diary.step(len(part), f"decided to {part[-1].moment.month}")
     if pending is not None:  # an amendment whose dates are still to come
         scenarios.write(store, line.scenario, pending)
     tables.compact(store)
     return new
+
+
+def _span(wanted: Sequence[Moment]) -> str:
+    """The dates wanted, in words."""
+    return wanted[0].month if len(wanted) == 1 else f"{wanted[0].month} to {wanted[-1].month}"
 
 
 def _parts(plan: Plan, apart: Moment | None) -> list[tuple[MonthPlan, ...]]:
@@ -151,47 +113,54 @@ def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Mome
 
 def _compute(store: Store, plan: Plan, diary: Diary) -> None:
     """Run every stage of a plan; what is stored comes back from the cache."""
-    lacking, panel, parameters = planning.missing(store, plan), plan.segment.panel, plan.segment.parameters
+    lacking, asked = planning.missing(store, plan), planning.answers(plan)
+    for name, chunks in _stages(plan):
+        with diary.stage(name, lacking[name], len(asked[name][1]) - lacking[name]):
+            for chunk in chunks:
+                chunk()
+                diary.step(lacking[name] / len(chunks), name)
+
+
+def _stages(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
+    """The stages of a plan in order, each as chunks of work; what may run at once is under way, and is waited for."""
+    panel, parameters = plan.segment.panel, plan.segment.parameters
     if plan.forecasts:
-        with diary.stage("features", lacking["features"]):
-            features.compute_features(panel, plan.history, parameters.features, plan.begun)
-        with diary.stage("train", lacking["train"]):
-            train_blocks(plan)
-        with diary.stage("forecast", lacking["forecast"]):
-            forecast_blocks(plan)
-    if parameters.forecast.gate and plan.forecasts:
-        with diary.stage("gate", lacking["gate"]):
-            gates = planning.by_year([month.gate for month in plan.chain if month.gate])
-            wait_for([gate.gate_forecasts.submit(panel, block, parameters.features.horizon) for block in gates])
+        named = features.compute_features.with_options(task_run_name=f"features to {plan.history[-1].month}")
+        yield "features", [partial(named, panel, plan.history, parameters.features, plan.begun)]
+        yield "train", [partial(train_blocks, plan)]
+        yield "forecast", [future.result for future in _forecasts(plan)]
+    horizon = parameters.features.horizon
+    gates = planning.by_year([month.gate for month in plan.chain if month.gate])
+    if gates:
+        yield "gate", [gate.gate_forecasts.submit(panel, block, horizon).result for block in gates]
     calibrated = planning.by_year([month.calibrated for month in plan.chain if month.calibrated])
     if calibrated:
-        horizon, config = parameters.features.horizon, parameters.calibration
-        with diary.stage("calibrate", lacking["calibrate"]):
-            task = calibrate.calibrate_forecasts
-            wait_for([task.submit(panel, block, horizon, config) for block in calibrated])
-    if plan.keys.return_drawdown:
-        with diary.stage("return_drawdown", lacking["return_drawdown"]):
-            _return_drawdown(plan)
+        task, config = calibrate.calibrate_forecasts, parameters.calibration
+        yield "calibrate", [task.submit(panel, block, horizon, config).result for block in calibrated]
+    yield from _allocating(plan)
+
+
+def _allocating(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
+    """The strategies of a plan, those last that follow others."""
+    panel, parameters = plan.segment.panel, plan.segment.parameters
     moments = tuple(month.moment for month in plan.chain)
+    if plan.keys.return_drawdown:
+        yield "return_drawdown", _return_drawdown(plan)
     for name, recipe in plan.strategies.recipes.items():
-        with diary.stage(name, lacking[name]):
-            learn.learn(panel, plan.folds, moments, recipe, parameters.rebalance)
+        yield name, [partial(learn.learn, panel, plan.folds, moments, recipe, parameters.rebalance)]
     for name, (path, source) in plan.strategies.modules.items():
-        with diary.stage(name, lacking[name]):
-            forecasts = tuple(month.forecasts for month in plan.chain)
-            allocate.allocate_own(panel, moments, forecasts, name, path, source)
+        forecasts = tuple(month.forecasts for month in plan.chain)
+        yield name, [partial(allocate.allocate_own, panel, moments, forecasts, name, path, source)]
     for name, rule in plan.strategies.optimised.items():
-        with diary.stage(name, lacking[name]):
-            # one after the other: the modelling library counts its variables in a global that threads would share
-            for block in planning.by_year(plan.chain):
-                baselines.allocate_baseline(panel, tuple(month.moment for month in block), rule)
+        # one after the other: the modelling library counts its variables in a global that threads would share
+        blocks = [tuple(month.moment for month in block) for block in planning.by_year(plan.chain)]
+        yield name, [partial(baselines.allocate_baseline, panel, block, rule) for block in blocks]
     for name in FIXED:
         if name in plan.months[0].weights:
-            with diary.stage(name, lacking[name]):
-                allocate.allocate_fixed(panel, moments, name)
+            yield name, [partial(allocate.allocate_fixed, panel, moments, name)]
     if plan.keys.experts:
-        with diary.stage(experts.NAME, lacking[experts.NAME]):
-            experts.follow(panel, plan.keys.experts, parameters.experts, parameters.accounting)
+        followed = plan.keys.experts, parameters.experts, parameters.accounting
+        yield experts.NAME, [partial(experts.follow, panel, *followed)]
 
 
 def wait_for(futures: Sequence[Any]) -> None:
@@ -202,30 +171,31 @@ def wait_for(futures: Sequence[Any]) -> None:
 
 def forecast_blocks(plan: Plan) -> None:
     """Forecast all dates of a plan, the blocks at once."""
+    wait_for(_forecasts(plan))
+
+
+def _forecasts(plan: Plan) -> list[Any]:
+    """The forecasts of all dates of a plan, under way."""
     segment = plan.segment
-    wait_for(
-        [
-            forecast.forecast_months.submit(
-                segment.panel,
-                block,
-                plan.features_to(block[-1].moment),
-                segment.parameters.forecaster,
-                segment.terms.dataset,
-            )
-            for block in planning.by_year(plan.forecasts)
-        ]
-    )
+    return [
+        forecast.forecast_months.submit(
+            segment.panel,
+            block,
+            plan.features_to(block[-1].moment),
+            segment.parameters.forecaster,
+            segment.terms.dataset,
+        )
+        for block in planning.by_year(plan.forecasts)
+    ]
 
 
-def _return_drawdown(plan: Plan) -> None:
+def _return_drawdown(plan: Plan) -> list[Chunk]:
     """The optimiser's dates, by year: at once, or one after the other where they form a chain."""
-    panel, rule = plan.segment.panel, plan.strategies.rule
+    task, panel, rule = allocate.allocate_return_drawdown, plan.segment.panel, plan.strategies.rule
     blocks = planning.by_year(plan.keys.return_drawdown)
     if rule.is_chained:
-        for block in blocks:
-            allocate.allocate_return_drawdown(panel, block, rule)
-    else:
-        wait_for([allocate.allocate_return_drawdown.submit(panel, block, rule) for block in blocks])
+        return [partial(task, panel, block, rule) for block in blocks]
+    return [task.submit(panel, block, rule).result for block in blocks]
 
 
 def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Moment | None) -> decide.Month:
@@ -243,19 +213,11 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
     )
 
 
-def made_of(plan: Plan) -> dict[str, Any]:
-    """Parameters, source hashes and library versions behind a plan's dates."""
-    code = {name: value for stage in _STAGES for name, value in stage.code.items()}
-    used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
-    code |= plan.strategies.code
-    terms = {"valid_from": plan.segment.terms.valid_from, "reason": plan.segment.terms.reason}
-    return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": used}
-
-
-def account(line: Line, diary: Diary) -> dict[str, Any]:
+def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, Any]:
     """Backtest, portfolios' judgement and report of the scenario as it now stands.
 
-    Where the report is, if there is to be one, and what was decided last.
+    Where the report is, if there is to be one, and what was decided last. Its summary in Prefect's UI begins with what
+    differs from the scenario `compared`, where one is given.
     """
     store = open_store()
     with diary.stage("backtest"):
@@ -269,8 +231,10 @@ def account(line: Line, diary: Diary) -> dict[str, Any]:
     path = None
     if Settings().report:
         with diary.stage("report"):
-            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish)
+            opening = beside.markdown(compare(store, compared, line.scenario)) if compared else ""
+            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish, opening)
     catalog.rebuild(store)
+    status.show(line)
     return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}
 
 
@@ -283,21 +247,28 @@ def publishable(line: Line, moment: Moment) -> Moment | None:
 
 
 @flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance")
-def rebalance(
-    parameters: Parameters | None = None, scenario: str | None = None, path: str | None = None
-) -> dict[str, Any]:
-    """What if the parameters were others? Decides the months that `main` has, as a scenario of its own."""
+@in_words
+def rebalance(parameters: Given = None, scenario: WhatIf = None, path: Path = None) -> dict[str, Any]:
+    """What if the parameters were others? Decides the months that `main` has, as a scenario of its own.
+
+    What is not given is as `main` has it, or as the scenario has it where that is decided already.
+    """
     store = open_store()
     if not lines.decided_dates(MAIN):
         raise InputError("main has decided no month yet, so there is nothing to compare with; run `prism run` first")
-    wanted = lines.complete(parameters or lines.own_parameters(store, MAIN))
-    name = scenario or (MAIN if wanted == lines.own_parameters(store, MAIN) else lines.whatif_name(wanted))
+    main = lines.own_parameters(store, MAIN)
+    known = scenario is not None and scenarios.read(store, scenario)
+    wanted = lines.complete(forms.over(lines.own_parameters(store, scenario) if known else main, parameters))
+    name = scenario or (MAIN if wanted == main else lines.whatif_name(wanted))
     with recorded("rebalance", name) as diary:
         own = scenarios.read(store, MAIN)[-1]
         shared = own.dataset if own.parameters["source"] == wanted.source else None
         line = lines.open_line(name, wanted, path, dataset=shared, fetch=shared is None or path is not None)
-        new = decide_months(line, _as_main(line), diary)
-        return account(line, diary) | {"decided": new}
+        months = _as_main(line)
+        call_it(f"rebalance {months[-1].month}")
+        new = decide_months(line, months, diary)
+        found = account(line, diary, compared=None if name == MAIN else MAIN)
+        return completed(found | {"decided": new}, diary)
 
 
 def _as_main(line: Line) -> list[Moment]:
@@ -305,4 +276,10 @@ def _as_main(line: Line) -> list[Moment]:
     decided = set(lines.decided_dates(MAIN))
     days = [moment.rebalance_date for moment in planning.schedule(lines.open_line(MAIN, fetch=False))]
     newest = [(moment, bisect_right(days, moment.rebalance_date) - 1) for moment in planning.possible(line)]
-    return [moment for moment, place in newest if place >= 0 and days[place] in decided]
+    found = [moment for moment, place in newest if place >= 0 and days[place] in decided]
+    if not found:
+        raise InputError(
+            f"main has decided {min(decided)} to {max(decided)}, and these prices can decide none of it; give prices "
+            "that cover one of its months"
+        )
+    return found

@@ -237,8 +237,9 @@ TABLES = {
     # the diary
     "runs": Table(
         {"run": TEXT, "command": TEXT, "scenario": TEXT, "status": TEXT, "started_at": TIME, "finished_at": TIME}
-        | {"detail": TEXT, "stages": TEXT},
+        | {"detail": TEXT, "stages": TEXT, "first_date": DAY, "last_date": DAY},
         ("run",),
+        ("first_date", "last_date"),
     ),
 }
 

@@ -1,4 +1,4 @@
-"""Progress of long work: a line in the log with the time left and, inside a Prefect task, a progress artifact."""
+"""Progress of long work: a line in the log with the time left and, inside a run of Prefect's, a progress artifact."""
 
 import logging
 import re
@@ -6,7 +6,7 @@ import time
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
-from prefect.context import TaskRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 
 _QUIET = 1.0  # seconds between two words, for people and for Prefect's server
 log = logging.getLogger("prism.progress")
@@ -18,7 +18,7 @@ class Progress:
     def __init__(self, name: str, already: float = 0.0) -> None:
         self._name, self._already, self._started = name, already, time.monotonic()
         self._spoken, self._share = self._started, already
-        self._artifact = _artifact(name, already) if TaskRunContext.get() else None
+        self._artifact = _artifact(name, already) if FlowRunContext.get() or TaskRunContext.get() else None
 
     def tell(self, share: float, detail: str) -> None:
         """Say that `share` (0 to 1) is done, unless something was said a moment ago and there is more to come."""
@@ -48,11 +48,14 @@ def _update(artifact: UUID, share: float, description: str) -> None:
         log.warning("Prefect was not told: %s", error)
 
 
-def _artifact(name: str, share: float) -> UUID:
-    # keys hold lower-case letters, digits and dashes only
-    made = create_progress_artifact(100 * share, key=re.sub(r"[^a-z0-9]+", "-", name.lower()), description=name)
-    assert isinstance(made, UUID)
-    return made
+def _artifact(name: str, share: float) -> UUID | None:
+    try:
+        # keys hold lower-case letters, digits and dashes only
+        made = create_progress_artifact(100 * share, key=re.sub(r"[^a-z0-9]+", "-", name.lower()), description=name)
+        return made if isinstance(made, UUID) else None
+    except Exception as error:  # as above
+        log.warning("Prefect was not told: %s", error)
+        return None
 
 
 def _left(seconds: float) -> str:

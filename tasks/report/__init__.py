@@ -38,8 +38,10 @@ _FOLDED = 30  # rows of the matrix above which small ones are folded
 
 
 @task(cache_policy=NO_CACHE, task_run_name="report {scenario}")
-def write_report(scenario: str, publish: str) -> str:
+def write_report(scenario: str, publish: str, opening: str = "") -> str:
     """Write the report of a scenario as it now stands, with `publish` as its strategy; the file's path.
+
+    `opening` is Markdown that the summary for Prefect begins with.
 
     Raises NoDataError when no month is decided, and InputError when the newest one lacks that strategy.
     """
@@ -49,9 +51,8 @@ def write_report(scenario: str, publish: str) -> str:
     page = _environment().get_template("report.html.j2").render(shown).encode()
     name = f"{found.month}-{hashlib.sha256(page).hexdigest()[:12]}.html"
     path = _write(store.root / "reports", name, page)
-    artifacts.publish(
-        found, [shown[name] for name in ("evidence", "hindsight") if shown.get(name)], shown["held"], path
-    )
+    lead = [shown[name] for name in ("evidence", "hindsight") if shown.get(name)]
+    artifacts.publish(found, opening, lead, shown["held"], path)
     return str(path)
 
 

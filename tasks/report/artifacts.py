@@ -30,31 +30,32 @@ _MEASURES: dict[str, measures.Format] = {
 }
 
 
-def publish(contents: Contents, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
-    """Make all artifacts of a report. lead: the sentences that come first."""
+def publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
+    """Make all artifacts of a report. opening: Markdown that the summary begins with; lead: its first sentences."""
     if TaskRunContext.get() is None:
         return
     try:
-        _publish(contents, lead, positions, path)
+        _publish(contents, opening, lead, positions, path)
     except Exception as error:  # a server that does not answer must not end the run whose report is written
         log.warning("Prefect was not given the report: %s", error)
 
 
-def _publish(contents: Contents, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
+def _publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
     # matplotlib takes a second to load, and only a run of Prefect's needs it
     from tasks.report import pictures
 
     drawn = [("Weights", pictures.weights(contents))]
     drawn += [("Wealth and drawdown", pictures.wealth(contents))] if contents.traded else []
-    name = f"{contents.scenario}, {contents.month}"
-    create_markdown_artifact(
-        summary(contents, lead, positions, drawn, link(path)), _key("summary", contents), f"Summary of {name}"
+    scenario, name = contents.scenario, f"{contents.scenario}, {contents.month}"
+    text = f"{opening}\n\n{summary(contents, lead, positions, drawn, link(path))}".strip()
+    create_markdown_artifact(text, key_of("summary", scenario), f"Summary of {name}")
+    create_table_artifact(_weights(contents), key_of("weights", scenario), f"Weights of every strategy, {name}")
+    create_table_artifact(
+        _trades(contents), key_of("trades", scenario), f"Trades of {label(contents.published)}, {name}"
     )
-    create_table_artifact(_weights(contents), _key("weights", contents), f"Weights of every strategy, {name}")
-    create_table_artifact(_trades(contents), _key("trades", contents), f"Trades of {label(contents.published)}, {name}")
     if contents.traded:
-        create_table_artifact(_measures(contents), _key("measures", contents), f"Measures of the backtest, {name}")
-    create_link_artifact(link(path), f"Report of {name}", _key("report", contents), f"Report of {name}")
+        create_table_artifact(_measures(contents), key_of("measures", scenario), f"Measures of the backtest, {name}")
+    create_link_artifact(link(path), f"Report of {name}", key_of("report", scenario), f"Report of {name}")
 
 
 def link(path: Path) -> str:
@@ -99,9 +100,9 @@ def _markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _key(kind: str, contents: Contents) -> str:
-    """Lower-case letters, digits and dashes, as Prefect wants."""
-    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{contents.scenario}".lower()).strip("-")
+def key_of(kind: str, scenario: str) -> str:
+    """Key of an artifact: lower-case letters, digits and dashes, as Prefect wants."""
+    return re.sub(r"[^a-z0-9]+", "-", f"{kind}-{scenario}".lower()).strip("-")
 
 
 def _weights(contents: Contents) -> list[dict[str, Any]]:

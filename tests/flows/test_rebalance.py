@@ -9,6 +9,7 @@ import pytest
 from prefect import get_client
 
 from flows import parameters as forms
+from flows import status
 from flows.backfill import backfill
 from flows.monthly import monthly_rebalance
 from flows.rebalance import rebalance
@@ -64,7 +65,8 @@ def test_losing_prefects_records_loses_no_work(store, light, csv):
 def test_another_alpha_recomputes_allocations_only_and_leaves_main_as_it_was(store, light, csv, content):
     backfill(START, END, parameters=light, path=csv)
     before, chain = content(store), ledger.read(store, "main")
-    result = rebalance(parameters=changed(light, return_drawdown={"alpha": 0.7}))
+    state = rebalance(parameters={"return_drawdown": {"alpha": 0.7}}, return_state=True)
+    result = state.result()
     assert re.fullmatch(r"whatif-[0-9a-f]{10}", result["scenario"])
     assert computed(store) == {"return_drawdown": 4, "decide": 4}
     assert content(store) == before
@@ -72,6 +74,24 @@ def test_another_alpha_recomputes_allocations_only_and_leaves_main_as_it_was(sto
     theirs = content(store, result["scenario"])
     assert theirs["forecasts"] == before["forecasts"]
     assert theirs["weights"] != before["weights"]
+    said = (
+        f"{result['scenario']}, {END}: 4 rebalance dates newly decided ({START} to {END}); computed return_drawdown 4; "
+    )
+    assert state.message.startswith(said + "from the cache features")
+    assert forms.make(scenarios.read(store, result["scenario"])[0].parameters).network == light.network
+    grid = status.status(result["scenario"], months=36)
+    done = [row for row in grid if START <= row["month"] <= END]
+    assert {row["state"] for row in done} == {"current"}
+    assert {state for row in done for state in row["stages"].values()} == {"current"}
+    assert grid[-1] == {"month": "2018-01", "kind": None, "state": "missing", "note": ""} | {
+        "stages": grid[-1]["stages"]
+    }
+
+
+def test_a_flow_that_refuses_says_why_in_its_state(store, light, csv):
+    state = rebalance(return_state=True)
+    assert state.is_failed()
+    assert state.message.startswith("main has decided no month yet, so there is nothing to compare with")
 
 
 def test_an_edited_formula_recomputes_what_depends_on_it_and_nothing_else(store, light, csv, monkeypatch):

@@ -1,0 +1,135 @@
+"""The form of Prefect's UI: what a person may fill in for a run, as JSON Schema.
+
+Every parameter may be left as it is, and then is the scenario's own, or its default while nothing is decided. The form
+shows it folded, and opens it with the default. What draws a field and what limits it stand apart: `anyOf` draws it and
+lets all values through, `then` limits them, so that a wrong one is answered beside its field by the rule that it broke.
+"""
+
+from dataclasses import fields
+from datetime import date
+from typing import Annotated, Any
+
+from pydantic import Field, TypeAdapter
+from pydantic.annotated_handlers import GetJsonSchemaHandler
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema
+
+from flows.parameters import MONTH, Parameters, Values
+from tasks.numerics.configs import Config
+
+Schema = dict[str, Any]
+AS_IT_IS: Schema = {"title": "As it is", "type": "null"}
+_LIMITS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "exclusiveMaximum": "below {}",
+    "pattern": "",
+}
+_SPELT = {"kl": "KL", "lr": "LR", "ogd": "OGD", "cvar": "CVaR", "ewma": "EWMA", "l1": "L1", "hrp": "HRP"}
+
+
+def titled(name: str) -> str:
+    """A parameter's name as a heading."""
+    words = [_SPELT.get(word, word) for word in name.split("_")]
+    return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
+
+
+def schema() -> Schema:
+    """All parameters as one object, each of them folded."""
+    found = Parameters.model_json_schema()["properties"]
+    drawn = {name: _folded(name, found[name], entry) for name, entry in Parameters.model_fields.items()}
+    return {"type": "object", "properties": drawn, "additionalProperties": False}
+
+
+def _folded(name: str, entry: Schema, field: FieldInfo) -> Schema:
+    """A parameter, or a group of them, that is left as it is unless it is opened."""
+    default = field.default
+    options, limits = _group(default) if isinstance(default, Config) else _single(entry, default)
+    return {
+        "title": titled(name),
+        "description": f"{field.description}{_default_in_words(default)}",
+        "anyOf": [*options, AS_IT_IS],
+        "default": None,
+        "if": {"not": {"type": "null"}},
+        "then": limits,
+    }
+
+
+def _default_in_words(default: Any) -> str:
+    if isinstance(default, Config) or default in ("", (), {}):
+        return ""
+    return f" Default: {', '.join(default) if isinstance(default, tuple) else default}."
+
+
+def _single(entry: Schema, default: Any) -> tuple[list[Schema], Schema]:
+    """What draws one value, and what limits it. Where there are examples, another value may be typed."""
+    kept = {name: value for name, value in entry.items() if name in ("type", "enum", "items", "additionalProperties")}
+    drawn = kept | {"title": "Change", **({} if default == "" else {"default": _plain(default)})}
+    if "examples" in entry:
+        known = drawn | {"title": "Choose", "enum": entry["examples"]}
+        return [known, {"title": "Type", "type": "string"}], kept
+    return [drawn], kept | {name: entry[name] for name in _LIMITS if name in entry}
+
+
+def _plain(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _group(config: Config) -> tuple[list[Schema], Schema]:
+    """What draws the values of a config, which open with those of `config`, and what limits them."""
+    found = TypeAdapter(type(config)).json_schema()["properties"]
+    entries = {entry.name: found[entry.name] | {"default": getattr(config, entry.name)} for entry in fields(config)}
+    drawn = {"title": "Change", "type": "object", "properties": {name: _drawn(name, e) for name, e in entries.items()}}
+    limits = {
+        name: {kind: value for kind, value in entry.items() if kind in (*_LIMITS, "type", "enum")}
+        for name, entry in entries.items()
+    }
+    return [drawn], {"type": "object", "properties": limits, "additionalProperties": False}
+
+
+def _drawn(name: str, entry: Schema) -> Schema:
+    """A field of a config without its limits, which its description says in words."""
+    said = ", ".join(words.format(entry[limit]) for limit, words in _LIMITS.items() if limit in entry)
+    kept = {kind: value for kind, value in entry.items() if kind not in _LIMITS}
+    described = entry["description"] + (f" {said[0].upper()}{said[1:]}." if said else "")
+    return kept | {"title": titled(name), "description": described}
+
+
+class _Form:
+    """Draws what it annotates as all parameters."""
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
+        """The schema of the form, whatever else is taken."""
+        return schema()
+
+
+def _said(title: str, description: str, **more: Any) -> Any:
+    """A heading and help for a flow's own argument; Prefect would take the argument's name."""
+    return Field(json_schema_extra={"title": title, "description": description, **more})
+
+
+def _text(title: str, **limits: Any) -> Any:
+    """Text that may be left out."""
+    return Annotated[str, Field(title=title, **limits)] | None
+
+
+Given = Annotated[
+    Values | Parameters | None,
+    _Form(),
+    _said("Parameters", "What is left as it is stays as the scenario has it; at its first run, as PRISM has it."),
+]
+Start = Annotated[str, _said("First month", "Like 2015-01."), Field(pattern=f"^{MONTH}$")]
+End = Annotated[str, _said("Last month", "Like 2024-12."), Field(pattern=f"^{MONTH}$")]
+Scenario = Annotated[str, _said("Scenario", "Named line of results; main is the one that is published.")]
+WhatIf = Annotated[
+    _text("Name"), _said("Scenario", "Where results go; None: a name made of what differs from main, whatif-...")
+]
+Path = Annotated[
+    _text("Path"), _said("Own prices", "Parquet or CSV file of prices, or a folder of them, where the run takes place.")
+]
+Amend = Annotated[
+    _text("Reason"), _said("Amendment", "Why parameters change from the month after the newest decided one on.")
+]
+AsOf = Annotated[date | None, _said("As of", "Decide with what was known up to this date; None: with all.")]
+Months = Annotated[int, _said("Months", "Also fill what is missing in the last so many months."), Field(ge=1)]
