@@ -18,19 +18,18 @@ from typing import Any
 
 import pyarrow as pa
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import lines, planning
 from flows.explain import explain_dates
 from flows.lines import MAIN, Line
 from flows.parameters import FIXED, Parameters
 from flows.planning import MonthPlan, Plan
-from flows.train import train_blocks
+from flows.train import train_blocks, train_elsewhere
+from flows.workers import runner
 from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
 from storage.keys import Moment, to_json
 from storage.schemas import TABLES
-from storage.settings import Settings
 from storage.store import Store, open_store
 from tasks import allocate, baselines, calendars, calibrate, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
@@ -38,7 +37,7 @@ from tasks.caching import StageKey, versions
 from tasks.portfolio import judge_portfolios
 from tasks.report import write_report
 
-RUNNER = ThreadPoolTaskRunner(max_workers=Settings().workers)
+RUNNER = runner()
 _STAGES: tuple[StageKey, ...] = (
     features.KEYED,
     forecast.KEYED,
@@ -105,8 +104,9 @@ def decide_months(
     """
     store = open_store()
     new: list[str] = []
-    pending = line.pending
-    for plan in planning.make(line, [*wanted, *_successors(store, line, wanted)]):
+    pending, dates = line.pending, [*wanted, *_successors(store, line, wanted)]
+    train_elsewhere(line, dates)
+    for plan in planning.make(line, dates):
         _compute(store, plan, diary)
         made = made_of(plan)
         for part in _parts(plan, wanted[-1] if check else None):
@@ -229,9 +229,15 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,
-        made_of=made,
+        made_of=made | _trained_on(month),
         publish=plan.segment.parameters.publish,
     )
+
+
+def _trained_on(month: MonthPlan) -> dict[str, Any]:
+    """The device of the block's training, where another machine's was used."""
+    trained = month.forecast.trained if month.forecast else None
+    return {"trained_on": trained.elsewhere} if trained and trained.elsewhere else {}
 
 
 def made_of(plan: Plan) -> dict[str, Any]:
