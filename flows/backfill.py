@@ -10,7 +10,7 @@ from flows.parameters import Parameters
 from flows.rebalance import RUNNER, account, decide_months, recorded
 
 
-@flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}")
+@flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}", timeout_seconds=48 * 3600)
 def backfill(
     start: str,
     end: str,

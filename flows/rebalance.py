@@ -277,7 +277,7 @@ def publishable(line: Line, moment: Moment) -> Moment | None:
     return moment if line.scenario == MAIN and newest and in_time else None
 
 
-@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance")
+@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance", timeout_seconds=12 * 3600)
 def rebalance(
     parameters: Parameters | None = None, scenario: str | None = None, path: str | None = None
 ) -> dict[str, Any]:
