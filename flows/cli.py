@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 
-from flows import holdings, looking, proving, running  # noqa: F401 - they add their commands to the application
+from flows import holdings, keeping, looking, proving, running, serving  # noqa: F401 - they add their commands to the application
 from flows.options import app
 from storage.errors import InputError, NoDataError, PrismError
 

@@ -70,12 +70,14 @@ def _make_pool(client: SyncPrefectClient, name: str, kind: PoolType) -> None:
         client.create_work_pool(WorkPoolCreate(name=name, type=kind, base_job_template=template(kind)))
         return
     if there.type != kind:
-        raise InputError(f"the work pool {name} is of type {there.type}; give --pool-type {there.type}, or delete it first")
+        raise InputError(
+            f"the work pool {name} is of type {there.type}; give --pool-type {there.type}, or delete it first"
+        )
     client.update_work_pool(name, WorkPoolUpdate(base_job_template=template(kind)))
 
 
 def serve() -> None:
-    """Serve every deployment from this process until it is stopped; runs are processes of their own, no pool is used."""
+    """Serve every deployment from this process until it is stopped; its runs are processes of their own."""
     serve_deployments(*(of_entry(entry) for entry in declared()), pause_on_shutdown=False)
 
 

@@ -24,11 +24,11 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
     folder: Path
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         """The report."""
         self._answer(body=True)
 
-    def do_HEAD(self) -> None:  # noqa: N802
+    def do_HEAD(self) -> None:
         """That it is there."""
         self._answer(body=False)
 
@@ -47,7 +47,7 @@ class _Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name that http.server gives
+    def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal is for what matters."""
 
 
@@ -61,7 +61,9 @@ def serving(folder: Path, port: int) -> Iterator[str]:
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     except OSError as error:
-        raise InputError(f"port {port} cannot serve the reports ({error.strerror}); give another --report-port") from error
+        raise InputError(
+            f"port {port} cannot serve the reports ({error.strerror}); give another --report-port"
+        ) from error
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:

@@ -28,12 +28,12 @@ def runner() -> TaskRunner[Any]:
         )
     if PREFECT_API_URL.value() is None:
         raise InputError(
-            "PRISM_RUNNER=dask needs a Prefect server that its workers share; set PREFECT_API_URL, or PRISM_RUNNER=threads"
+            "PRISM_RUNNER=dask needs a Prefect server for its workers; set PREFECT_API_URL, or PRISM_RUNNER=threads"
         )
     try:
         from prefect_dask import DaskTaskRunner
     except ImportError as error:
         raise InputError(
-            "PRISM_RUNNER=dask needs the package prefect-dask; install prism-portfolio[dask], or set PRISM_RUNNER=threads"
+            "PRISM_RUNNER=dask needs prefect-dask; install prism-portfolio[dask], or set PRISM_RUNNER=threads"
         ) from error
     return DaskTaskRunner(address=settings.dask_address)

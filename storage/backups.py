@@ -24,7 +24,7 @@ _ATTEMPTS = 5  # at a table that changes while it is copied
 log = logging.getLogger("prism.store")
 
 
-class _Changed(Exception):
+class _ChangedError(Exception):
     """A table's files changed while they were copied."""
 
 
@@ -81,7 +81,7 @@ def _copy_table(store: Store, copy: Store, name: str) -> None:
             known = _copy_manifests(store, copy, name)
             _copy_files(store, copy, known)
             return
-        except (_Changed, FileNotFoundError):
+        except (_ChangedError, FileNotFoundError):
             shutil.rmtree(manifests.folder_of(copy, name), ignore_errors=True)
             shutil.rmtree(copy.tables / name, ignore_errors=True)
     raise StoreError(f"table {name} changed {_ATTEMPTS} times while it was copied; take the backup again")
@@ -96,7 +96,7 @@ def _copy_manifests(store: Store, copy: Store, name: str) -> Newest:
     with locked(place / ".lock"):
         known = manifests.newest(store, name)
         if known is None:
-            raise _Changed
+            raise _ChangedError
         for file in (NEWEST, *(f"{manifest}.json" for manifest in known.manifests)):
             shutil.copy2(place / file, target / file)
     return known
@@ -117,4 +117,4 @@ def _copy_files(store: Store, copy: Store, known: Newest) -> None:
         (target / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source / path, target / path)
         if path == commits.HINT and hashlib.sha256((target / path).read_bytes()).hexdigest() != file.sha256:
-            raise _Changed  # Delta has written a newer checkpoint
+            raise _ChangedError  # Delta has written a newer checkpoint
