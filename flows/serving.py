@@ -45,7 +45,7 @@ class _Child:
     log: Path
 
     def stop(self) -> None:
-        """End it, and first the runs that it started, which have groups of their own; what does not listen is killed."""
+        """End it, and before it the runs that it started; what does not listen is killed."""
         for kind in (signal.SIGTERM, signal.SIGKILL):
             for pid in (*_descendants(self.process.pid), self.process.pid):
                 with suppress(ProcessLookupError):
