@@ -201,15 +201,17 @@ def _stay(children: Sequence[_Child]) -> None:
 
 @contextmanager
 def _stoppable() -> Iterator[None]:
-    """Take SIGTERM like Ctrl-C, and both as the end that was wanted."""
+    """Take SIGTERM like Ctrl-C, also where a shell started this in the background; both are the end that was wanted."""
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(kind, stop) for kind in kinds]
     try:
         yield
     except KeyboardInterrupt:
         log.info("stopping")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for kind, handler in zip(kinds, before, strict=True):
+            signal.signal(kind, handler)

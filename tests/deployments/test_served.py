@@ -109,8 +109,8 @@ def test_trainings_go_to_a_worker_of_the_second_pool_with_the_same_bytes(served,
     try:
         sent = served.prism(*asked, "--store", there, PRISM_TRAIN_DEPLOYMENT="train-forecaster/gpu")
     finally:
-        worker.terminate()
-        worker.wait(60)
+        worker.kill()
+        worker.wait()
     assert sent.returncode == 0, sent.stderr
     assert "are sent to train-forecaster/gpu" in sent.stderr
     assert "trained on this machine" not in sent.stderr
