@@ -105,6 +105,12 @@ class Served:
         return code, until(lambda: not alive(self.environment["PREFECT_HOME"]), 20)
 
 
+@pytest.fixture
+def port():
+    """A function that gives a free port."""
+    return free_port
+
+
 @pytest.fixture(scope="session")
 def market(tmp_path_factory):
     """The prices of the flows' tests in a file, and the parameters of the smallest network in another."""
