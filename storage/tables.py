@@ -178,8 +178,10 @@ def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
         manifests.add(store, name)
 
 
-def compact(store: Store, crowded: int = _CROWDED) -> None:
-    """Merge the small files of tables with more than `crowded`; readers and writers go on, a writer that is first wins.
+def compact(store: Store, crowded: int | None = None) -> None:
+    """Merge the small files of tables with more than `crowded` (by default those that a writer finds too many).
+
+    Readers and writers go on, and a writer that is first wins.
 
     Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
     """
@@ -188,7 +190,7 @@ def compact(store: Store, crowded: int = _CROWDED) -> None:
             continue
         with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
-                _compact(store, name, crowded)
+                _compact(store, name, crowded or _CROWDED)
 
 
 def _compact(store: Store, name: str, crowded: int) -> None:
