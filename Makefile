@@ -2,6 +2,7 @@
 #   make run      environment, then the monthly run on the embedded sample
 #   make test     environment, then the test suite, as CI runs it
 #   make test-all the suite with its long tests
+#   make ui       environment, then Prefect's pages on this machine: server, worker, deployments, reports
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
 
@@ -9,10 +10,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run test test-all bench lint clean
+.PHONY: run ui test test-all bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
+
+ui: .venv/installed
+	@exec $(BIN)/prism ui
 
 test: .venv/installed-dev
 	@$(BIN)/python -m pytest

@@ -11,7 +11,7 @@ from flows.lines import MAIN
 from flows.rebalance import RUNNER, account, decide_months, recorded
 
 
-@flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}")
+@flow(name="backfill", task_runner=RUNNER, flow_run_name="backfill {start} to {end}", timeout_seconds=48 * 3600)
 @in_words
 def backfill(
     start: Start,

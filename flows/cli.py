@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 
-from flows import alerting, holdings, looking, proving, running  # noqa: F401 - they add their commands to the application
+# they add their commands to the application
+from flows import alerting, holdings, keeping, looking, proving, running, serving  # noqa: F401
 from flows.options import app
 from storage.errors import InputError, NoDataError, PrismError
 

@@ -104,7 +104,7 @@ class _Form:
         return schema()
 
 
-def _said(title: str, description: str, **more: Any) -> Any:
+def said(title: str, description: str, **more: Any) -> Any:
     """A heading and help for a flow's own argument; Prefect would take the argument's name."""
     return Field(json_schema_extra={"title": title, "description": description, **more})
 
@@ -117,19 +117,20 @@ def _text(title: str, **limits: Any) -> Any:
 Given = Annotated[
     Values | Parameters | None,
     _Form(),
-    _said("Parameters", "What is left as it is stays as the scenario has it; at its first run, as PRISM has it."),
+    said("Parameters", "What is left as it is stays as the scenario has it; at its first run, as PRISM has it."),
 ]
-Start = Annotated[str, _said("First month", "Like 2015-01."), Field(pattern=f"^{MONTH}$")]
-End = Annotated[str, _said("Last month", "Like 2024-12."), Field(pattern=f"^{MONTH}$")]
-Scenario = Annotated[str, _said("Scenario", "Named line of results; main is the one that is published.")]
+Start = Annotated[str, said("First month", "Like 2015-01."), Field(pattern=f"^{MONTH}$")]
+End = Annotated[str, said("Last month", "Like 2024-12."), Field(pattern=f"^{MONTH}$")]
+Scenario = Annotated[str, said("Scenario", "Named line of results; main is the one that is published.")]
 WhatIf = Annotated[
-    _text("Name"), _said("Scenario", "Where results go; None: a name made of what differs from main, whatif-...")
+    _text("Name"), said("Scenario", "Where results go; None: a name made of what differs from main, whatif-...")
 ]
 Path = Annotated[
-    _text("Path"), _said("Own prices", "Parquet or CSV file of prices, or a folder of them, where the run takes place.")
+    _text("Path"), said("Own prices", "Parquet or CSV file of prices, or a folder of them, where the run takes place.")
 ]
 Amend = Annotated[
-    _text("Reason"), _said("Amendment", "Why parameters change from the month after the newest decided one on.")
+    _text("Reason"), said("Amendment", "Why parameters change from the month after the newest decided one on.")
 ]
-AsOf = Annotated[date | None, _said("As of", "Decide with what was known up to this date; None: with all.")]
-Months = Annotated[int, _said("Months", "Also fill what is missing in the last so many months."), Field(ge=1)]
+AsOf = Annotated[date | None, said("As of", "Decide with what was known up to this date; None: with all.")]
+Due = Annotated[bool, said("Due", "Fail where prices do not reach the session that a decision is due on.")]
+Months = Annotated[int, said("Months", "Also fill what is missing in the last so many months."), Field(ge=1)]

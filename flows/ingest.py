@@ -12,7 +12,7 @@ from storage.store import Store, open_store
 from tasks import fetch, own_forecasts
 
 
-@flow(name="ingest_prices", flow_run_name="ingest {scenario}")
+@flow(name="ingest_prices", flow_run_name="ingest {scenario}", timeout_seconds=2 * 3600)
 def ingest_prices(
     scenario: str = MAIN,
     parameters: Parameters | None = None,

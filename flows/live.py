@@ -8,6 +8,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
 from flows import lines
+from flows.endings import in_words
 from flows.lines import MAIN
 from flows.rebalance import RUNNER, recorded
 from storage import catalog, clock
@@ -18,7 +19,8 @@ from tasks import calendars, live, panels
 _SETTLE = timedelta(minutes=30)  # after the close, until a session's bars count as final
 
 
-@flow(name="mark_live", task_runner=RUNNER, flow_run_name="mark live")
+@flow(name="mark_live", task_runner=RUNNER, flow_run_name="mark live", timeout_seconds=2 * 3600)
+@in_words
 def mark_live(path: str | None = None) -> State[dict[str, Any]]:
     """Bring in the newest prices and mark all completed sessions that are not marked yet.
 

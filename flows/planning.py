@@ -259,7 +259,7 @@ def _forecasts(
     for _, block in groupby(ready, lambda moment: moment.rebalance_date.year):
         months, trained = list(block), None
         if config.forecast.forecaster == "vlstm":
-            trained = forecast.Trained(months[0], forecast.trained_key(keys[months[0]], config))
+            trained = forecast.trained(open_store(), months[0], keys[months[0]], config)
         for moment in months:
             of_months[moment] = forecast.month_keys(moment, keys[moment], trained, config, own)
     by_day = {moment.as_of: month for moment, month in of_months.items()}

@@ -14,7 +14,6 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from prefect import flow
-from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import beside, lines, planning, status
 from flows import parameters as forms
@@ -27,7 +26,8 @@ from flows.lines import MAIN, Line
 from flows.parameters import FIXED
 from flows.planning import MonthPlan, Plan
 from flows.provenance import made_of
-from flows.train import train_blocks
+from flows.train import train_blocks, train_elsewhere
+from flows.workers import runner
 from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey
@@ -39,7 +39,7 @@ from tasks.backtest import backtest
 from tasks.portfolio import judge_portfolios
 from tasks.report import write_report
 
-RUNNER = ThreadPoolTaskRunner(max_workers=Settings().workers)
+RUNNER = runner()
 Settle = Callable[[PanelKey, decide.Month], decide.Month]
 Chunk = Callable[[], object]
 
@@ -63,9 +63,10 @@ def decide_months(
     """
     store = open_store()
     new: list[str] = []
-    pending = line.pending
+    pending, dates = line.pending, [*wanted, *_successors(store, line, wanted)]
     diary.asked = wanted[0].rebalance_date, wanted[-1].rebalance_date
-    plans = planning.make(line, [*wanted, *_successors(store, line, wanted)])
+    train_elsewhere(line, dates)
+    plans = planning.make(line, dates)
     diary.watch(_span(wanted), sum(len(plan.months) + sum(planning.missing(store, plan).values()) for plan in plans))
     for plan in plans:
         _compute(store, plan, diary)
@@ -208,9 +209,15 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
         model=month.forecast.model if month.forecast else None,
         weights=tuple(month.weights.items()),
         accounting=plan.segment.parameters.accounting,
-        made_of=made,
+        made_of=made | _trained_on(month),
         publish=plan.segment.parameters.publish,
     )
+
+
+def _trained_on(month: MonthPlan) -> dict[str, Any]:
+    """The device of the block's training, where another machine's was used."""
+    trained = month.forecast.trained if month.forecast else None
+    return {"trained_on": trained.elsewhere} if trained and trained.elsewhere else {}
 
 
 def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, Any]:
@@ -246,7 +253,7 @@ def publishable(line: Line, moment: Moment) -> Moment | None:
     return moment if line.scenario == MAIN and newest and in_time else None
 
 
-@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance")
+@flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance", timeout_seconds=12 * 3600)
 @in_words
 def rebalance(parameters: Given = None, scenario: WhatIf = None, path: Path = None) -> dict[str, Any]:
     """What if the parameters were others? Decides the months that `main` has, as a scenario of its own.

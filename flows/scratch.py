@@ -13,19 +13,25 @@ from pathlib import Path
 from storage.store import Store, open_store
 from tasks.caching import forget
 
+_ELSEWHERE = ("PRISM_TRAIN_DEPLOYMENT", "PRISM_TRAIN_DEVICE")
+
 
 @contextmanager
 def store_at(root: Path) -> Iterator[Store]:
-    """Make a folder the store of everything that follows in this process, its tasks included."""
-    before = os.environ.get("PRISM_STORE")
-    os.environ["PRISM_STORE"] = str(root)
+    """Make a folder the store of everything that follows in this process, its tasks included.
+
+    Nothing is sent to other machines meanwhile: they have another store.
+    """
+    before = {name: os.environ.get(name) for name in ("PRISM_STORE", *_ELSEWHERE)}
+    os.environ |= {"PRISM_STORE": str(root)} | dict.fromkeys(_ELSEWHERE, "")
     try:
         yield open_store()
     finally:
-        if before is None:
-            del os.environ["PRISM_STORE"]
-        else:
-            os.environ["PRISM_STORE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

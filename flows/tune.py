@@ -57,7 +57,7 @@ class Tuning:
     folds: list[Fold]
 
 
-@flow(name="tune", task_runner=RUNNER, flow_run_name="tune {name}")
+@flow(name="tune", task_runner=RUNNER, flow_run_name="tune {name}", timeout_seconds=168 * 3600)
 def tune(
     name: str,
     start: str,

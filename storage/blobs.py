@@ -2,15 +2,18 @@
 
 A file appears under its name whole or not at all: temporary name, sync, rename. One sync of the file system
 serves all the files of a call (an fsync each costs up to 200 ms on a busy disk). The table row that names a
-blob is written after it, and that write's own sync makes the new names durable.
+blob is written after it, and that write's own sync makes the new names durable. One that is asked for again gets
+today's date, so that nothing prunes it before its row is there (storage.pruning).
 """
 
 import hashlib
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from storage.errors import StoreError
+from storage.locks import locked
 from storage.store import Store, explained
 
 
@@ -27,16 +30,24 @@ def put(store: Store, data: bytes) -> str:
 def put_all(store: Store, contents: Sequence[bytes]) -> list[str]:
     """Keep several blobs and return their ids, in order."""
     ids = [hashlib.sha256(data).hexdigest() for data in contents]
-    with explained(f"writing {len(set(ids))} blobs"):
+    with explained(f"writing {len(set(ids))} blobs"), locked(lock(store), shared=True):
         missing = {blob: data for blob, data in zip(ids, contents, strict=True) if not _is_there(store, blob, data)}
         if missing:
             _write(store, missing)
     return ids
 
 
+def lock(store: Store) -> Path:
+    """The file whose lock writers share, and that nobody else holds while blobs are deleted."""
+    return store.blobs.parent / ".lock"
+
+
 def _is_there(store: Store, blob: str, data: bytes) -> bool:
     target = path(store, blob)
-    return target.exists() and target.read_bytes() == data
+    if not (target.exists() and target.read_bytes() == data):
+        return False
+    os.utime(target)
+    return True
 
 
 def _write(store: Store, contents: dict[str, bytes]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-MEANS = ("code", "versions", "machine")
+MEANS = ("code", "versions", "machine", "trained_on")
 _BEFORE = "before."  # of what the date before was made by: its weights are where the trades start
 _INPUTS = ("snapshot", "known_at", "universe", "prefix", "follows", "terms", "parameters")
 

@@ -7,12 +7,16 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(file: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold the lock of that file; False, without it, where somebody has it and one does not `wait`."""
+def locked(file: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
+    """Hold the lock of that file; False, without it, where somebody has it and one does not `wait`.
+
+    Several may hold it at once where all of them hold it `shared`.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with file.open("a") as opened:
         try:
-            fcntl.flock(opened, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(opened, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:

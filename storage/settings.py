@@ -4,6 +4,12 @@ PRISM_STORE     the store's folder (default ./store)
 PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's result records
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
+PRISM_RUNNER    threads of the flow's own process, or dask: chunks go to the scheduler at PRISM_DASK_ADDRESS
+PRISM_TRAIN_DEPLOYMENT  deployment that trains the blocks' models, like train-forecaster/gpu; default: this process
+PRISM_TRAIN_DEVICE  cpu or cuda: what that deployment's workers train on; default: PRISM_DEVICE
+PRISM_TRAIN_WAIT, PRISM_TRAIN_TIMEOUT  seconds until a training must have begun there, and have ended
+PRISM_BACKUPS   where backups go; default: beside the store
+PRISM_KEEP_UNUSED, PRISM_KEEP_RECORDS  days after which maintenance deletes what nothing refers to, and cache records
 PRISM_PROXY     proxy of the price source (http://user:password@host:port); the password is never shown
 PRISM_REPORT    true (default): each run ends with a report of its scenario; false: `prism report` writes it when asked
 PRISM_REPORT_URL  where the folder of reports is served, for links; default: links to the files themselves
@@ -70,6 +76,15 @@ class Settings(Environment):
     cache: Path = Path("~/.cache/prism")
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=2, ge=1, le=256)
+    runner: Literal["threads", "dask"] = "threads"
+    dask_address: str = Field(default="", pattern=r"^(\w+://\S+)?$")
+    train_deployment: str = Field(default="", pattern=r"^([^/\s]+/[^/\s]+)?$")
+    train_device: Literal["", "cpu", "cuda"] = ""
+    train_wait: int = Field(default=600, ge=1)
+    train_timeout: int = Field(default=6 * 3600, ge=1)
+    backups: Path | None = None
+    keep_unused: int = Field(default=7, ge=1)
+    keep_records: int = Field(default=90, ge=1)
     proxy: SecretStr | None = None
     ca_file: Path | None = None
     report: bool = True
@@ -78,6 +93,11 @@ class Settings(Environment):
     approval: bool = False
     approval_hours: float = Field(default=8.0, gt=0)
     heartbeat_url: SecretStr | None = None
+
+    @property
+    def training_device(self) -> str:
+        """What the blocks' models are trained on."""
+        return self.train_device or self.device
 
 
 def current(kind: type[_Kind]) -> _Kind:

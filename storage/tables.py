@@ -178,8 +178,10 @@ def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
         manifests.add(store, name)
 
 
-def compact(store: Store) -> None:
-    """Merge the small files of crowded tables; readers and writers go on, and a writer that is first wins.
+def compact(store: Store, crowded: int | None = None) -> None:
+    """Merge the small files of tables with more than `crowded` (by default those that a writer finds too many).
+
+    Readers and writers go on, and a writer that is first wins.
 
     Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
     """
@@ -188,15 +190,33 @@ def compact(store: Store) -> None:
             continue
         with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
-                _compact(store, name)
+                _compact(store, name, crowded or _CROWDED)
 
 
-def _compact(store: Store, name: str) -> None:
+def _compact(store: Store, name: str, crowded: int) -> None:
     table = open_table(store, name)
-    if len(table.file_uris()) > _CROWDED:
+    if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
             table.optimize.compact(writer_properties=_PROPERTIES)
             manifests.add(store, name)
+
+
+def vacuum(store: Store, days: int) -> int:
+    """Delete data files that the tables took out at least `days` ago, after a compaction say; how many.
+
+    A reader that is older than that fails, and one that begins now does not need them.
+    """
+    deleted = 0
+    for name in sorted(TABLES):
+        if (store.tables / name).exists():
+            table = open_table(store, name)
+            with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
+                if table.vacuum(retention_hours=24 * days, enforce_retention_duration=False):
+                    deleted += len(
+                        table.vacuum(retention_hours=24 * days, dry_run=False, enforce_retention_duration=False)
+                    )
+                    manifests.add(store, name)
+    return deleted
 
 
 def _literal(value: str | int | date | datetime) -> str:

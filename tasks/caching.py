@@ -11,6 +11,7 @@ import hashlib
 import importlib.metadata
 import importlib.util
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -169,6 +170,15 @@ def forget(store: Store) -> None:
     """Delete Prefect's records of a store that is no more."""
     for record in _RESULTS.glob(f"{store.identity}-*"):
         record.unlink(missing_ok=True)
+
+
+def forget_older(days: int) -> int:
+    """Delete Prefect's records that are older than that, which costs no answer; how many."""
+    before = time.time() - 86_400 * days
+    old = [record for record in _RESULTS.glob("*") if record.stat().st_mtime < before]
+    for record in old:
+        record.unlink(missing_ok=True)
+    return len(old)
 
 
 def forget_unless_ours(record: Path) -> None:

@@ -13,11 +13,13 @@ from exchange_calendars import ExchangeCalendar
 from numpy.typing import NDArray
 
 from storage.errors import InputError
+from tasks.numerics import dates
 
 DayArray = NDArray[np.datetime64]
 TimeArray = NDArray[np.datetime64]
 IntArray = NDArray[np.int64]
 _START = "1950-01-03"  # the library's own default begins only 20 years back
+_LONGEST_PERIOD = timedelta(days=110)  # between two rebalance dates: more than a quarter
 
 
 @lru_cache(maxsize=64)
@@ -74,6 +76,16 @@ def last_completed(exchange: str, now: datetime, settle: timedelta) -> date:
     if done == 0:
         raise InputError(f"exchange {exchange} had closed no session at {now}; give a later moment")
     return _all_sessions(exchange)[done - 1].item()
+
+
+def due(exchange: str, now: datetime, settle: timedelta, rebalance: str) -> date:
+    """The as-of session of the newest rebalance date that can be decided `now`: a session whose bars are final.
+
+    `rebalance`: as of `dates.rebalance_sessions`.
+    """
+    last = last_completed(exchange, now, settle)
+    days = sessions(exchange, last - _LONGEST_PERIOD, next_session(exchange, last))
+    return days[dates.rebalance_sessions(days, rebalance)[-1] - 1].item()
 
 
 def known_at(own_exchange: str, own_days: DayArray, exchange: str, days: DayArray) -> IntArray:

@@ -58,6 +58,7 @@ class Trained:
 
     moment: Moment
     key: str
+    elsewhere: str | None = None  # the device it is trained on, where that is another than this process has
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,25 @@ def _sessions_with_labels(panel: panels.Panel, moment: Moment, config: FeatureCo
     return int(seen.sum())
 
 
-def trained_key(features_key: str, forecaster: Forecaster) -> str:
-    """Key of the model trained on all that `features_key`, the training date's features, names."""
-    return KEYED.key("train", seen=features_key, **_of_model(forecaster))
+def trained_key(features_key: str, forecaster: Forecaster, device: str | None = None) -> str:
+    """Key of the model trained on all that `features_key`, the training date's features, names.
+
+    device: what it is trained on; by default what this process has.
+    """
+    return KEYED.key("train", seen=features_key, **_of_model(forecaster, device or Settings().device))
+
+
+def trained(store: Store, moment: Moment, features_key: str, forecaster: Forecaster) -> Trained:
+    """The model of the block that begins at `moment`.
+
+    Where other machines train on another device it is theirs, unless only this device's own has been trained: what
+    was once trained is used to the end of the block.
+    """
+    own, device = trained_key(features_key, forecaster), Settings().training_device
+    theirs = trained_key(features_key, forecaster, device)
+    if theirs == own or tables.existing(store, "models", [own, theirs]) == {own}:
+        return Trained(moment, own)
+    return Trained(moment, theirs, device)
 
 
 def month_keys(
@@ -127,7 +144,7 @@ def month_keys(
     """The month's keys, given its features' and its block's trained model."""
     model = trained.key if trained else None
     if trained and moment != trained.moment and forecaster.training.refresh_epochs:
-        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster))
+        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster, Settings().device))
     return Month(moment, trained, model, _key(moment, features_key, model, forecaster, own), moment)
 
 
@@ -159,9 +176,9 @@ def _drawn(forecaster: Forecaster) -> dict[str, Any]:
     return {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink")}
 
 
-def _of_model(forecaster: Forecaster) -> dict[str, Any]:
+def _of_model(forecaster: Forecaster, device: str) -> dict[str, Any]:
     configs = {name: getattr(forecaster, name) for name in ("features", "network", "loss", "training")}
-    return configs | {"device": Settings().device}
+    return configs | {"device": device}
 
 
 @cached_task(cache_policy=KEYED, task_run_name="train {moment.as_of}")

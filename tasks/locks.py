@@ -24,6 +24,10 @@ class FlockManager(LockManager):
         self._held: dict[str, tuple[int, str]] = {}
         self._guard = threading.Lock()
 
+    def __reduce__(self) -> tuple[type["FlockManager"], tuple[()]]:
+        """Another process gets a manager that holds nothing: locks do not travel."""
+        return FlockManager, ()
+
     def _path(self, key: str) -> Path:
         folder = Settings().cache.expanduser() / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

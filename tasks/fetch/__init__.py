@@ -12,10 +12,13 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_markdown_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.context import TaskRunContext
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.context import FlowRunContext, TaskRunContext
+from prefect.tasks import exponential_backoff
 
 from storage import snapshots, universe
-from storage.errors import InputError, NoDataError
+from storage.errors import InputError, NoDataError, SourceError
+from storage.locks import locked
 from storage.snapshots import Snapshot
 from storage.store import Store, open_store
 from storage.universe import Universe
@@ -25,7 +28,21 @@ from tasks.fetch.delivery import Run
 log = logging.getLogger("prism.fetch")
 
 
-@task(cache_policy=NO_CACHE, task_run_name="ingest {dataset}")
+def _is_worth_another_try(task: Any, run: TaskRun, state: State) -> bool:
+    """Whether a source failed, in a run that nobody watches: bad input stays bad, and a person is told at once."""
+    context = FlowRunContext.get()
+    watched = context is None or context.flow_run is None or context.flow_run.deployment_id is None
+    return not watched and isinstance(state.result(raise_on_failure=False), SourceError)
+
+
+@task(
+    cache_policy=NO_CACHE,
+    task_run_name="ingest {dataset}",
+    retries=3,
+    retry_delay_seconds=exponential_backoff(60),
+    retry_jitter_factor=0.5,
+    retry_condition_fn=_is_worth_another_try,
+)
 def ingest(
     source: str, dataset: str, path: str | None = None, universe_id: str | None = None, accepted: tuple[str, ...] = ()
 ) -> str:
@@ -38,7 +55,8 @@ def ingest(
     chosen = universe.load(store, universe_id) if universe_id else None
     run = _run(store, source, dataset, chosen, accepted)
     try:
-        return _taken(run, chosen, path).snapshot
+        with locked(store.root / ".ingesting"):  # one writer of prices at once
+            return _taken(run, chosen, path).snapshot
     finally:  # also where too few answered
         _show(store, dataset)
 

@@ -1,0 +1,76 @@
+"""Pruning: deletes the blobs that nothing refers to any more, and what killed writers left.
+
+A blob counts as used where its id, or the beginning of it that names a universe, stands anywhere in a table or in a
+snapshot's manifest: a blob too many is kept rather than one too few. Nothing goes that is younger than the grace time,
+since the row that names a blob is written after it; a writer that finds the blob it wants there makes it young again,
+under a lock that deleting waits for. So it is safe beside running flows.
+"""
+
+import logging
+import re
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from storage import blobs, tables
+from storage.locks import locked
+from storage.schemas import TABLES
+from storage.store import Store, explained
+
+_DAY = 86_400  # seconds
+_NAMED = re.compile(r"[0-9a-f]{64}")
+_BEGUN = re.compile(r"@([0-9a-f]{16})")  # a universe's label
+log = logging.getLogger("prism.store")
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What was deleted."""
+
+    blobs: int
+    size: int  # bytes
+
+
+def prune(store: Store, days: int) -> Pruned:
+    """Delete the blobs that have been unused for `days` at least, and temporary files of that age.
+
+    Raises StoreError, with nothing deleted, where a table or a manifest cannot be read.
+    """
+    before = time.time() - _DAY * days
+    old = [file for file in sorted(store.blobs.rglob("*")) if file.is_file() and file.stat().st_mtime < before]
+    if not old:
+        return Pruned(0, 0)
+    used = _used(store)
+    unused = [file for file in old if not used & {file.name, file.name[:16]}]
+    with explained("deleting blobs that nothing refers to"), locked(blobs.lock(store)):
+        gone = [_deleted(file) for file in unused if file.exists() and file.stat().st_mtime < before]
+    if gone:
+        log.info("deleted %d blobs that nothing refers to, %.1f MB", len(gone), sum(gone) / 1e6)
+    return Pruned(len(gone), sum(gone))
+
+
+def _deleted(file: Path) -> int:
+    """Delete a file; its size."""
+    size = file.stat().st_size
+    file.unlink()
+    return size
+
+
+def _used(store: Store) -> set[str]:
+    """Ids of blobs, and beginnings of them, that stand in the tables and in the snapshots' manifests."""
+    texts = [text for name in TABLES if (store.tables / name).exists() for text in _texts(tables.read(store, name))]
+    manifests = tables.read(store, "snapshots", ["manifest"])["manifest"].to_pylist()
+    texts += [blobs.get(store, blob).decode() for blob in dict.fromkeys(manifests)]
+    return {found for text in texts for pattern in (_NAMED, _BEGUN) for found in pattern.findall(text)}
+
+
+def _texts(rows: pa.Table) -> Iterable[str]:
+    """Every text of a table, once a column."""
+    for column in rows.columns:
+        values = pc.list_flatten(column) if pa.types.is_list(column.type) else column
+        if pa.types.is_string(values.type):
+            yield from pc.unique(values).drop_null().to_pylist()
