@@ -76,7 +76,7 @@ def kinds(root):
     log = root / "tables/weights/_delta_log"
     data = sorted((root / "tables/weights").glob("*.parquet"))
     lists = sorted((root / "manifests/weights").glob("[0-9a-f]*.json"))
-    blobs = sorted(file for file in (root / "blobs").rglob("*") if file.is_file())
+    blobs = sorted(file for file in (root / "blobs").rglob("*") if file.is_file() and file.name != ".lock")
     return {
         "data": (data[0], data[1]),
         "commit": (log / f"{1:020}.json", log / f"{2:020}.json"),
