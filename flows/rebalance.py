@@ -78,9 +78,7 @@ def decide_months(
             if pending is not None and plan.segment.terms == pending:
                 scenarios.write(store, line.scenario, pending)
                 pending = None
-            months = tuple(_for_ledger(month, plan, made, publish) for month in part)
-            months = tuple(replace(m, amend=amend) if m.moment in wanted else m for m in months)
-            months = tuple(replace(m, kind=HELD) if m.moment.rebalance_date in held else m for m in months)
+            months = tuple(_as_asked(_for_ledger(month, plan, made, publish), wanted, amend, held) for month in part)
             if settle and part[-1].moment == wanted[-1]:
                 with diary.stage("publish", 1):
                     months = (settle(plan.segment.panel, months[-1]),)
@@ -212,6 +210,12 @@ def _for_ledger(month: MonthPlan, plan: Plan, made: dict[str, Any], publish: Mom
         made_of=made | _trained_on(month),
         publish=plan.segment.parameters.publish,
     )
+
+
+def _as_asked(month: decide.Month, wanted: Sequence[Moment], amend: str | None, held: Collection[date]) -> decide.Month:
+    """The date, amended if it is one of those wanted and there is a reason, held if it is to be."""
+    found = replace(month, amend=amend) if month.moment in wanted else month
+    return replace(found, kind=HELD) if month.moment.rebalance_date in held else found
 
 
 def _trained_on(month: MonthPlan) -> dict[str, Any]:
