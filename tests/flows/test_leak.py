@@ -157,10 +157,11 @@ def same_close(monkeypatch):
 
 
 def account_one_session_ahead(monkeypatch):
-    def change(original, strategy, prices):
-        return original(strategy, replace(prices, returns=np.nan_to_num(np.roll(prices.returns, -1, axis=0))))
+    def change(original, strategy, prices, *others):
+        ahead = replace(prices, returns=np.nan_to_num(np.roll(prices.returns, -1, axis=0)))
+        return original(strategy, ahead, *others)
 
-    wrapped(monkeypatch, accounts, "_account", change)
+    wrapped(monkeypatch, accounts, "_kept", change)
 
 
 PLANTED = {
