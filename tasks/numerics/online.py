@@ -35,7 +35,8 @@ Grossman and Zhou, Optimal investment strategies for controlling drawdowns, Math
 """
 # Shapes: m = sessions of the window, T = sessions of a run, n = assets, B = lanes.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -48,8 +49,19 @@ Configs = OnlineConfig | Sequence[OnlineConfig]
 
 ACCOUNT = 252  # values of the guard's account that a state keeps
 TERMS_AT_ONCE = 12  # of all lanes together; one number, so that the kernel is compiled once
-_AT_ONCE = 64  # lanes in one call of the kernel: what they move fits the processor's cache
+_AT_ONCE = 128  # lanes in one call of the kernel: what they move fits the processor's cache
 _OBJECTIVES = {"window": steps.WINDOW, "log_wealth": steps.LOG_WEALTH, "linear": steps.LINEAR}
+_FIELDS: dict[str, Callable[[OnlineConfig], Any]] = {  # of a lane; the others are the config's of the same name
+    "objective": lambda config: _OBJECTIVES[config.objective],
+    "entropy": lambda config: config.geometry == "entropy",
+    "invested": attrgetter("fully_invested"),
+    "positions": attrgetter("max_positions"),
+    "turnover": attrgetter("turnover_weight"),
+    "l1": attrgetter("l1_weight"),
+    "ceiling": attrgetter("turnover_ceiling"),
+    "gross": attrgetter("gross_limit"),
+    "guard_multiple": lambda config: config.guard_multiple or 1 / max(config.guard_limit, 1e-9),
+}
 
 
 def init(mask: BoolArray, config: Configs) -> State:
@@ -164,32 +176,31 @@ def _some(lanes: Any, some: slice) -> Any:
 def _lanes(config: Configs) -> tuple[Any, bool]:
     """The configs as records (B,), and whether there is only one, without lanes."""
     single = isinstance(config, OnlineConfig)
-    records = [
-        (
-            *(_OBJECTIVES[c.objective], c.geometry == "entropy", c.window, c.fully_invested, c.limit_window),
-            *(c.max_positions, c.learning_rate, c.momentum, c.decay, c.turnover_weight, c.l1_weight),
-            *(c.turnover_ceiling, c.gross_limit, c.short_each, c.short_total, c.drawdown_limit, c.volatility_limit),
-            *(c.guard_limit, c.guard_multiple or 1 / max(c.guard_limit, 1e-9)),
-        )
-        for c in ([config] if single else config)
-    ]
-    return np.array(records, steps.LANE), single
+    configs = [config] if single else config
+    lanes = np.empty(len(configs), steps.LANE)
+    for name in steps.LANE.names:
+        value = _FIELDS.get(name) or attrgetter(name)
+        lanes[name] = [value(entry) for entry in configs]
+    return lanes, single
 
 
 def _terms(config: Configs, factors: Mapping[str, FloatArray]) -> tuple[Any, FloatArray, FloatArray]:
     """The compiled terms of all lanes, with each lane's weights (B, 12) and settings (B, 12, p)."""
     configs = [config] if isinstance(config, OnlineConfig) else config
-    chosen = [terms.chosen(entry, tuple(factors)) if entry.objective == "window" else [] for entry in configs]
-    names = list(dict.fromkeys(term.name for lane in chosen for term in lane))
+    alike: dict[tuple[Any, ...], list[int]] = {}  # lanes of a sweep mostly seek the same
+    for lane, entry in enumerate(configs):
+        alike.setdefault(terms.sought(entry), []).append(lane)
+    chosen = [(lanes, terms.chosen(configs[lanes[0]], tuple(factors))) for lanes in alike.values()]
+    names = list(dict.fromkeys(term.name for _, entries in chosen for term in entries))
     if len(names) > TERMS_AT_ONCE:
         raise ValueError(f"{len(names)} terms have a weight; at most {TERMS_AT_ONCE} can be combined")
     scales = np.zeros((len(configs), TERMS_AT_ONCE))
     settings = np.zeros((len(configs), TERMS_AT_ONCE, max(2, len(factors))))
-    for lane, entries in enumerate(chosen):
+    for lanes, entries in chosen:
         for term in entries:
             place = names.index(term.name)
-            scales[lane, place] = term.weight
-            settings[lane, place, : len(term.settings)] = term.settings
+            scales[lanes, place] = term.weight
+            settings[lanes, place, : len(term.settings)] = term.settings
     functions = [terms.compiled(terms.TERMS[name]) for name in names]
     return tuple(functions + [terms.compiled(terms.nothing)] * (TERMS_AT_ONCE - len(names))), scales, settings
 

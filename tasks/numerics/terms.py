@@ -25,6 +25,7 @@ import difflib
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -69,13 +70,23 @@ class Chosen(NamedTuple):
     settings: tuple[float, ...]
 
 
+SOUGHT = (  # all of a config that `chosen` looks at
+    *("objective", "expected_return", "half_life", "downside_floor", "cvar_level", "factor_targets"),
+    *("effective_minimum", "effective_maximum", "extra_terms", "sortino_weight", "drawdown_weight", "return_weight"),
+    *("cvar_weight", "factor_weight", "concentration_weight", "volatility_weight"),
+)
+sought = attrgetter(*SOUGHT)
+
+
 def chosen(config: OnlineConfig, factors: tuple[str, ...]) -> list[Chosen]:
-    """The terms that a config gives a weight, with penalties negative.
+    """The terms that a config gives a weight, with penalties negative; none where it climbs another objective.
 
     `factors` are the names of the factors at hand. ValueError for a term that is not registered, for a target beta on
     a factor that is not at hand, and for a weight on factor exposure without any factor.
     """
     half_life = config.half_life if config.expected_return == "exponential" else 0.0
+    if config.objective != "window":
+        return []
     found = [
         Chosen("sortino", config.sortino_weight, (half_life, config.downside_floor)),
         Chosen("drawdown", -config.drawdown_weight, ()),

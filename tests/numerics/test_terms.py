@@ -234,3 +234,15 @@ def test_more_terms_than_the_kernel_holds_are_refused():
     finally:
         for name in names:
             del terms.TERMS[name]
+
+
+def test_lanes_that_seek_the_same_differ_in_nothing_that_choosing_reads():
+    read, config = set(), replace(OFF, sortino_weight=1, expected_return="exponential", extra_terms="variance=-1")
+
+    class Watched:
+        def __getattr__(self, name):
+            read.add(name)
+            return getattr(config, name)
+
+    assert [term.name for term in terms.chosen(Watched(), ())] == ["sortino", "variance"]
+    assert read == set(terms.SOUGHT)
