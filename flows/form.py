@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema
 
 from flows.parameters import MONTH, Parameters, Values
+from tasks.fetch.rates import UNITS
 from tasks.numerics.configs import Config
 
 Schema = dict[str, Any]
@@ -114,6 +115,9 @@ def _text(title: str, **limits: Any) -> Any:
     return Annotated[str, Field(title=title, **limits)] | None
 
 
+File = _text("Path")
+Unit = _text("Unit", json_schema_extra={"enum": list(UNITS)})
+Name = Annotated[str, said("Name", "Of the study; asked again by its name, it goes on.")]
 Given = Annotated[
     Values | Parameters | None,
     _Form(),

@@ -1,12 +1,13 @@
 """ingest_prices: bring a source's newest prices into the store, and nothing else."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 
 from flows import lines
+from flows import parameters as forms
+from flows.form import File, Given, Path, Scenario, Unit, said
 from flows.lines import MAIN
-from flows.parameters import Parameters
 from storage import catalog, scenarios
 from storage.store import Store, open_store
 from tasks import fetch, own_forecasts
@@ -14,13 +15,16 @@ from tasks import fetch, own_forecasts
 
 @flow(name="ingest_prices", flow_run_name="ingest {scenario}", timeout_seconds=2 * 3600)
 def ingest_prices(
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    accept: tuple[str, ...] = (),
-    rates: str | None = None,
-    unit: str | None = None,
-    forecasts: str | None = None,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    accept: Annotated[tuple[str, ...], said("Accept", "Tickers whose odd prices a person has looked at.")] = (),
+    rates: Annotated[
+        File,
+        said("Rates", "File of risk-free rates or factor returns, where the run takes place; taken before prices."),
+    ] = None,
+    unit: Annotated[Unit, said("Unit of the rates", "What a 1 in that file is.")] = None,
+    forecasts: Annotated[File, said("Own forecasts", "File of your own forecasts, for the forecaster `files`.")] = None,
 ) -> dict[str, Any]:
     """Fetch, compare with what is known, and take a snapshot; its id.
 
@@ -42,8 +46,8 @@ def ingest_prices(
     return {"scenario": scenario, "dataset": dataset, "snapshot": snapshot, **fetch.counted(store, dataset)}
 
 
-def _dataset(store: Store, scenario: str, parameters: Parameters | None) -> str:
+def _dataset(store: Store, scenario: str, parameters: Given) -> str:
     """The scenario's dataset, or the one it will have."""
     decided = scenarios.read(store, scenario)
-    source = (parameters or lines.own_parameters(store, scenario)).source
+    source = forms.over(lines.own_parameters(store, scenario), parameters).source
     return decided[0].dataset if decided else lines.dataset_of(source, scenario)

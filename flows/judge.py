@@ -5,11 +5,12 @@ between two as-of dates every session is forecast by the first one's model.
 """
 
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 
 from flows import lines, planning
+from flows.form import End, Given, Path, Scenario, Start, said
 from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.planning import Plan
@@ -25,12 +26,12 @@ from tasks.judge import Span
 
 @flow(name="judge", task_runner=RUNNER, flow_run_name="judge {start} to {end}")
 def judge(
-    start: str,
-    end: str,
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    with_garch: bool = False,
+    start: Start,
+    end: End,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    with_garch: Annotated[bool, said("GARCH", "Also compare with GARCH(1,1), refitted each year.")] = False,
 ) -> dict[str, Any]:
     """Judge the forecasts of every session in the months from `start` to `end` (like 2015-01) on what followed.
 

@@ -1,13 +1,14 @@
 """sweep: many configs of one online strategy in one batched run, each a trial of the ledger. Nothing is decided."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 
 from flows import lines, planning
 from flows import strategies as of_scenario
+from flows.form import End, Given, Name, Path, Scenario, Start, said
 from flows.lines import MAIN
-from flows.parameters import ONLINE, Parameters
+from flows.parameters import ONLINE
 from flows.rebalance import RUNNER, recorded
 from storage import catalog
 from storage.errors import InputError
@@ -21,14 +22,17 @@ MOST_LEVELS = 10_000  # of a range
 
 @flow(name="sweep", task_runner=RUNNER, flow_run_name="sweep {name}")
 def sweep(
-    name: str,
-    strategy: str,
-    grid: dict[str, list[Any]],
-    start: str,
-    end: str,
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
+    name: Name,
+    strategy: Annotated[str, said("Strategy", "The online strategy whose config is varied.", enum=list(ONLINE))],
+    grid: Annotated[
+        dict[str, list[Any]],
+        said("Grid", 'Values by name, like {"momentum": [0, 0.9], "window": [63, 126]}.'),
+    ],
+    start: Start,
+    end: End,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
 ) -> dict[str, Any]:
     """Account every combination of the grid's values over the months from `start` to `end` (like 2014-05).
 

@@ -8,7 +8,7 @@ store under its key or is not there; then they train it themselves, and say so.
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.orchestration import get_client
@@ -19,6 +19,8 @@ from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
 from flows import lines, planning
+from flows import parameters as forms
+from flows.form import End, Given, Path, Scenario, Start, said
 from flows.lines import MAIN, Line, Segment
 from flows.parameters import Parameters
 from flows.planning import Plan
@@ -58,19 +60,21 @@ def _blocks(plan: Plan) -> list[Trained]:
     timeout_seconds=86_400,
 )
 def train_forecaster(
-    start: str,
-    end: str,
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    panel: PanelKey | None = None,
+    start: Start,
+    end: End,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    panel: Annotated[
+        PanelKey | None, said("Panel", "Stored prices to train on, as another run names them; None: the newest.")
+    ] = None,
 ) -> dict[str, Any]:
     """Train the models that the months from `start` to `end` (like 2024-05) need; nothing is decided.
 
     `panel` names stored prices to train on, as another run does that sends its trainings here; by default the newest
     ones are brought in.
     """
-    line = lines.open_line(scenario, parameters, path) if panel is None else _line_of(panel, parameters or Parameters())
+    line = lines.open_line(scenario, parameters, path) if panel is None else _line_of(panel, parameters)
     line, models = planning.monthly(line), []
     for plan in planning.make(line, planning.between(line, start, end)):
         features.compute_features(plan.segment.panel, plan.history, plan.segment.parameters.features)
@@ -78,8 +82,9 @@ def train_forecaster(
     return {"scenario": scenario, "models": models}
 
 
-def _line_of(panel: PanelKey, parameters: Parameters) -> Line:
+def _line_of(panel: PanelKey, given: Given) -> Line:
     """A line of these prices and parameters that belongs to no scenario."""
+    parameters = forms.over(Parameters(), given)
     dataset = snapshots.load(open_store(), panel.snapshot).dataset
     terms = Terms(dataset, panel.universe, parameters.values(), FROM_THE_START, None)
     return Line("", (Segment(terms, parameters, panel),), None)

@@ -18,6 +18,7 @@ from pydantic import Field
 
 from flows import lines
 from flows import parameters as forms
+from flows.form import Given, Name, Path, Scenario, said
 from flows.lines import MAIN, Segment
 from flows.parameters import Parameters
 from flows.rebalance import RUNNER, recorded
@@ -35,6 +36,7 @@ from tasks.tune import Row, Score, Study, Verdict
 if TYPE_CHECKING:
     from optuna import Trial
 
+YEAR = r"^\d{4}$"
 log = logging.getLogger("prism.tune")
 
 
@@ -59,15 +61,15 @@ class Tuning:
 
 @flow(name="tune", task_runner=RUNNER, flow_run_name="tune {name}", timeout_seconds=168 * 3600)
 def tune(
-    name: str,
-    start: str,
-    end: str,
-    trials: Annotated[int, Field(ge=1)] = 50,
-    space: str = "scaled",
-    scenario: str = MAIN,
-    parameters: Parameters | None = None,
-    path: str | None = None,
-    seed: Annotated[int, Field(ge=0)] = 0,
+    name: Name,
+    start: Annotated[str, said("First year", "Like 2014.", pattern=YEAR)],
+    end: Annotated[str, said("Last year", "Like 2019.", pattern=YEAR)],
+    trials: Annotated[int, said("Trials", "How many settings are tried."), Field(ge=1)] = 50,
+    space: Annotated[str, said("Search space", "What a trial may choose.", enum=list(stage.SPACES))] = "scaled",
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+    seed: Annotated[int, said("Seed", "Of the sampler that chooses the trials."), Field(ge=0)] = 0,
 ) -> dict[str, Any]:
     """Search the forecaster's parameters on the years from `start` to `end` (like 2014), in `trials` trials.
 
@@ -96,7 +98,7 @@ def tune(
 
 
 def _year(text: str, name: str) -> int:
-    if not re.fullmatch(r"\d{4}", text):
+    if not re.fullmatch(YEAR, text):
         raise InputError(f"{name} {text!r} is no year; write it as 2014")
     return int(text)
 

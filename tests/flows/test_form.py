@@ -11,14 +11,28 @@ from pydantic import TypeAdapter
 from flows import form, lines
 from flows import parameters as forms
 from flows.backfill import backfill
+from flows.ingest import ingest_prices
+from flows.judge import judge
 from flows.monthly import monthly_rebalance
 from flows.parameters import Parameters
 from flows.rebalance import rebalance
+from flows.sweep import sweep
+from flows.train import train_forecaster
+from flows.tune import tune
 from storage import universe
 from storage.errors import InputError
 from tasks.numerics.configs import Config
 
-FLOWS = {"rebalance": rebalance, "monthly": monthly_rebalance, "backfill": backfill}
+FLOWS = {
+    "rebalance": rebalance,
+    "monthly": monthly_rebalance,
+    "backfill": backfill,
+    "ingest": ingest_prices,
+    "train-forecaster": train_forecaster,
+    "tune": tune,
+    "judge": judge,
+    "sweep": sweep,
+}
 LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 GROUPS = {name: entry.default for name, entry in Parameters.model_fields.items() if isinstance(entry.default, Config)}
 
@@ -45,6 +59,7 @@ def test_every_argument_of_a_flow_has_a_title_of_its_own_help_and_a_default_or_m
         assert entry["title"] not in ("", argument), argument
         assert entry["description"], argument
         assert ("default" in entry) != (argument in found.get("required", [])), argument
+    assert found["properties"]["parameters"]["properties"] == form.schema()["properties"]
 
 
 def test_every_parameter_is_drawn_folded_with_title_help_and_the_default_it_opens_with(drawn):
