@@ -1,7 +1,7 @@
 """The form of Prefect's UI: what a person may fill in for a run, as JSON Schema.
 
 Every parameter may be left as it is, and then is the scenario's own, or its default while nothing is decided. The form
-shows it folded, and opens it with the default. What draws a field and what limits it stand apart: `anyOf` draws it and
+shows it folded. A group opens with empty fields, of which only those filled in are sent. What draws a field and what limits it stand apart: `anyOf` draws it and
 lets all values through, `then` limits them, so that a wrong one is answered beside its field by the rule that it broke.
 """
 
@@ -78,23 +78,29 @@ def _plain(default: Any) -> Any:
 
 
 def _group(config: Config) -> tuple[list[Schema], Schema]:
-    """What draws the values of a config, which open with those of `config`, and what limits them."""
-    found = TypeAdapter(type(config)).json_schema()["properties"]
-    entries = {entry.name: found[entry.name] | {"default": getattr(config, entry.name)} for entry in fields(config)}
-    drawn = {"title": "Change", "type": "object", "properties": {name: _drawn(name, e) for name, e in entries.items()}}
+    """What draws the values of a config, each empty until it is filled in, and what limits them."""
+    entries = TypeAdapter(type(config)).json_schema()["properties"]
+    drawn = {
+        entry.name: _drawn(entry.name, entries[entry.name], getattr(config, entry.name)) for entry in fields(config)
+    }
     limits = {
         name: {kind: value for kind, value in entry.items() if kind in (*_LIMITS, "type", "enum")}
         for name, entry in entries.items()
     }
-    return [drawn], {"type": "object", "properties": limits, "additionalProperties": False}
+    opened = {"title": "Change", "type": "object", "properties": drawn}
+    return [opened], {"type": "object", "properties": limits, "additionalProperties": False}
 
 
-def _drawn(name: str, entry: Schema) -> Schema:
-    """A field of a config without its limits, which its description says in words."""
+def _drawn(name: str, entry: Schema, default: Any) -> Schema:
+    """A field of a config without limits and default, which its description says in words.
+
+    A default would be sent, whatever the scenario has. Yes and no are a choice, since a switch is never empty.
+    """
     said = ", ".join(words.format(entry[limit]) for limit, words in _LIMITS.items() if limit in entry)
-    kept = {kind: value for kind, value in entry.items() if kind not in _LIMITS}
-    described = entry["description"] + (f" {said[0].upper()}{said[1:]}." if said else "")
-    return kept | {"title": titled(name), "description": described}
+    kept = {kind: value for kind, value in entry.items() if kind not in (*_LIMITS, "default")}
+    choice = {"enum": [True, False]} if entry.get("type") == "boolean" else {}
+    described = entry["description"] + (f" {said[0].upper()}{said[1:]}." if said else "") + _default_in_words(default)
+    return kept | choice | {"title": titled(name), "description": described}
 
 
 class _Form:
