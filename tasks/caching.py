@@ -83,15 +83,20 @@ def source(module: str) -> str:
     return Path(spec.origin).read_text()
 
 
-def imports(module: str) -> set[str]:
+def imports(module: str) -> frozenset[str]:
     """Modules of this project that `module` imports anywhere, inside functions too."""
+    return _imported(source(module))
+
+
+@lru_cache(maxsize=1024)  # stages share most of what they reach
+def _imported(text: str) -> frozenset[str]:
     found = set()
-    for node in ast.walk(ast.parse(source(module))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in found if name.startswith(_CLOSED_OVER) and _is_module(name)}
+    return frozenset(name for name in found if name.startswith(_CLOSED_OVER) and _is_module(name))
 
 
 def _is_module(name: str) -> bool:
