@@ -1,8 +1,9 @@
 """The form of Prefect's UI: what a person may fill in for a run, as JSON Schema.
 
 Every parameter may be left as it is, and then is the scenario's own, or its default while nothing is decided. The form
-shows it folded. A group opens with empty fields, of which only those filled in are sent. What draws a field and what limits it stand apart: `anyOf` draws it and
-lets all values through, `then` limits them, so that a wrong one is answered beside its field by the rule that it broke.
+shows it folded. A group opens with empty fields, of which only those filled in are sent. What draws a field and what
+limits it stand apart: `anyOf` draws it and lets all values through, `then` limits them, so that a wrong one is answered
+beside its field by the rule that it broke.
 """
 
 from dataclasses import fields
