@@ -19,6 +19,8 @@ def maintain() -> dict[str, Any]:
     tables.compact(store, _CROWDED)
     files = tables.vacuum(store, settings.keep_unused)
     pruned = pruning.prune(store, settings.keep_unused)
+    left = pruning.sweep(store, settings.keep_unused)
     records = caching.forget_older(settings.keep_records)
     catalog.rebuild(store)
-    return {"data_files": files, "blobs": pruned.blobs, "bytes_of_blobs": pruned.size, "records": records}
+    found = {"data_files": files, "blobs": pruned.blobs, "bytes_of_blobs": pruned.size, "temporaries": left}
+    return found | {"records": records}

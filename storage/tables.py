@@ -204,17 +204,16 @@ def _compact(store: Store, name: str, crowded: int) -> None:
 def vacuum(store: Store, days: int) -> int:
     """Delete data files that the tables took out at least `days` ago, after a compaction say; how many.
 
-    A reader that is older than that fails, and one that begins now does not need them.
+    A reader that is older than that fails, and one that begins now does not need them. Files of that age that no
+    commit ever named, since their writer was killed, go too: Delta looks for those in a full vacuum only.
     """
-    deleted = 0
+    deleted, asked = 0, {"retention_hours": 24 * days, "enforce_retention_duration": False, "full": True}
     for name in sorted(TABLES):
         if (store.tables / name).exists():
             table = open_table(store, name)
             with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
-                if table.vacuum(retention_hours=24 * days, enforce_retention_duration=False):
-                    deleted += len(
-                        table.vacuum(retention_hours=24 * days, dry_run=False, enforce_retention_duration=False)
-                    )
+                if table.vacuum(**asked):
+                    deleted += len(table.vacuum(**asked, dry_run=False))
                     manifests.add(store, name)
     return deleted
 
