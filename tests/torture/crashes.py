@@ -184,12 +184,12 @@ def run(folder: Path, way: Way, points: Callable[[list[tuple[int, str]]], list[t
 def main() -> None:
     """Print a line of JSON for each way of writing, and the sum; exit code 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("paths", nargs="*", choices=[*PATHS, []], default=list(PATHS))
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=f"Of {', '.join(PATHS)}; default: all.")
     parser.add_argument("--every", type=int, default=1, help="Only one point in so many.")
     parser.add_argument("--from", dest="first", type=int, default=0, help="Beginning with this one.")
     asked = parser.parse_args()
     begin, outcomes = time.monotonic(), []
-    for name in asked.paths:
+    for name in asked.paths or PATHS:
         with tempfile.TemporaryDirectory(prefix="prism-crash-") as folder:
             outcomes.append(run(Path(folder), PATHS[name], lambda points: points[asked.first :: asked.every]))
         print(json.dumps(asdict(outcomes[-1])), flush=True)

@@ -279,7 +279,9 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="prism-torture-") as folder:
             tallies.append(run(Path(folder), seed, asked.kills))
         print(json.dumps(asdict(tallies[-1])), flush=True)
-    counted = {name: sum(getattr(t, name) for t in tallies) for name in ("kills", "jobs", "doubled", "reads", "seconds")}
+    counted = {
+        name: sum(getattr(t, name) for t in tallies) for name in ("kills", "jobs", "doubled", "reads", "seconds")
+    }
     wrong = sum(len(tally.wrong) for tally in tallies)
     print(json.dumps({"seeds": len(tallies)} | counted | {"wrong": wrong}), flush=True)
     sys.exit(bool(wrong))

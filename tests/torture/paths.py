@@ -5,6 +5,7 @@ A state is what readers see, as JSON; it is old or new, and nothing else.
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -146,8 +147,9 @@ def _views(store: Store) -> State:
     place = store.root / "catalog.duckdb"
     if not place.exists():
         return None
-    with duckdb.connect(place, read_only=True) as connection:
-        return connection.execute("SELECT count(*), count(DISTINCT key) FROM raw.weights").fetchone()
+    with suppress(duckdb.Error), duckdb.connect(place, read_only=True) as connection:
+        return list(connection.execute("SELECT count(*), count(DISTINCT key) FROM raw.weights").fetchone())
+    return "broken"
 
 
 def _with_catalog(root: Path) -> None:
@@ -170,7 +172,7 @@ def _back_up(store: Store) -> None:
 def _append(store: Store) -> None:
     key = [work.key_of("ingests", 0)]
     if not tables.read(store, "runs", run=key).num_rows:
-        row = {name: None for name in TABLES["runs"].columns} | {"run": key[0], "command": "x", "scenario": "main"}
+        row = dict.fromkeys(TABLES["runs"].columns) | {"run": key[0], "command": "x", "scenario": "main"}
         row |= {"status": "s", "detail": "", "stages": "{}"} | dict.fromkeys(("started_at", "finished_at"), 0)
         tables.append(store, "runs", pa.Table.from_pylist([row], TABLES["runs"].schema))
 
@@ -243,6 +245,12 @@ WAYS = (
     Way("catalog", _with_catalog, catalog.rebuild, _views),
     Way("backup", _some(0, 1), _back_up, _backups),
     Way("report", _empty, _report, _page),
-    Way("STORE.json", lambda root: root.parent.mkdir(parents=True), lambda store: open_store(store.root), _identity, True),
+    Way(
+        "STORE.json",
+        lambda root: root.parent.mkdir(parents=True),
+        lambda store: open_store(store.root),
+        _identity,
+        True,
+    ),
 )
 PATHS = {way.name: way for way in WAYS}

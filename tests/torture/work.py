@@ -10,7 +10,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from storage import bars, blobs, catalog, checkpoints, ledger, partitions, pointers, pruning, snapshots, tables, unfinished
+from storage import (
+    bars,
+    blobs,
+    catalog,
+    checkpoints,
+    ledger,
+    partitions,
+    pointers,
+    pruning,
+    snapshots,
+    tables,
+    unfinished,
+)
 from storage.keys import digest
 from storage.ledger import Decision
 from storage.locks import locked
