@@ -129,6 +129,14 @@ def put(store: Store, name: str, rows: pa.Table) -> None:
     _commit(store, name, commit)
 
 
+def forget(store: Store, name: str, keys: Iterable[str]) -> None:
+    """Take out the rows of these keys, so that whoever needs them computes them again."""
+    wanted = list(keys)
+    if wanted and (store.tables / name).exists():
+        predicate = f"key IN ({', '.join(map(_literal, wanted))})"
+        _commit(store, name, lambda: open_table(store, name).delete(predicate))
+
+
 def append(store: Store, name: str, rows: pa.Table) -> None:
     """Add rows of knowledge (bars, the diary); never for rows that have a key."""
     rows = validated(name, rows)
