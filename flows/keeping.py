@@ -24,7 +24,7 @@ def maintain(store: StoreOption = None, as_json: Json = False) -> None:
 
 @app.command()
 def repair(store: StoreOption = None, as_json: Json = False) -> None:
-    """Mend a damaged store and compute again what can be; exit code 1 where something is lost. Let no run be at work."""
+    """Mend a damaged store, compute again what can be; no run may be at work. Exit code 1 where something is lost."""
     existing_store(store)
     log.info("starting Prefect")
     from flows.repair import repair as flow

@@ -57,6 +57,7 @@ class Outcome:
     way: str
     calls: int = 0
     points: int = 0
+    told: int = 0  # times that a sentence said what was wrong
     wrong: list[str] = field(default_factory=list)
 
 
@@ -89,12 +90,12 @@ class Bench:
         self.folder, self.way = folder, way
         self.before, self.root = folder / "before" / "store", folder / "now" / "store"
         self.listing = folder / "calls"
-        self._in_process(lambda: way.prepare(self.before))
+        self.undisturbed(lambda: way.prepare(self.before))
         self.old = self._state_of_copy(act=False)
         self.new = self._state_of_copy(act=True)
         self.calls = calls_in(self.listing)
 
-    def _in_process(self, body: Callable[[], object]) -> object:
+    def undisturbed(self, body: Callable[[], object]) -> object:
         """What `body` returns in a process of its own, which is not disturbed."""
         said = self.folder / "said"
         pid = forked(lambda: said.write_text(json.dumps(body())))
@@ -113,7 +114,7 @@ class Bench:
         if act:
             self.listing.unlink(missing_ok=True)
             self.disturbed(0, 0)
-        return self._in_process(lambda: self.way.state(open_store(self.root)))
+        return self.undisturbed(lambda: self.way.state(open_store(self.root)))
 
     def disturbed(self, number: int, mode: int) -> str:
         """Act while the n-th call fails: how the process ended, `done`, `killed`, or the error's sentence."""
@@ -144,7 +145,7 @@ class Bench:
 
     def look(self, ended: str) -> list[str]:
         """What is wrong after a crash, and after one plain retry."""
-        return self._in_process(lambda: self._found(ended))
+        return self.undisturbed(lambda: self._found(ended))
 
     def _found(self, ended: str) -> list[str]:
         verification._LOOKS = 1
@@ -175,7 +176,9 @@ def run(folder: Path, way: Way, points: Callable[[list[tuple[int, str]]], list[t
         outcome.points += 1
         if mode in KILLING and ended not in ("killed", "done"):
             outcome.wrong.append(f"{said}: {ended}")
-        if mode not in KILLING and ended != "done" and not ended.startswith("told: "):
+        told = ended.startswith("told: ") and (mode != FULL or "the disk is full" in ended)
+        outcome.told += told
+        if mode not in KILLING and ended != "done" and not told:
             outcome.wrong.append(f"{said}: {ended}")
         outcome.wrong += [f"{said}: {problem}" for problem in bench.look(ended)]
     return outcome
@@ -194,8 +197,11 @@ def main() -> None:
             outcomes.append(run(Path(folder), PATHS[name], lambda points: points[asked.first :: asked.every]))
         print(json.dumps(asdict(outcomes[-1])), flush=True)
     wrong = sum(len(outcome.wrong) for outcome in outcomes)
-    total = {"ways": len(outcomes), "calls": sum(o.calls for o in outcomes), "points": sum(o.points for o in outcomes)}
-    print(json.dumps(total | {"seconds": round(time.monotonic() - begin, 1), "wrong": wrong}), flush=True)
+    total = {name: sum(getattr(o, name) for o in outcomes) for name in ("calls", "points", "told")}
+    print(
+        json.dumps({"ways": len(outcomes)} | total | {"seconds": round(time.monotonic() - begin, 1), "wrong": wrong}),
+        flush=True,
+    )
     sys.exit(bool(wrong))
 
 
