@@ -7,12 +7,14 @@ from prefect import flow
 from flows import lines
 from flows.lines import MAIN
 from flows.parameters import Parameters
+from flows.zombies import watched
 from storage import catalog, scenarios
 from storage.store import Store, open_store
 from tasks import fetch, own_forecasts
 
 
 @flow(name="ingest_prices", flow_run_name="ingest {scenario}", timeout_seconds=2 * 3600)
+@watched()
 def ingest_prices(
     scenario: str = MAIN,
     parameters: Parameters | None = None,

@@ -4,6 +4,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.zombies import watched
 from storage import catalog, pruning, tables
 from storage.settings import Settings
 from storage.store import open_store
@@ -13,6 +14,7 @@ _CROWDED = 8  # files of a table above which it is compacted
 
 
 @flow(name="maintain", timeout_seconds=4 * 3600)
+@watched()
 def maintain() -> dict[str, Any]:
     """Compact the tables, delete unused files that are older than the settings say, and make the catalog anew."""
     store, settings = open_store(), Settings()

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from storage import tables, verification
-from storage.errors import StoreError
 from storage.schemas import TABLES
 from storage.store import open_store
 from storage.verification import verify
@@ -81,18 +80,11 @@ def follows(place):
 
 
 def check_usable(store, places):
-    """Every table without a damaged file is read and written as before."""
+    """Every table without a damaged file is read as before."""
     hurt = {Path(place).parts[1] for place in places if place.startswith("tables/")}
     for name in TABLES:
         if name not in hurt and (store.tables / name).exists():
             assert tables.read(store, name).num_rows
-    if "executions" not in hurt:
-        assert tables.read(store, "executions").num_rows == 0
-    for name in hurt:
-        try:
-            tables.read(store, name)
-        except StoreError as error:
-            assert name in str(error)
 
 
 @pytest.mark.long

@@ -26,6 +26,7 @@ def test_nothing_is_lost_doubled_or_torn_by_kills():
     assert tally["reads"], "nobody read"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("planted", ["lost", "doubled", "torn", "left"])
 def test_the_harness_sees_what_it_looks_for(tmp_path, planted):
     assert subprocess.run([sys.executable, "-c", PLANTING, planted, tmp_path], cwd=ROOT, check=False).returncode == 0
