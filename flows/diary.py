@@ -9,6 +9,7 @@ from datetime import date, datetime
 
 import pyarrow as pa
 
+from flows.zombies import watched
 from storage import clock, tables
 from storage.keys import to_json
 from storage.schemas import TABLES
@@ -72,7 +73,8 @@ def recorded(command: str, scenario: str) -> Iterator[Diary]:
     """Write the run to the diary when it ends: completed, failed, or cancelled where a person or a signal ended it."""
     diary, status, detail = Diary(command, scenario, is_kept=True), "completed", ""
     try:
-        yield diary
+        with watched():
+            yield diary
     except BaseException as error:
         status = "failed" if isinstance(error, Exception) else "cancelled"
         detail = str(error) or type(error).__name__

@@ -8,12 +8,14 @@ from flows import lines
 from flows import parameters as forms
 from flows.form import File, Given, Path, Scenario, Unit, said
 from flows.lines import MAIN
+from flows.zombies import watched
 from storage import catalog, scenarios
 from storage.store import Store, open_store
 from tasks import fetch, own_forecasts
 
 
 @flow(name="ingest_prices", flow_run_name="ingest {scenario}", timeout_seconds=2 * 3600)
+@watched()
 def ingest_prices(
     scenario: Scenario = MAIN,
     parameters: Given = None,

@@ -1,8 +1,8 @@
-"""Commands that keep a store in order: maintain, backup."""
+"""Commands that keep a store in order: maintain, repair, backup."""
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,36 @@ def maintain(store: StoreOption = None, as_json: Json = False) -> None:
     from flows.maintain import maintain as flow
 
     display.say(flow(), as_json)
+
+
+@app.command()
+def repair(store: StoreOption = None, as_json: Json = False) -> None:
+    """Mend a damaged store, compute again what can be; no run may be at work. Exit code 1 where something is lost."""
+    existing_store(store)
+    log.info("starting Prefect")
+    from flows.repair import repair as flow
+
+    found = flow()
+    if as_json:
+        display.document(found)
+    else:
+        _say(found)
+    if found["lost"] or found["failed"]:
+        raise typer.Exit(1)
+
+
+def _say(found: dict[str, Any]) -> None:
+    """What was mended, what was computed again, and what is lost."""
+    for line in found["mended"]:
+        display.say_line(f"mended: {line}")
+    for scenario, months in found["computed"].items():
+        display.say_line(f"computed again: {', '.join(months) or 'no date'} of {scenario}, and its backtest")
+    for scenario, said in found["failed"].items():
+        display.say_line(f"not computed: {scenario}: {said}")
+    for entry in found["lost"]:
+        display.say_line(f"lost: {entry['place']} {entry['said']}; {entry['remedy']}")
+    kept = f"; what was damaged is kept in {found['aside']}" if found["aside"] else ", nothing is damaged"
+    display.say_line(f"{len(found['mended'])} mended, {len(found['lost'])} lost{kept}")
 
 
 @app.command()

@@ -17,6 +17,7 @@ from flows.lines import MAIN
 from flows.rebalance import RUNNER, Diary
 from flows.recompute import Past, facts, past_of, recompute, with_before
 from flows.scratch import scratch_store
+from flows.zombies import watched
 from storage import ledger, lineage, results, tables
 from storage.errors import NoDataError
 from storage.ledger import Decision
@@ -28,6 +29,7 @@ log = logging.getLogger("prism.flow")
 
 
 @flow(name="replay", task_runner=RUNNER, flow_run_name="replay {start} to {end}")
+@watched()
 def replay(start: str, end: str, scenario: str = MAIN) -> dict[str, Any]:
     """Decide the dates from `start` to `end` (months like 2015-01, or days) again in a scratch store, and compare."""
     store = open_store()

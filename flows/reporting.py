@@ -5,6 +5,7 @@ from typing import Any
 from prefect import flow
 
 from flows.lines import MAIN
+from flows.zombies import watched
 from storage import ledger
 from storage.errors import NoDataError
 from storage.store import open_store
@@ -12,6 +13,7 @@ from tasks.report import write_report
 
 
 @flow(name="report", flow_run_name="report {scenario}", timeout_seconds=3600)
+@watched()
 def report(scenario: str = MAIN) -> dict[str, Any]:
     """Write the report of a scenario as it now stands; where it is."""
     decided = ledger.current(open_store(), scenario)

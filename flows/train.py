@@ -25,6 +25,7 @@ from flows.lines import MAIN, Line, Segment
 from flows.parameters import Parameters
 from flows.planning import Plan
 from flows.workers import runner
+from flows.zombies import watched
 from storage import clock, snapshots, tables
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, digest
@@ -59,6 +60,7 @@ def _blocks(plan: Plan) -> list[Trained]:
     flow_run_name="train {start} to {end}",
     timeout_seconds=86_400,
 )
+@watched()
 def train_forecaster(
     start: Start,
     end: End,

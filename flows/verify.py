@@ -5,12 +5,14 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from flows.zombies import watched
 from storage import verification
 from storage.errors import StoreError
 from storage.store import open_store
 
 
 @flow(name="verify", flow_run_name="verify, deep: {deep}", timeout_seconds=12 * 3600)
+@watched()
 def verify(deep: bool = True) -> dict[str, Any]:
     """Compare chains, decided rows, blobs and logs, with `deep` every file, with what was written.
 

@@ -9,7 +9,9 @@ meanwhile makes that table's copy begin again. Derived files (catalog.duckdb) an
 import hashlib
 import logging
 import shutil
+import time
 import uuid
+from dataclasses import replace
 from pathlib import Path
 
 from storage import clock, commits, manifests, tables
@@ -21,6 +23,7 @@ from storage.store import Store, explained
 from storage.verification import verify
 
 _ATTEMPTS = 5  # at a table that changes while it is copied
+_FORGOTTEN = 86_400  # seconds
 log = logging.getLogger("prism.store")
 
 
@@ -42,6 +45,7 @@ def take(store: Store, folder: Path) -> Path:
     target = folder / f"{store.root.name}-{clock.now():%Y-%m-%dT%H-%M-%S}"
     if target.exists():
         raise InputError(f"{target} is there already; take the next backup a second later")
+    _sweep(folder, store.root.name)
     copy = Store(folder / f".{target.name}.{uuid.uuid4().hex}", store.identity)
     try:
         with explained(f"copying the store to {folder}"):
@@ -55,10 +59,18 @@ def take(store: Store, folder: Path) -> Path:
         with explained(f"naming the backup {target}"):
             copy.sync()
             copy.root.rename(target)
+            replace(copy, root=target).sync()
     finally:
         shutil.rmtree(copy.root, ignore_errors=True)
     log.info("backup of %s in %s", store.root, target)
     return target
+
+
+def _sweep(folder: Path, name: str) -> None:
+    """Delete the copies that were never named, since whoever took them was killed long ago."""
+    for left in folder.glob(f".{name}-*"):
+        if time.time() - left.stat().st_mtime > _FORGOTTEN:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _copy(store: Store, copy: Store) -> None:

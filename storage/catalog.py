@@ -195,10 +195,14 @@ def rebuild(store: Store) -> Path:
     with explained(f"writing {target}", duckdb.Error):
         try:
             with duckdb.connect(temporary) as connection:
+                connection.begin()  # or each view is written and synced by itself
                 _define(connection, store, "main")
+                connection.commit()
+                connection.execute("CHECKPOINT")  # closing would do it too, and say nothing of a full disk
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+            temporary.with_name(f"{temporary.name}.wal").unlink(missing_ok=True)
     return target
 
 

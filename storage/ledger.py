@@ -146,20 +146,26 @@ def current(store: Store, scenario: str) -> dict[date, Decision]:
     return dict(sorted(newest.items()))
 
 
-def append(store: Store, decisions: list[Decision]) -> None:
-    """Append records of one scenario at the end of its chain, all or none; other writers may do so meanwhile."""
+def append(store: Store, decisions: list[Decision], after: int | None = None) -> bool:
+    """Append records of one scenario at the end of its chain, all or none; other writers may do so meanwhile.
+
+    With `after`, the number of records that the new ones were made from, they are appended to that chain and no longer
+    one: False, with nothing appended, where another writer was first.
+    """
     if not decisions:
-        return
+        return True
     scenario = decisions[0].scenario
     for _ in range(_ATTEMPTS):
         chain = tables.read(store, "decisions", ["position", "record_hash"], scenario=scenario).sort_by("position")
+        if after not in (None, chain.num_rows):
+            return False
         parent = chain["record_hash"][-1].as_py() if chain.num_rows else None
         rows = []
         for offset, decision in enumerate(decisions):
             rows.append(_row(decision, chain.num_rows + offset, parent))
             parent = rows[-1]["record_hash"]
         if tables.claim(store, "decisions", pa.Table.from_pylist(rows, TABLES["decisions"].schema)):
-            return
+            return True
     raise StoreError(f"the ledger of {scenario} is busy: other runs were first {_ATTEMPTS} times; run it again")
 
 

@@ -1,4 +1,4 @@
-"""Pruning: deletes the blobs that nothing refers to any more, and what killed writers left.
+"""Pruning: deletes the blobs that nothing refers to any more, and the temporary files of killed writers.
 
 A blob counts as used where its id, or the beginning of it that names a universe, stands anywhere in a table or in a
 snapshot's manifest: a blob too many is kept rather than one too few. Nothing goes that is younger than the grace time,
@@ -22,6 +22,7 @@ from storage.schemas import TABLES
 from storage.store import Store, explained
 
 _DAY = 86_400  # seconds
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.wal)?|.+#\d+")  # ours and DuckDB's beside it, delta-rs's
 _NAMED = re.compile(r"[0-9a-f]{64}")
 _BEGUN = re.compile(r"@([0-9a-f]{16})")  # a universe's label
 log = logging.getLogger("prism.store")
@@ -36,7 +37,7 @@ class Pruned:
 
 
 def prune(store: Store, days: int) -> Pruned:
-    """Delete the blobs that have been unused for `days` at least, and temporary files of that age.
+    """Delete the blobs that have been unused for `days` at least, and temporary files among them.
 
     Raises StoreError, with nothing deleted, where a table or a manifest cannot be read.
     """
@@ -51,6 +52,15 @@ def prune(store: Store, days: int) -> Pruned:
     if gone:
         log.info("deleted %d blobs that nothing refers to, %.1f MB", len(gone), sum(gone) / 1e6)
     return Pruned(len(gone), sum(gone))
+
+
+def sweep(store: Store, days: int) -> int:
+    """Delete the temporary files of that age, which a killed writer left anywhere in the store; how many."""
+    before = time.time() - _DAY * days
+    with explained(f"deleting what killed writers left in {store.root}"):
+        left = [file for file in store.root.rglob("*") if _TEMPORARY.fullmatch(file.name)]
+        gone = [_deleted(file) for file in left if file.exists() and file.stat().st_mtime < before]
+    return len(gone)
 
 
 def _deleted(file: Path) -> int:

@@ -58,19 +58,19 @@ def at(terms: list[Terms], day: date) -> Terms:
 
 
 def write(store: Store, scenario: str, terms: Terms) -> None:
-    """Add terms to a scenario."""
+    """Add terms to a scenario, unless another run has just added the same."""
+    said = {
+        "valid_from": terms.valid_from,
+        "dataset": terms.dataset,
+        "universe": terms.universe,
+        "parameters": to_json(terms.parameters),
+        "reason": terms.reason,
+    }
     for _ in range(10):
-        position = tables.read(store, "scenarios", ["position"], scenario=scenario).num_rows
-        row = {
-            "scenario": scenario,
-            "position": position,
-            "valid_from": terms.valid_from,
-            "dataset": terms.dataset,
-            "universe": terms.universe,
-            "parameters": to_json(terms.parameters),
-            "reason": terms.reason,
-            "created_at": clock.now(),
-        }
+        rows = tables.read(store, "scenarios", scenario=scenario).sort_by("position").to_pylist()
+        if rows and rows[-1].items() >= said.items():
+            return
+        row = {"scenario": scenario, "position": len(rows), "created_at": clock.now(), **said}
         if tables.claim(store, "scenarios", pa.Table.from_pylist([row], TABLES["scenarios"].schema)):
             return
     raise StoreError(f"scenario {scenario}: other runs keep changing it; run the same command again when they ended")

@@ -59,20 +59,9 @@ def take(
     `source_digest` names the delivery it follows from, so that the same delivery need not be read again. `delisted`
     gives the day from which a ticker is no longer traded.
     """
-    hashes = _row_hashes(bars)
-    tickers: dict[str, dict[str, str]] = {}
-    for (month, ticker), value in sorted(hashes.items()):
-        tickers.setdefault(month, {})[ticker] = value
-    partitions = _by_month(bars)
-    last = bars.groupby(_months(bars))["session"].max()
-    ids = blobs.put_all(store, [_parquet(rows) for rows in partitions.values()])
-    months = {
-        month: {"blob": blob, "last": last[month].date(), "tickers": tickers[month]}
-        for blob, month in zip(ids, partitions, strict=True)
-    }
-    gone = {"delisted": dict(delisted)} if delisted else {}
-    identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
-    manifest = blobs.put(store, to_json({"dataset": dataset, "months": months} | gone).encode())
+    data, content, identity = contents(dataset, bars, delisted)
+    blobs.put_all(store, data)
+    manifest = blobs.put(store, content)
     first, last = bars["session"].min().date(), bars["session"].max().date()
     row = {
         "snapshot": identity,
@@ -87,6 +76,24 @@ def take(
     }
     tables.append(store, "snapshots", pa.Table.from_pylist([row], TABLES["snapshots"].schema))
     return Snapshot(identity, dataset, known_at, manifest, first, last)
+
+
+def contents(
+    dataset: str, bars: pd.DataFrame, delisted: Mapping[str, date] | None = None
+) -> tuple[list[bytes], bytes, str]:
+    """What a snapshot of `bars` consists of: its months, its manifest, and its id."""
+    tickers: dict[str, dict[str, str]] = {}
+    for (month, ticker), value in sorted(_row_hashes(bars).items()):
+        tickers.setdefault(month, {})[ticker] = value
+    partitions = {month: _parquet(rows) for month, rows in _by_month(bars).items()}
+    last = bars.groupby(_months(bars))["session"].max()
+    months = {
+        month: {"blob": hashlib.sha256(data).hexdigest(), "last": last[month].date(), "tickers": tickers[month]}
+        for month, data in partitions.items()
+    }
+    gone = {"delisted": dict(delisted)} if delisted else {}
+    identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
+    return [*partitions.values()], to_json({"dataset": dataset, "months": months} | gone).encode(), identity
 
 
 def _row_hashes(bars: pd.DataFrame) -> dict[tuple[str, str], str]:

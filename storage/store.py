@@ -150,5 +150,7 @@ def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
 
 def _explanation(action: str, error: Exception, code: int | None) -> StoreError:
     said = str(error).strip().splitlines()[0].rstrip()
+    file = getattr(error, "filename", None)
+    place = f" ({file})" if code in _CAUSES and file else ""  # other causes are said with it
     cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))
-    return StoreError(f"{action}: {cause}; {remedy}")
+    return StoreError(f"{action}: {cause}{place}; {remedy}")

@@ -129,6 +129,14 @@ def put(store: Store, name: str, rows: pa.Table) -> None:
     _commit(store, name, commit)
 
 
+def forget(store: Store, name: str, keys: Iterable[str]) -> None:
+    """Take out the rows of these keys, so that whoever needs them computes them again."""
+    wanted = list(keys)
+    if wanted and (store.tables / name).exists():
+        predicate = f"key IN ({', '.join(map(_literal, wanted))})"
+        _commit(store, name, lambda: open_table(store, name).delete(predicate))
+
+
 def append(store: Store, name: str, rows: pa.Table) -> None:
     """Add rows of knowledge (bars, the diary); never for rows that have a key."""
     rows = validated(name, rows)
@@ -204,17 +212,16 @@ def _compact(store: Store, name: str, crowded: int) -> None:
 def vacuum(store: Store, days: int) -> int:
     """Delete data files that the tables took out at least `days` ago, after a compaction say; how many.
 
-    A reader that is older than that fails, and one that begins now does not need them.
+    A reader that is older than that fails, and one that begins now does not need them. Files of that age that no
+    commit ever named, since their writer was killed, go too: Delta looks for those in a full vacuum only.
     """
-    deleted = 0
+    deleted, asked = 0, {"retention_hours": 24 * days, "enforce_retention_duration": False, "full": True}
     for name in sorted(TABLES):
         if (store.tables / name).exists():
             table = open_table(store, name)
             with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
-                if table.vacuum(retention_hours=24 * days, enforce_retention_duration=False):
-                    deleted += len(
-                        table.vacuum(retention_hours=24 * days, dry_run=False, enforce_retention_duration=False)
-                    )
+                if table.vacuum(**asked):
+                    deleted += len(table.vacuum(**asked, dry_run=False))
                     manifests.add(store, name)
     return deleted
 

@@ -21,7 +21,7 @@ log = logging.getLogger("prism.store")
 
 
 def put(store: Store, key: str, arrays: dict[str, np.ndarray]) -> None:
-    """Keep the arrays in place of what the key held, on the disk before this returns."""
+    """Keep the arrays in place of what the key held; a power cut after this leaves one of the two, whole."""
     target = _path(store, key)
     temporary = target.with_name(f".{key}.{uuid.uuid4().hex}")
     with explained(f"writing unfinished work {key[:12]}"):

@@ -22,7 +22,7 @@ from storage.store import FORMAT, Store
 _LOOKS = 3  # at what looks damaged
 _PAUSE = 0.3  # seconds between two of them
 # columns that name a blob
-_BLOBS = {
+BLOBS = {
     "features": "blob",
     "predictions": "blob",
     "models": "blob",
@@ -137,7 +137,7 @@ def _blobs(store: Store, suspect: set[str]) -> Findings:
 def _named(store: Store, suspect: set[str], found: Findings) -> dict[str, str]:
     """By blob what names it: rows of tables, and the manifests of snapshots."""
     named: dict[str, str] = {}
-    for name, column in _BLOBS.items():
+    for name, column in BLOBS.items():
         if name not in suspect:
             named |= dict.fromkeys(_column(store, name, column, found), f"table {name}")
     for manifest in [blob for blob, user in named.items() if user == "table snapshots"]:

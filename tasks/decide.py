@@ -18,7 +18,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage import ledger, snapshots, tables, universe
-from storage.errors import InputError
+from storage.errors import InputError, StoreError
 from storage.keys import PanelKey
 from storage.ledger import HELD, Decision
 from storage.settings import Settings
@@ -37,6 +37,7 @@ KEYED = keyed_by(
     "tasks.planned",
     packages=("numpy", "numba", "exchange-calendars"),
 )
+_ATTEMPTS = 20
 log = logging.getLogger("prism.decide")
 
 
@@ -54,15 +55,7 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> Decided
 
     Raises InputError, with nothing appended, where a date to amend came out as it stands.
     """
-    store = open_store()
-    records = ledger.read(store, scenario)
-    found = _planned(store, panel, scenario, months, records)
-    new, compared = _news(store, panel, records, found, {m.moment.rebalance_date: m.amend for m in months})
-    made = {decision.month for decision in new}
-    same = [month.moment.month for month in months if month.amend is not None and month.moment.month not in made]
-    if same:
-        raise InputError(f"{same[0]} would be decided as it stands, so there is nothing to amend; nothing was appended")
-    ledger.append(store, new)
+    new, compared = _recorded(open_store(), panel, scenario, months)
     if new:
         log.info("decided %s to %s", new[0].month, new[-1].month)
     for decision in new:
@@ -71,6 +64,25 @@ def decide(panel: PanelKey, scenario: str, months: tuple[Month, ...]) -> Decided
     for month, verdict in compared.items():
         log.info("%s, compared with what was published: %s", month, verdict)
     return Decided(tuple(decision.month for decision in new), tuple(compared.items()))
+
+
+def _recorded(
+    store: Store, panel: PanelKey, scenario: str, months: tuple[Month, ...]
+) -> tuple[list[Decision], dict[str, str]]:
+    """What was appended, and how dates that are final compare; it is planned again where another run was first."""
+    for _ in range(_ATTEMPTS):
+        records = ledger.read(store, scenario)
+        found = _planned(store, panel, scenario, months, records)
+        new, compared = _news(store, panel, records, found, {m.moment.rebalance_date: m.amend for m in months})
+        made = {decision.month for decision in new}
+        same = [month.moment.month for month in months if month.amend is not None and month.moment.month not in made]
+        if same:
+            raise InputError(
+                f"{same[0]} would be decided as it stands, so there is nothing to amend; nothing was appended"
+            )
+        if ledger.append(store, new, after=len(records)):
+            return new, compared
+    raise StoreError(f"the ledger of {scenario} is busy: other runs were first {_ATTEMPTS} times; run it again")
 
 
 def _news(

@@ -7,6 +7,7 @@ are one file. What it holds, in order, is `report.html.j2`; numbers come from th
 
 import hashlib
 import math
+import os
 import uuid
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,10 @@ def _write(folder: Path, name: str, page: bytes) -> Path:
     with explained(f"writing the report {name}"):
         folder.mkdir(exist_ok=True)
         try:
-            temporary.write_bytes(page)
+            with temporary.open("xb") as file:
+                file.write(page)
+                file.flush()
+                os.fsync(file.fileno())
             return temporary.replace(folder / name)
         finally:
             temporary.unlink(missing_ok=True)

@@ -75,4 +75,5 @@ def test_a_damaged_store_fails_the_scheduled_verification(store, monkeypatch):
 
 
 def test_maintenance_of_an_empty_store_does_nothing(store):
-    assert maintain.fn() | {"records": 0} == {"data_files": 0, "blobs": 0, "bytes_of_blobs": 0, "records": 0}
+    nothing = dict.fromkeys(("data_files", "blobs", "bytes_of_blobs", "temporaries", "records"), 0)
+    assert maintain.fn() | {"records": 0} == nothing

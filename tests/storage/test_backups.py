@@ -1,6 +1,8 @@
 """Backups: whole and verified or absent, taken while others write, and readable as a store."""
 
+import os
 import threading
+import time
 from datetime import date
 
 import pyarrow as pa
@@ -90,3 +92,16 @@ def test_a_disk_that_is_full_leaves_nothing(store, tmp_path, monkeypatch):
 def test_a_backup_inside_the_store_is_refused(store):
     with pytest.raises(InputError, match="would lie inside the store"):
         backups.take(store, store.root / "backups")
+
+
+def test_a_copy_that_a_kill_left_half_is_deleted_a_day_later_by_the_next(store, tmp_path):
+    write(store, 0)
+    folder = tmp_path / "backups"
+    for name, days in (("old", 2), ("young", 0)):
+        left = folder / f".store-{name}"
+        left.mkdir(parents=True)
+        (left / "half").write_bytes(b"half")
+        then = time.time() - 86_400 * days
+        os.utime(left, (then, then))
+    copy = backups.take(store, folder)
+    assert {entry.name for entry in folder.iterdir()} == {copy.name, ".store-young"}

@@ -12,6 +12,7 @@ from storage import blobs, pruning, tables
 from storage.errors import StoreError
 from storage.locks import locked
 from storage.schemas import TABLES
+from storage.verification import verify
 
 OLD = time.time() - 30 * 86_400
 
@@ -81,3 +82,30 @@ def test_nothing_goes_where_a_table_cannot_be_read(store):
     with pytest.raises(StoreError):
         pruning.prune(store, 7)
     assert there(store, lost)
+
+
+def test_what_killed_writers_left_anywhere_goes_when_it_is_old(store):
+    named_by_a_row(store, blobs.put(store, b"used"))
+    left = [f".catalog.{'0' * 32}", f".catalog.{'0' * 32}.wal", f"manifests/features/.newest.json.{'1' * 32}"]
+    left += ["tables/features/part-0.parquet#1", f"tables/features/_delta_log/{9:020}.json#12"]
+    there = {file for file in store.root.rglob("*") if file.is_file()}
+    for name in left:
+        (store.root / name).write_bytes(b"half")
+    assert pruning.sweep(store, 7) == 0, "their writers may be at work"
+    for file in store.root.rglob("*"):
+        os.utime(file, (OLD, OLD))
+    assert pruning.sweep(store, 7) == len(left)
+    assert {file for file in store.root.rglob("*") if file.is_file()} == there
+
+
+def test_a_data_file_that_no_commit_ever_named_goes_when_it_is_old(store):
+    named_by_a_row(store, blobs.put(store, b"used"))
+    whole = next((store.tables / "features").glob("*.parquet"))
+    orphan = whole.with_name("part-00000-of-a-killed-writer.parquet")
+    orphan.write_bytes(whole.read_bytes())
+    assert tables.vacuum(store, 7) == 0
+    for file in (orphan, whole):
+        os.utime(file, (OLD, OLD))
+    assert tables.vacuum(store, 7) == 1
+    assert (orphan.exists(), whole.exists()) == (False, True)
+    assert verify(store.root, deep=True).is_whole

@@ -77,6 +77,12 @@ def test_another_writer_in_between_costs_a_further_try_and_nothing_else(store, m
     assert [entry.parameters["alpha"] for entry in scenarios.read(store, "main")] == [0.1, 0.2]
 
 
+def test_two_runs_that_fix_a_scenario_at_once_fix_it_once(store):
+    for _ in range(2):
+        scenarios.write(store, "main", terms(0.1))
+    assert scenarios.tables.read(store, "scenarios").num_rows == 1
+
+
 def test_a_scenario_that_never_stands_still_is_given_up(store, monkeypatch):
     monkeypatch.setattr(scenarios.tables, "claim", lambda *_: False)
     with pytest.raises(StoreError, match="scenario main: other runs keep changing it"):

@@ -218,6 +218,32 @@ def test_an_unchanged_month_is_not_recorded_again(book):
     assert len(book.records()) == 2
 
 
+def first(monkeypatch, another):
+    """Let another run decide after this one has looked at the ledger, and before it appends."""
+    append = ledger.append
+
+    def late(*arguments, **others):
+        monkeypatch.setattr(ledger, "append", append)
+        another()
+        return append(*arguments, **others)
+
+    monkeypatch.setattr(ledger, "append", late)
+
+
+def test_two_runs_that_decide_a_month_at_once_record_it_once(book, monkeypatch):
+    month = book.month("2016-03", ONE)
+    first(monkeypatch, lambda: book.decide(month))
+    assert book.decide(month) == []
+    assert len(book.records()) == 1
+
+
+def test_a_month_that_another_run_publishes_meanwhile_stays_published(book, monkeypatch):
+    published = book.month("2016-03", ONE, kind="published")
+    first(monkeypatch, lambda: book.decide(published))
+    book.decide(book.month("2016-03", TWO))
+    assert [(entry.kind, entry.advisory) for entry in book.records()] == [("published", False), ("backfill", True)]
+
+
 def test_a_published_month_is_never_rewritten_and_gets_one_advisory(book):
     book.decide(book.month("2016-01", ONE, kind="published"))
     for _ in range(2):
