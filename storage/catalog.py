@@ -138,7 +138,7 @@ _BY_DATASET = {
 _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
-    "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
+    "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage, degraded FROM raw.models",
     "trials": "SELECT key AS trial, * EXCLUDE (key) FROM raw.trials",
     "ingests": """
         SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
@@ -182,6 +182,7 @@ def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     with explained(f"opening the catalog of {store.root}", duckdb.Error):
         _define(connection, store, scenario)
+    connection.execute("SET temp_directory = ''")  # what does not fit into memory is refused, not written somewhere
     connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

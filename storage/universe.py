@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from storage import blobs
+from storage import blobs, tickers
 from storage.errors import InputError
 from storage.keys import to_json
 from storage.store import Store
@@ -263,6 +263,10 @@ def _member(name: str, row: dict[str, str | None]) -> Member:
 
 def _checked(universe: Universe) -> Universe:
     name, known = universe.name, f"{', '.join(ROLES[:-1])} or {ROLES[-1]}"
+    for ticker in sorted({written for member in universe.members for written in (member.ticker, *member.aliases)}):
+        said = tickers.fault(ticker)
+        if said:
+            raise InputError(f"universe {name}: the ticker {ticker[: tickers.LONGEST]!r} {said}")
     unknown = sorted({member.role for member in universe.members} - set(ROLES))
     if unknown:
         raise InputError(f"universe {name} has the role {unknown[0]!r}; a role is {known}")
