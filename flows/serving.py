@@ -76,17 +76,13 @@ def _descendants(pid: int) -> list[int]:
 
 
 @app.command()
-def ui(
-    port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None
-) -> None:
+def ui(port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None) -> None:
     """Server, worker, deployments and reports on this machine; stays until Ctrl-C, which stops what it started."""
     _host(use_store(store), host, port, report_port, "prefect", "worker", "start", "--pool", "cpu", "--type", "process")
 
 
 @app.command()
-def serve(
-    port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None
-) -> None:
+def serve(port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None) -> None:
     """The deployments from one process, without pool and worker; stays until Ctrl-C."""
     _host(use_store(store), host, port, report_port, "flows.deploying")
 

@@ -35,7 +35,7 @@ class Stood(NamedTuple):
 
 
 def on_device(work: Callable[[str], Made]) -> tuple[Made, str, str | None]:
-    """What `work` gives on the settings' device, or on the CPU where a GPU's memory is too small: result, device, why."""
+    """What `work` gives on the settings' device, or on the CPU where the memory is too small; that device, and why."""
     from tasks.numerics import fitting
 
     device = Settings().device
@@ -61,7 +61,7 @@ def trained(
 
     try:
         made = on_device(lambda device: training.train(known, forecaster, stamp, device, watch, begun))
-    except fitting.Diverged as error:
+    except fitting.DivergedError as error:
         said = f"the training diverged ({error}), so the baseline stands in for the network"
         log.warning(said)
         model = training.baseline(known, forecaster, stamp)
@@ -79,7 +79,7 @@ def refreshed(parent: "Model", stands_in: str | None, known: History, forecaster
         return Stood(parent, as_it_is, "cpu", stands_in)
     try:
         made = on_device(lambda device: training.refresh(parent, known, forecaster, stamp, device))
-    except fitting.Diverged as error:
+    except fitting.DivergedError as error:
         said = f"the refresh diverged ({error}), so the block's trained model stays as it was"
         log.warning(said)
         return Stood(parent, as_it_is, "cpu", said)

@@ -29,7 +29,7 @@ Streams = tuple[np.random.Generator, torch.Generator]
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA's and the CPU's words
 
 
-class Diverged(ArithmeticError):
+class DivergedError(ArithmeticError):
     """A fit left the finite numbers; no further epoch brings it back."""
 
 
@@ -76,7 +76,7 @@ def outcome(fit: Fit) -> Parameters:
 def epoch(fit: Fit, data: Data, config: Forecaster, epochs: int, streams: Streams) -> Fit:
     """The fit after one more of its `epochs` passes over all samples.
 
-    streams: what orders the chunks and draws the latent codes. Raises Diverged where the loss or a parameter is no
+    streams: what orders the chunks and draws the latent codes. Raises DivergedError where the loss or a parameter is no
     finite number any more.
     """
     shuffle, draws = streams
@@ -99,7 +99,7 @@ def _check_finite(fit: Fit) -> None:
     broken = sorted(name for name, values in fit.parameters.items() if not np.isfinite(values).all())
     if broken or not math.isfinite(fit.loss):
         what = f"and {broken[0]} is not finite" if broken else "and no step leads on from there"
-        raise Diverged(f"the loss of epoch {fit.epoch} is {fit.loss:g}, {what}")
+        raise DivergedError(f"the loss of epoch {fit.epoch} is {fit.loss:g}, {what}")
 
 
 def learning_rate(training: TrainingConfig, done: float) -> float:

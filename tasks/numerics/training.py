@@ -73,7 +73,7 @@ def train(
     """A new model from all that `history` knows, and how the fit of each member ended.
 
     stamp: ordinal of the as-of date, for the random numbers. resume: fits that `watch` was given by a training of the
-    same inputs that was stopped. Raises ValueError where no sample may train, and Diverged.
+    same inputs that was stopped. Raises ValueError where no sample may train, and DivergedError.
     """
     fresh = _untrained(history, config, stamp)
     data = _data(fresh, history, config, device)

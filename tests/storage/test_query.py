@@ -1,12 +1,14 @@
 """`prism query` reads views and nothing else: no file is seen, made or changed, and no setting is loosened."""
 
 import hashlib
+from contextlib import nullcontext
 
 import duckdb
 import pytest
 
 from storage import catalog
 from storage.errors import InputError
+from storage.store import open_store
 
 SECRET = "s3cret"
 ATTACKS = """
@@ -81,8 +83,6 @@ def bytes_of(folder):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A store, and beside it files that are nobody's business."""
-    from storage.store import open_store
-
     folder = tmp_path_factory.mktemp("query")
     beside = folder / "beside"
     beside.mkdir()
@@ -93,10 +93,18 @@ def place(tmp_path_factory):
     return store, beside, bytes_of(folder)
 
 
+@pytest.fixture(scope="module")
+def opened(place):
+    """One connection for all attacks, each of which may build on those before it."""
+    with catalog.connect(place[0]) as connection:
+        yield connection
+
+
 @pytest.mark.parametrize("sql", ATTACKS)
-def test_an_attack_is_a_sentence_and_changes_nothing(place, sql, tmp_path, monkeypatch):
+def test_an_attack_is_a_sentence_and_changes_nothing(place, opened, sql, tmp_path, monkeypatch):
     store, beside, before = place
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(catalog, "connect", lambda *_: nullcontext(opened))
     with pytest.raises(InputError) as raised:
         catalog.query(store, "main", sql.format(store=store.root, beside=beside))
     assert SECRET not in str(raised.value)
@@ -122,12 +130,13 @@ def test_a_query_that_needs_more_memory_than_there_is_is_refused_and_writes_nowh
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_of_the_environment_is_told(place, monkeypatch):
+@pytest.mark.parametrize(
+    "sql",
+    ["SELECT getenv('PRISM_PROXY')", "SELECT current_setting('PRISM_PROXY')", "FROM read_text('/proc/self/environ')"],
+)
+def test_nothing_of_the_environment_is_told(place, opened, monkeypatch, sql):
     monkeypatch.setenv("PRISM_PROXY", f"http://me:{SECRET}@proxy:3128")
-    for sql in ("SELECT getenv('PRISM_PROXY')", "SELECT getvariable('PRISM_PROXY')", "FROM duckdb_secrets()"):
-        try:
-            rows = catalog.query(place[0], "main", sql).to_pylist()
-        except InputError as error:
-            assert SECRET not in str(error)
-        else:
-            assert SECRET not in repr(rows)
+    monkeypatch.setattr(catalog, "connect", lambda *_: nullcontext(opened))
+    with pytest.raises(InputError) as raised:
+        catalog.query(place[0], "main", sql)
+    assert SECRET not in str(raised.value)
