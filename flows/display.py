@@ -141,9 +141,11 @@ def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_cs
     else:
         _weights_table(rows, first, f"Weights for {decision['name']}, known at {decision['as_of']}")
         for row in _allocations(store, scenario, decision, first):
-            reason = json.loads(row["diagnostics"]).get("reason")
-            if reason:
-                say_line(f"{row['strategy']}: {reason}")
+            said = json.loads(row["diagnostics"])
+            if said.get("degraded"):
+                say_line(f"{row['strategy']}: degraded because {said['degraded']}")
+            elif said.get("reason"):
+                say_line(f"{row['strategy']}: {said['reason']}")
 
 
 def _weights_document(store: Store, scenario: str, decision: dict[str, Any], rows: Rows, first: str) -> dict[str, Any]:

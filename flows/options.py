@@ -15,7 +15,7 @@ from flows.parameters import Parameters
 from storage import scenarios
 from storage.errors import InputError, NoDataError
 from storage.settings import Settings
-from storage.store import Store, open_store
+from storage.store import Store, check_place, open_store
 
 app = typer.Typer(
     help="Which weights do I hold next, and what do I trade?",
@@ -58,6 +58,7 @@ def use_store(store: Path | None) -> Path:
 def existing_store(store: Path | None) -> Store:
     """The store to read from; nothing is made."""
     root = use_store(store)
+    check_place(root)
     if not (root / "STORE.json").exists():
         raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     return open_store()
@@ -81,7 +82,7 @@ def given_values(
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
@@ -93,7 +94,7 @@ def _read_params(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"parameter file {path} cannot be read ({error}); write it in TOML or JSON") from error
     if not isinstance(values, dict):
         raise InputError(f"parameter file {path} holds a {type(values).__name__}; it must name parameters and values")

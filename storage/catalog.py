@@ -45,8 +45,9 @@ _BY_SCENARIO = {
         SELECT scenario, forecaster, kind, label, name, value, lower, upper, rows, start_date, end_date, created_at
         FROM raw.judgements QUALIFY created_at = max(created_at) OVER (PARTITION BY scenario)""",
     "weights": """
-        SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight
-        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation""",
+        SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight, a.degraded
+        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation
+        LEFT JOIN (SELECT key, diagnostics ->> 'degraded' AS degraded FROM raw.allocations) a USING (key)""",
     "trades": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",

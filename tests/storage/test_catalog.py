@@ -304,7 +304,7 @@ def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
         ("WITH w AS (SELECT * FROM weights) SELECT * FROM w;", 8),
         ("PIVOT weights ON strategy USING sum(weight)", 4),
         ("EXPLAIN SELECT 1", 1),
-        ("DESCRIBE weights", 5),
+        ("DESCRIBE weights", 6),
     ],
 )
 def test_whatever_only_reads_is_a_query(decided, sql, number):
