@@ -68,7 +68,7 @@ def given_values(
     source: str | None, universe: str | None, index: str | None, params: Path | None, assignments: list[str] | None
 ) -> dict[str, Any]:
     """The parameters given on the command line, nested."""
-    values = _read_params(params) if params else {}
+    values = read_params(params) if params else {}
     named = {"source": source, "universe": universe, "index": index}
     values = forms.merged(values, {name: value for name, value in named.items() if value is not None})
     for assignment in assignments or []:
@@ -86,7 +86,8 @@ def _value(text: str) -> Any:
         return text
 
 
-def _read_params(path: Path) -> dict[str, Any]:
+def read_params(path: Path) -> dict[str, Any]:
+    """Parameters from a file of TOML or JSON, or `tuned:NAME`; raises InputError for one that is none."""
     if str(path).startswith(_TUNED):
         from tasks import tune
 
@@ -106,7 +107,7 @@ def chosen_parameters(scenario: str, given: dict[str, Any]) -> Parameters | None
     from flows import lines
 
     store = open_store()
-    _check_source(store, scenario, given)
+    _check_source(store, scenarios.checked_name(scenario), given)
     return forms.make(forms.merged(lines.own_parameters(store, scenario).values(), given)) if given else None
 
 

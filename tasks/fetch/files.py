@@ -98,7 +98,8 @@ def _load(path: Path) -> pd.DataFrame:
     try:
         frame = READERS[path.suffix.lower()](path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        message = f"{path} cannot be read ({error}); expected is Parquet, or CSV with commas and one header row."
+        said = " ".join(str(error).split())
+        message = f"{path} cannot be read ({said}); expected is Parquet, or CSV with commas and one header row."
         raise InputError(message) from error
     if frame.columns.nlevels > 1:
         raise InputError(f"{path} has {frame.columns.nlevels} header rows; write one row per date and ticker instead.")

@@ -17,7 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flows import parameters as forms
+from flows.options import read_params
+from storage import universe
 from storage.errors import InputError
+from tasks import own_holdings
+from tasks.fetch.files import read_prices
 
 pytestmark = pytest.mark.flow
 DAYS = [f"{day:%Y-%m-%d}" for day in pd.bdate_range("2017-01-03", periods=200)]
@@ -42,7 +46,7 @@ class Case:
 
 def setting(assignment, said):
     """A parameter that breaks a rule."""
-    return Case(["plan", "--set", assignment], said)
+    return Case(["plan", "--amend", "a test", "--set", assignment], said)
 
 
 def parameters(name, content, said):
@@ -52,7 +56,7 @@ def parameters(name, content, said):
 
 def chosen(content, said):
     """A file of a universe that breaks a rule."""
-    return Case("plan --universe {here}/mine.csv", said, {"mine.csv": content})
+    return Case("plan --amend test --universe {here}/mine.csv", said, {"mine.csv": content})
 
 
 def prices(content, said, name="prices.csv"):
@@ -113,7 +117,7 @@ PARAMETERS = {
     ),
     "terms that are none": setting("ogd_long_window.extra_terms=nonsense", "extra_terms"),
     "a level that is none": setting("sector_ogd.outer=magic", "sector_ogd.outer is 'magic'; it must be one of"),
-    "a currency in words": setting("currency=dollars", "has the currency 'dollars'; write a code of three capitals"),
+    "a currency in words": setting("currency=dollars", "currency '' -> 'dollars'.*; give --scenario NAME"),
     "an index without prices": setting("index=NOSUCH", "index 'NOSUCH' has no prices; give a ticker that has"),
     "a rate without prices": setting("risk_free=NOSUCH", "risk_free 'NOSUCH' has no prices"),
     "a factor without prices": setting('factors=["NOSUCH"]', "factor NOSUCH 'NOSUCH' has no prices"),
@@ -348,25 +352,49 @@ BYTES = st.one_of(st.sampled_from(sorted(b",;\"'\n\r\0-+eEnN.=[]{}\xff\xef")), s
 DAMAGE = st.lists(
     st.tuples(st.floats(0, 1), st.sampled_from(["replaced", "taken out", "put in"]), BYTES), min_size=1, max_size=12
 )
-OFTEN = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
 SHORT = "\n".join(GOOD.splitlines()[:20]) + "\n"
 WHOLE = {
-    "prices.csv": (SHORT, "ingest --dry-run --source files --path {file}"),
-    "holdings.csv": ("ticker,shares\nAAA,10\nBBB,2.5\n$CASH,1000\n", "trades --holdings {file} --json"),
-    "universe.csv": ("ticker,name,from\nAAA,Ay,2001-01-01\nBBB,Bee,\n", "plan --universe {file}"),
-    "some.toml": ("publish = 'return_drawdown'\n[return_drawdown]\nalpha = 0.2\n", "plan --params {file}"),
-    "some.json": ('{"return_drawdown": {"alpha": 0.2}, "begin": "2016-01"}', "plan --params {file}"),
+    "prices.csv": (SHORT, read_prices, "ingest --dry-run --source files --path {file}"),
+    "holdings.csv": ("ticker,shares\nAAA,10\n$CASH,1000\n", own_holdings.read_file, "trades --holdings {file} --json"),
+    "universe.csv": ("ticker,name,from\nAAA,Ay,2001-01-01\nBBB,Bee,\n", universe.read, "plan --universe {file}"),
+    "some.toml": ("publish = 'index'\n[network]\nhidden = 8\n", read_params, "plan --params {file}"),
+    "some.json": ('{"return_drawdown": {"alpha": 0.2}, "begin": "2016-01"}', read_params, "plan --params {file}"),
 }
+ONE_LINE = re.compile(r"[^\n]+")
+
+
+def often(examples):
+    """So many examples, always the same ones."""
+    quiet = [HealthCheck.function_scoped_fixture]
+    return settings(max_examples=examples, deadline=None, derandomize=True, suppress_health_check=quiet)
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_a_damaged_file_is_taken_or_refused_by_a_sentence(prism, decided_quickly, tmp_path, name):
-    content, command = WHOLE[name]
+def test_a_damaged_file_is_read_or_refused_by_a_sentence(tmp_path, name):
+    (content, reader, _), file = WHOLE[name], tmp_path / name
+
+    @often(100)
+    @given(DAMAGE)
+    def examine(damage):
+        file.write_bytes(damaged(content.encode(), damage))
+        try:
+            reader(str(file) if reader is universe.read else file)
+        except InputError as error:
+            said = str(error)
+        else:
+            said = "read"
+        assert ONE_LINE.fullmatch(said)
+
+    examine()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_command_takes_a_damaged_file_or_refuses_it_and_changes_nothing(prism, decided_quickly, tmp_path, name):
+    content, _, command = WHOLE[name]
     file, before = tmp_path / name, bytes_of(decided_quickly)
 
-    @OFTEN
+    @often(60)
     @given(DAMAGE)
     def examine(damage):
         file.write_bytes(damaged(content.encode(), damage))
@@ -385,8 +413,8 @@ SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(NAMES, inner), max_leaves=8)
 
 
+@often(60)
 @given(VALUES)
-@settings(max_examples=100, deadline=None, derandomize=True)
 def test_any_value_makes_parameters_or_a_sentence(value):
     for name in ("return_drawdown", "strategies", "own", "begin", "network", "source"):
         with suppress(InputError):

@@ -19,7 +19,7 @@ from tasks.allocate import Rule
 from tasks.numerics import covariance, frontier, return_drawdown, risk_parity
 from tasks.numerics.configs import AccountingConfig, CovarianceConfig, ReturnDrawdownConfig
 
-SIXTY = CovarianceConfig()
+SIXTY, PLAIN = CovarianceConfig(), ReturnDrawdownConfig()
 
 
 def weights(store, keys):
@@ -44,7 +44,7 @@ def optimised(market):
     ]
     tables.put(market.store, "forecasts", pa.Table.from_pylist(rows[::-1], TABLES["forecasts"].schema))
 
-    def run(forecast="forecast", units="simple", matrix=SIXTY, config=ReturnDrawdownConfig()):
+    def run(forecast="forecast", units="simple", matrix=SIXTY, config=PLAIN):
         rule = Rule(units, matrix, config, AccountingConfig())
         dates = allocate.return_drawdown_dates([(moment, forecast)], None, rule)
         keys = allocate.allocate_return_drawdown.fn(panel, dates, rule).keys
