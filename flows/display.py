@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from datetime import date
@@ -22,6 +23,7 @@ from storage.store import Store
 if TYPE_CHECKING:
     from flows.outlook import Outlook
 
+_FORMULA = re.compile(r"\s*[=+@\t\r\n\uff1d\uff0b\uff0d\uff20-]")  # how one begins, full-width signs too
 _SESSIONS = 21  # of the live record that the terminal shows
 Rows = list[dict[str, Any]]
 _MEASURES = {
@@ -37,9 +39,14 @@ def show(rows: Rows, as_json: bool, as_csv: bool, title: str = "") -> None:
         document(rows)
     elif as_csv:
         writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerows([list(rows[0]) if rows else [], *(row.values() for row in rows)])
+        writer.writerows([list(rows[0]) if rows else [], *([_cell(value) for value in row.values()] for row in rows)])
     else:
         table([list(row.values()) for row in rows], list(rows[0]) if rows else [], title)
+
+
+def _cell(value: Any) -> Any:
+    """A cell of CSV: text that a spreadsheet would take for a formula begins with an apostrophe."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def document(content: Any) -> None:
@@ -134,9 +141,11 @@ def weights(store: Store, scenario: str, month: str | None, as_json: bool, as_cs
     else:
         _weights_table(rows, first, f"Weights for {decision['name']}, known at {decision['as_of']}")
         for row in _allocations(store, scenario, decision, first):
-            reason = json.loads(row["diagnostics"]).get("reason")
-            if reason:
-                say_line(f"{row['strategy']}: {reason}")
+            said = json.loads(row["diagnostics"])
+            if said.get("degraded"):
+                say_line(f"{row['strategy']}: degraded because {said['degraded']}")
+            elif said.get("reason"):
+                say_line(f"{row['strategy']}: {said['reason']}")
 
 
 def _weights_document(store: Store, scenario: str, decision: dict[str, Any], rows: Rows, first: str) -> dict[str, Any]:

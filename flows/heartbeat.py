@@ -2,6 +2,7 @@
 
 import logging
 import urllib.request
+from http.client import HTTPException
 from urllib.error import URLError
 
 from storage.settings import Settings
@@ -18,5 +19,5 @@ def beat() -> None:
     try:
         with urllib.request.urlopen(url.get_secret_value(), timeout=_SECONDS):  # noqa: S310 - the person's own setting
             return
-    except (URLError, OSError, ValueError) as error:
+    except (URLError, OSError, ValueError, HTTPException) as error:
         log.warning("PRISM_HEARTBEAT_URL did not answer (%s); the run itself succeeded", type(error).__name__)

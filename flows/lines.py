@@ -17,6 +17,7 @@ from storage.keys import PanelKey, digest
 from storage.scenarios import FROM_THE_START, Terms
 from storage.store import Store, open_store
 from storage.universe import Universe
+from tasks import calendars
 from tasks.fetch import ingest
 
 MAIN = "main"
@@ -124,7 +125,8 @@ def _chosen(store: Store, snapshot: str, wanted: Parameters, base: Universe | No
     if lacking:
         raise InputError(f"{lacking[0]} has no prices; give a ticker that has, or leave it out")
     base = base or universe.of_tickers("all", _assets(store, snapshot, tickers, wanted), wanted.index or None)
-    return universe.keep(store, _composed(wanted, base)), _labelled(store, wanted, base).values()
+    universe.keep(store, base)  # its label names it
+    return universe.keep(store, _composed(wanted, base)), _labelled(wanted, base).values()
 
 
 def _composed(wanted: Parameters, base: Universe) -> Universe:
@@ -152,14 +154,16 @@ def _resolved(store: Store, wanted: Parameters, terms: list[Terms]) -> tuple[Par
         base = universe.load(store, blobs.find(store, identity))
     elif label:
         base = universe.read(label)
+        for exchange in sorted(set(base.exchanges.values())):
+            calendars.timezone(exchange)  # InputError for one that nobody knows
     else:
         return wanted, None
-    return _labelled(store, wanted, base), base
+    return _labelled(wanted, base), base
 
 
-def _labelled(store: Store, wanted: Parameters, base: Universe) -> Parameters:
+def _labelled(wanted: Parameters, base: Universe) -> Parameters:
     """The parameters with the universe by name or, where it does not come with PRISM, by name and content."""
-    label = base.name if base.name in universe.names() else f"{base.name}@{universe.keep(store, base)[:16]}"
+    label = base.name if base.name in universe.names() else f"{base.name}@{universe.identity(base)[:16]}"
     return wanted.model_copy(update={"universe": label})
 
 
@@ -214,7 +218,10 @@ def _first_after(store: Store, scenario: str) -> date:
 def complete(parameters: Parameters) -> Parameters:
     """The parameters with the universe's default filled in and a file's replaced by its content's name."""
     store = open_store()
-    return _resolved(store, parameters, scenarios.read(store, MAIN))[0]
+    completed, base = _resolved(store, parameters, scenarios.read(store, MAIN))
+    if base is not None:
+        universe.keep(store, base)  # the label that it now has names it
+    return completed
 
 
 def whatif_name(parameters: Parameters) -> str:

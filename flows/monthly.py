@@ -42,7 +42,7 @@ def monthly_rebalance(
 
     `answer`: a person's, where what is to be published needs one. `due`, as a schedule asks, fails where the prices do
     not reach the session that a decision is due on; those of a live source always must, without `as_of`. The state
-    says what came of it: Completed, Held, or Degraded where nothing was forecast or assets are newly left out.
+    says what came of it: Completed, Held, or Degraded where something is second best, newly left out, or too late.
     """
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
@@ -51,7 +51,7 @@ def monthly_rebalance(
         source = line.newest.parameters.source
         freshness.check(line, wanted[-1], as_of is None and (source == "yahoo" or (due and source != "sample")))
         publish = publishable(line, wanted[-1])
-        settle = publishing.gate(line, wanted[-1], answer) if publish else None
+        settle = publishing.gate(line, wanted[-1], answer, due) if publish else None
         new = decide_months(line, wanted, diary, publish, check=leak.guard(line, wanted[-1]), settle=settle)
         result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
     heartbeat.beat()

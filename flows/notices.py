@@ -3,9 +3,10 @@
 from datetime import date
 
 from flows.display import published, select
-from storage import ledger
-from storage.ledger import HELD, Decision
+from storage import ledger, tables
+from storage.ledger import BACKFILL, HELD, Decision
 from storage.store import Store
+from tasks import allocations
 
 _TRADES = "SELECT ticker, trade FROM trades WHERE rebalance_date = ? AND strategy = ? ORDER BY abs(trade) DESC, ticker"
 _WEIGHTS = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND strategy = ? ORDER BY weight DESC, ticker"
@@ -14,13 +15,15 @@ _WEIGHTS = "SELECT ticker, weight FROM weights WHERE rebalance_date = ? AND stra
 def state(store: Store, scenario: str, day: date) -> dict[str, str]:
     """Name and message of the state of a run that decided `day`.
 
-    Held; Degraded where nothing was forecast, or assets were left out that were not at the date before; Completed.
+    Held; Degraded where the weights are second best, nothing was forecast, assets were left out that were not at the
+    date before, or it came too late to be published; Completed.
     """
     decided = ledger.current(store, scenario)
     decision, follows = decided[day], decided[day].record["follows"]
     before = decided.get(date.fromisoformat(follows)) if follows else None
-    troubles = _troubles(decision, before)
-    name = "Held" if decision.kind == HELD else "Degraded" if troubles else "Completed"
+    troubles = _troubles(store, decision, before)
+    late = decision.kind == BACKFILL and decision.record.get("publication")
+    name = "Held" if decision.kind == HELD else "Degraded" if troubles or late else "Completed"
     said = (decision.record.get("publication") or {}).get("said")
     lines = [*_lines(store, decision), *(f"note: {text}" for text in [*([said] if said else []), *troubles])]
     return {"name": name, "message": "\n".join(lines)}
@@ -39,9 +42,13 @@ def _lines(store: Store, decision: Decision) -> list[str]:
     ]
 
 
-def _troubles(decision: Decision, before: Decision | None) -> list[str]:
-    """What made the result worse than the one before it."""
-    found = [] if decision.forecasts else ["there is no forecast, so strategies that need one hold cash"]
+def _troubles(store: Store, decision: Decision, before: Decision | None) -> list[str]:
+    """What made the result worse than it should be, or than the one before it."""
+    said = allocations.degraded(store, decision.weights)
+    first = published(store, decision.scenario, decision.rebalance_date)
+    own = {row["key"]: row["strategy"] for row in tables.read(store, "allocations", key=list(said)).to_pylist()}
+    found = [f"degraded because {text}" for key, text in said.items() if own[key] == first]
+    found += [] if decision.forecasts else ["there is no forecast, so strategies that need one hold cash"]
     known = before.record["left_out"] if before else decision.record["left_out"]
     newly = sorted(f"{ticker} ({why})" for ticker, why in decision.record["left_out"].items() if ticker not in known)
     return [*found, f"newly left out: {', '.join(newly)}"] if newly else found

@@ -15,7 +15,7 @@ from flows.parameters import Parameters
 from storage import scenarios
 from storage.errors import InputError, NoDataError
 from storage.settings import Settings
-from storage.store import Store, open_store
+from storage.store import Store, check_place, open_store
 
 app = typer.Typer(
     help="Which weights do I hold next, and what do I trade?",
@@ -58,6 +58,7 @@ def use_store(store: Path | None) -> Path:
 def existing_store(store: Path | None) -> Store:
     """The store to read from; nothing is made."""
     root = use_store(store)
+    check_place(root)
     if not (root / "STORE.json").exists():
         raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     return open_store()
@@ -67,7 +68,7 @@ def given_values(
     source: str | None, universe: str | None, index: str | None, params: Path | None, assignments: list[str] | None
 ) -> dict[str, Any]:
     """The parameters given on the command line, nested."""
-    values = _read_params(params) if params else {}
+    values = read_params(params) if params else {}
     named = {"source": source, "universe": universe, "index": index}
     values = forms.merged(values, {name: value for name, value in named.items() if value is not None})
     for assignment in assignments or []:
@@ -81,11 +82,12 @@ def given_values(
 def _value(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 
-def _read_params(path: Path) -> dict[str, Any]:
+def read_params(path: Path) -> dict[str, Any]:
+    """Parameters from a file of TOML or JSON, or `tuned:NAME`; raises InputError for one that is none."""
     if str(path).startswith(_TUNED):
         from tasks import tune
 
@@ -93,7 +95,7 @@ def _read_params(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text()
         values = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"parameter file {path} cannot be read ({error}); write it in TOML or JSON") from error
     if not isinstance(values, dict):
         raise InputError(f"parameter file {path} holds a {type(values).__name__}; it must name parameters and values")
@@ -105,7 +107,7 @@ def chosen_parameters(scenario: str, given: dict[str, Any]) -> Parameters | None
     from flows import lines
 
     store = open_store()
-    _check_source(store, scenario, given)
+    _check_source(store, scenarios.checked_name(scenario), given)
     return forms.make(forms.merged(lines.own_parameters(store, scenario).values(), given)) if given else None
 
 

@@ -8,6 +8,7 @@ import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -70,6 +71,7 @@ ONLINE = tuple(name for name in STRATEGIES if name.startswith("ogd_")) + STRATEG
 FIXED = ("equal_weight", "index")
 MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 Values = dict[str, Any]
+_SHOWN = 100  # characters of a wrong value
 _SIGNS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
@@ -195,10 +197,25 @@ def _check_levels(parameters: Parameters) -> None:
 
 def make(values: Values) -> Parameters:
     """Parameters from plain values; raises InputError with one sentence for each value that breaks a rule."""
+    _check_truths(values)
     try:
         return Parameters.model_validate(values)
     except ValidationError as error:
         raise InputError("; ".join(_sentence(problem) for problem in error.errors())) from error
+
+
+def _check_truths(values: Values) -> None:
+    """Refuse true and false for a number, which pydantic would take for 1 and 0."""
+    numbers = {name for name, value in _defaults().items() if type(value) in (int, float)}
+    wrong = [name for name, value in flat(values).items() if isinstance(value, bool) and name in numbers]
+    if wrong:
+        raise InputError(f"{wrong[0]}: Input should be a valid number, neither true nor false")
+
+
+@cache
+def _defaults() -> Values:
+    """The default of every parameter by dotted name."""
+    return flat(Parameters().values())
 
 
 def _sentence(problem: Any) -> str:
@@ -207,7 +224,9 @@ def _sentence(problem: Any) -> str:
         near = difflib.get_close_matches(place, names(), n=1, cutoff=0.4)
         return f"there is no parameter {place!r}" + (f"; did you mean {near[0]}?" if near else "; see `prism params`")
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return f"{place}: {message} (got {problem['input']!r})" if place and problem["type"] != "value_error" else message
+    given = repr(problem["input"])
+    given = given if len(given) <= _SHOWN else f"{given[:_SHOWN]} ..."
+    return f"{place}: {message} (got {given})" if place and problem["type"] != "value_error" else message
 
 
 def merged(base: Values, given: Values) -> Values:
@@ -245,7 +264,7 @@ def difference(before: Values, after: Values) -> str:
 
 def names() -> list[str]:
     """Dotted names of all parameters."""
-    return list(flat(Parameters().values()))
+    return list(_defaults())
 
 
 def nested(name: str, value: Any) -> Values:

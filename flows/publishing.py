@@ -2,7 +2,8 @@
 
 A run on a Prefect server pauses with a form, which the run's page in the UI shows; a run in a terminal asks there.
 Where neither is possible, nothing is recorded, and the sentence says how to answer. Without an answer by the deadline,
-and after a rejection, the date is held: nothing is traded, and what was held before stands.
+and after a rejection, the date is held: nothing is traded, and what was held before stands. The last moment to publish
+is PRISM_PUBLISH_BY hours before the close of the rebalance date; a date that comes later is not published, and says so.
 """
 
 import getpass
@@ -13,7 +14,7 @@ import threading
 from collections.abc import Callable
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from math import ceil
 from typing import Any, Literal
 from uuid import UUID
@@ -28,7 +29,7 @@ from flows.lines import Line
 from storage import clock, ledger
 from storage.errors import ApprovalError
 from storage.keys import Moment, PanelKey
-from storage.ledger import HELD, PUBLISHED
+from storage.ledger import BACKFILL, HELD, PUBLISHED
 from storage.limits import Limits
 from storage.settings import Settings
 from storage.store import open_store
@@ -82,35 +83,56 @@ def given(approve: str | None, reject: str | None) -> Answer | None:
     return Answer("approve" if reject is None else "reject", getpass.getuser(), approve or reject or "")
 
 
-def gate(line: Line, moment: Moment, given: Answer | None) -> Callable[[PanelKey, Month], Month] | None:
+def gate(line: Line, moment: Moment, given: Answer | None, due: bool) -> Callable[[PanelKey, Month], Month] | None:
     """What settles whether the newest date is published; None where it is final, or nothing is published.
 
-    `given` is an answer that came with the run, for a date that needs one.
+    `given` is an answer that came with the run, for a date that needs one. A date that comes too late says so where it
+    was `due`, or where the line has published before.
     """
-    standing = ledger.current(open_store(), line.scenario).get(moment.rebalance_date)
+    decided = ledger.current(open_store(), line.scenario)
+    standing = decided.get(moment.rebalance_date)
     if standing is not None and standing.is_final:
         return None
-    return lambda panel, month: _settled(line, panel, month, given)
+    expected = due or any(entry.is_final for entry in decided.values())
+    return lambda panel, month: _settled(line, panel, month, given, expected)
 
 
-def _settled(line: Line, panel: PanelKey, month: Month, given: Answer | None) -> Month:
+def last_moment(exchange: str, day: date) -> datetime:
+    """Until when a rebalance date may be published."""
+    return calendars.close_of(exchange, day) - timedelta(hours=Settings().publish_by)
+
+
+def _settled(line: Line, panel: PanelKey, month: Month, given: Answer | None, expected: bool) -> Month:
     """The date, published or held, with what was looked at and who answered what, for its record."""
     if month.kind != PUBLISHED:
         return month
+    close = last_moment(panels.load(open_store(), panel).universe.exchange, month.moment.rebalance_date)
+    if clock.now() >= close:
+        late = {"answer": None, "said": _late(month, close)}
+        return replace(month, kind=BACKFILL, publication=late if expected else None)
     proposal, limits = propose(panel, line.scenario, month), Limits()
     broken = breaches(proposal, limits)
     record: dict[str, Any] = {"limits": limits.values(), "measured": proposal.values(), "breaches": broken}
     if not broken and not Settings().approval:
         return replace(month, publication=record | {"answer": None, "said": ""})
-    close = calendars.close_of(panels.load(open_store(), panel).universe.exchange, month.moment.rebalance_date)
     deadline = min(close, clock.now() + timedelta(hours=Settings().approval_hours))
     found = given or _asked(month, proposal, broken, deadline)
     if clock.now() >= close and found.answer == "approve":
-        found = replace(found, answer=_NO_ANSWER, comment=f"approved after the close ({found.comment})")
+        found = replace(found, answer=_NO_ANSWER, comment=f"approved too late ({found.comment})")
     said = _said(month, found, broken, deadline)
     log.warning(said)
     record |= {"answer": found.answer, "by": found.by, "comment": found.comment, "at": f"{clock.now()}", "said": said}
     return replace(month, kind=PUBLISHED if found.answer == "approve" else HELD, publication=record)
+
+
+def _late(month: Month, deadline: datetime) -> str:
+    """That a date is not published, in a sentence."""
+    said = (
+        f"{month.moment.month} was decided at {clock.now():%Y-%m-%d %H:%M} UTC, after its deadline of "
+        f"{deadline:%Y-%m-%d %H:%M} UTC, so it is not published: what was published before stands"
+    )
+    log.warning(said)
+    return said
 
 
 def breaches(proposal: Proposal, limits: Limits) -> list[str]:

@@ -250,11 +250,15 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
 
 
 def publishable(line: Line, moment: Moment) -> Moment | None:
-    """The moment, if deciding it now publishes it: on `main`, before the close of its rebalance date."""
+    """The moment, if it is the one to publish: the newest of `main`, and no longer once it is final and over.
+
+    Whether one that is not final comes in time is settled when it is there (`flows.publishing`).
+    """
+    standing = ledger.current(open_store(), line.scenario).get(moment.rebalance_date)
     exchange = panels.load(open_store(), line.newest.panel).universe.exchange
-    in_time = clock.now() < calendars.close_of(exchange, moment.rebalance_date)
-    newest = moment == planning.schedule(line)[-1]
-    return moment if line.scenario == MAIN and newest and in_time else None
+    is_open = clock.now() < calendars.close_of(exchange, moment.rebalance_date)
+    newest = line.scenario == MAIN and moment == planning.schedule(line)[-1]
+    return moment if newest and (is_open or standing is None or not standing.is_final) else None
 
 
 @flow(name="rebalance", task_runner=RUNNER, flow_run_name="rebalance", timeout_seconds=12 * 3600)

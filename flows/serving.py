@@ -1,13 +1,18 @@
 """Commands that put the flows under a Prefect server: ui, serve, deploy.
 
+The server answers this machine alone unless `--host` says otherwise, and then asks for a name and a password
+(PREFECT_SERVER_API_AUTH_STRING); reports stay on this machine.
+
 `ui` starts what is missing on this machine (server, worker, reports over HTTP), applies the deployments and stays;
 `serve` does without pools and workers; both stop all that they started when they end. What they start writes to files
 in PRISM_CACHE, and a second start finds the first.
 """
 
+import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -31,6 +36,8 @@ from storage.store import open_store
 
 Port = Annotated[int, typer.Option("--port", min=1024, max=65535, help="Port of Prefect's server and its pages.")]
 ReportPort = Annotated[int, typer.Option("--report-port", min=1024, max=65535, help="Port of the reports.")]
+Host = Annotated[str, typer.Option("--host", help="Address that the server listens at; default: this machine alone.")]
+_LOOPBACK = "127.0.0.1"
 _STARTED_WITHIN = 180.0  # seconds, of the server on a busy machine
 _STOPPED_WITHIN = 20.0
 log = logging.getLogger("prism.cli")
@@ -69,15 +76,15 @@ def _descendants(pid: int) -> list[int]:
 
 
 @app.command()
-def ui(port: Port = 4200, report_port: ReportPort = 4201, store: StoreOption = None) -> None:
+def ui(port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None) -> None:
     """Server, worker, deployments and reports on this machine; stays until Ctrl-C, which stops what it started."""
-    _host(use_store(store), port, report_port, "prefect", "worker", "start", "--pool", "cpu", "--type", "process")
+    _host(use_store(store), host, port, report_port, "prefect", "worker", "start", "--pool", "cpu", "--type", "process")
 
 
 @app.command()
-def serve(port: Port = 4200, report_port: ReportPort = 4201, store: StoreOption = None) -> None:
+def serve(port: Port = 4200, report_port: ReportPort = 4201, host: Host = _LOOPBACK, store: StoreOption = None) -> None:
     """The deployments from one process, without pool and worker; stays until Ctrl-C."""
-    _host(use_store(store), port, report_port, "flows.deploying")
+    _host(use_store(store), host, port, report_port, "flows.deploying")
 
 
 @app.command()
@@ -92,11 +99,17 @@ def deploy(
     from flows.deploying import deploy as apply
 
     names = apply(pool_type)
-    display.say_line(f"{len(names)} deployments on {os.environ['PREFECT_API_URL']}: {', '.join(names)}")
+    display.say_line(f"{len(names)} deployments on {_shown(os.environ['PREFECT_API_URL'])}: {', '.join(names)}")
 
 
-def _host(root: Path, port: int, report_port: int, *module: str) -> None:
+def _shown(url: str) -> str:
+    """An address without the name and password that may stand in it."""
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _host(root: Path, host: str, port: int, report_port: int, *module: str) -> None:
     """Start what is missing, and stay with it."""
+    _check_access(host)
     open_store(root)
     place = Settings().cache.expanduser().absolute() / f"served-{port}"
     with locked(place / "lock", wait=False) as first:
@@ -106,10 +119,10 @@ def _host(root: Path, port: int, report_port: int, *module: str) -> None:
         os.environ |= {
             "PRISM_STORE": str(root),
             "PREFECT_LOGGING_LEVEL": "INFO",
-            "PREFECT_API_URL": os.environ.get("PREFECT_API_URL") or f"http://127.0.0.1:{port}/api",
+            "PREFECT_API_URL": os.environ.get("PREFECT_API_URL") or _address(host, port),
         }
         with ExitStack() as stack, _stoppable():
-            children = _server(stack, place, port)
+            children = _server(stack, place, host, port)
             os.environ["PRISM_REPORT_URL"] = Settings().report_url or stack.enter_context(
                 report_server.serving(root / "reports", report_port)
             )
@@ -123,6 +136,35 @@ def _host(root: Path, port: int, report_port: int, *module: str) -> None:
             _stay(children)
 
 
+def _check_access(host: str) -> None:
+    """Let nobody else in without a password, and this machine's own runs in with it.
+
+    Raises InputError for an address beyond this machine where no name and password are set.
+    """
+    from prefect.settings import PREFECT_SERVER_API_AUTH_STRING
+
+    try:
+        here = ipaddress.ip_address(host).is_loopback
+    except ValueError as error:
+        raise InputError(f"--host {host!r} is no address; give one like {_LOOPBACK}, or 0.0.0.0 for all") from error
+    access = PREFECT_SERVER_API_AUTH_STRING.value() or ""
+    if not here and not re.fullmatch(r"[^:\s]+:\S{8,}", access):
+        raise InputError(
+            f"--host {host} lets others in, and {'its password is too short' if access else 'nothing keeps them out'}; "
+            "set PREFECT_SERVER_API_AUTH_STRING=name:password, the password of 8 characters or more"
+        )
+    if access:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", access)
+
+
+def _address(host: str, port: int) -> str:
+    """Where this machine's own clients find a server that listens at an address."""
+    there = ipaddress.ip_address(host)
+    if there.is_unspecified:
+        there = ipaddress.ip_address(_LOOPBACK)
+    return f"http://{f'[{there}]' if there.version == 6 else there}:{port}/api"
+
+
 def _find(said: Path, root: Path) -> None:
     """Say where the running one is; InputError where it serves another store."""
     running = json.loads(said.read_text()) if said.exists() else {}
@@ -133,27 +175,27 @@ def _find(said: Path, root: Path) -> None:
 
 def _say(said: Path, root: Path) -> None:
     """Where to look, for the person and for a second start."""
-    address = os.environ["PREFECT_API_URL"].removesuffix("/api")
+    address = _shown(os.environ["PREFECT_API_URL"]).removesuffix("/api")
     said.write_text(json.dumps({"address": address, "store": str(root)}))
     display.say_line(f"Prefect   {address}\nreports   {os.environ['PRISM_REPORT_URL']}\nstore     {root}")
     display.say_line(f"logs      {said.parent}\nCtrl-C stops what was started here")
     sys.stdout.flush()
 
 
-def _server(stack: ExitStack, place: Path, port: int) -> list[_Child]:
+def _server(stack: ExitStack, place: Path, host: str, port: int) -> list[_Child]:
     """The server, if none answers at the address."""
     url = os.environ["PREFECT_API_URL"]
     if _answers(url):
-        log.info("using the server at %s", url)
+        log.info("using the server at %s", _shown(url))
         return []
-    if url != f"http://127.0.0.1:{port}/api":
-        raise InputError(f"no server answers at PREFECT_API_URL={url}; start it, or leave the variable out")
+    if url != _address(host, port):
+        raise InputError(f"no server answers at PREFECT_API_URL={_shown(url)}; start it, or leave the variable out")
     with socket.socket() as probe:
-        if not probe.connect_ex(("127.0.0.1", port)):
+        if not probe.connect_ex((_LOOPBACK, port)):
             raise InputError(f"port {port} is taken by something that is no Prefect server; give another --port")
     log.info("starting Prefect's server")
     os.environ.setdefault("PREFECT_SERVER_UI_API_URL", "/api")
-    started = _start(stack, place, "server", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port))
+    started = _start(stack, place, "server", "prefect", "server", "start", "--host", host, "--port", str(port))
     until = time.monotonic() + _STARTED_WITHIN
     while not _answers(url):
         _check(started)

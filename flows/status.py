@@ -6,7 +6,6 @@ alone, `missing` where it holds none. A date is what the ledger calls it (publis
 published strategy says that it did something second best, like holding cash without a forecast.
 """
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ from flows.planning import MonthPlan, Plan
 from storage import ledger, tables
 from storage.ledger import Decision
 from storage.store import Store, open_store
-from tasks import own_holdings
+from tasks import allocations, own_holdings
 
 SHOWN = 36  # months
 _WEIGHTS = "weights"
@@ -122,10 +121,10 @@ def _second_best(store: Store, plans: Sequence[Plan], decided: dict[Any, Decisio
     """By rebalance date why its published strategy did something second best, like holding cash without a forecast."""
     days = {month.moment.rebalance_date for plan in plans for month in plan.months}
     standing = {key: decided[day] for day in days & decided.keys() for key in decided[day].weights}
-    rows = tables.read(store, "allocations", ["key", "strategy", "diagnostics"], key=list(standing)).to_pylist()
-    found = {}
+    rows = tables.read(store, "allocations", ["key", "strategy"], key=list(standing)).to_pylist()
+    said, found = allocations.degraded(store, standing), {}
     for row in rows:
-        decision, reason = standing[row["key"]], json.loads(row["diagnostics"]).get("reason")
+        decision, reason = standing[row["key"]], said.get(row["key"])
         if reason and row["strategy"] == decision.record["parameters"]["publish"]:
             found[decision.rebalance_date] = f"{row['strategy']}: {reason}"
     return found

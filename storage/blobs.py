@@ -74,12 +74,17 @@ def find(store: Store, beginning: str) -> str:
     return found[0]
 
 
-def get(store: Store, blob: str) -> bytes:
-    """The bytes of a blob; raises StoreError when it is missing or its bytes are not those it was named for."""
+def get(store: Store, blob: str, most: int | None = None) -> bytes:
+    """The bytes of a blob; raises StoreError when it is missing or its bytes are not those it was named for.
+
+    One of more than `most` bytes is refused unread.
+    """
     source = path(store, blob)
     with explained(f"reading blob {blob[:12]}"):
         if not source.exists():
             raise StoreError(f"blob {blob} is missing from {store.root}; restore {source} from a backup")
+        if most is not None and source.stat().st_size > most:
+            raise StoreError(f"blob {blob} is larger than the {most} bytes it may have; restore {source} from a backup")
         data = source.read_bytes()
     if hashlib.sha256(data).hexdigest() != blob:
         raise StoreError(f"blob {blob} is damaged: its bytes have another hash; restore {source} from a backup")

@@ -45,8 +45,9 @@ _BY_SCENARIO = {
         SELECT scenario, forecaster, kind, label, name, value, lower, upper, rows, start_date, end_date, created_at
         FROM raw.judgements QUALIFY created_at = max(created_at) OVER (PARTITION BY scenario)""",
     "weights": """
-        SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight
-        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation""",
+        SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight, a.degraded
+        FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation
+        LEFT JOIN (SELECT key, diagnostics ->> 'degraded' AS degraded FROM raw.allocations) a USING (key)""",
     "trades": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
@@ -138,7 +139,7 @@ _BY_DATASET = {
 _WHOLE = {
     "runs": "SELECT run, command, scenario, status, started_at, finished_at, detail FROM raw.runs",
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
-    "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage FROM raw.models",
+    "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage, degraded FROM raw.models",
     "trials": "SELECT key AS trial, * EXCLUDE (key) FROM raw.trials",
     "ingests": """
         SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
@@ -182,6 +183,7 @@ def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect()
     with explained(f"opening the catalog of {store.root}", duckdb.Error):
         _define(connection, store, scenario)
+    connection.execute("SET temp_directory = ''")  # what does not fit into memory is refused, not written somewhere
     connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")

@@ -1,8 +1,6 @@
 """Checkpoints: named float32 and float64 arrays with their lineage, as one safetensors blob.
 
 The lineage is one JSON string under one metadata key, since safetensors writes several in random order.
-Arrays are made contiguous first: the format stores a strided array's bytes in the wrong order, silently.
-Nothing here is ever unpickled.
 """
 
 import json
@@ -10,26 +8,24 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load, save
 
-from storage import blobs
+from storage import arrays, blobs
+from storage.arrays import Arrays
 from storage.errors import StoreError
 from storage.keys import to_json
 from storage.store import Store
 
 
-def put(store: Store, arrays: dict[str, np.ndarray], lineage: dict[str, Any]) -> str:
+def put(store: Store, content: Arrays, lineage: dict[str, Any]) -> str:
     """Keep the arrays and return the blob's id."""
-    contiguous = {name: np.asarray(array, order="C") for name, array in sorted(arrays.items())}
-    return blobs.put(store, save(contiguous, metadata={"lineage": to_json(lineage)}))
+    return blobs.put(store, arrays.pack(content, {"lineage": to_json(lineage)}))
 
 
-def get(store: Store, blob: str) -> dict[str, np.ndarray]:
+def get(store: Store, blob: str) -> Arrays:
     """The arrays of a checkpoint; raises StoreError when it is not one."""
     with _checkpoint(blob):
-        return load(blobs.get(store, blob))
+        return arrays.unpack(blobs.get(store, blob, arrays.LARGEST))
 
 
 def lineage(store: Store, blob: str) -> dict[str, Any]:
@@ -43,5 +39,5 @@ def lineage(store: Store, blob: str) -> dict[str, Any]:
 def _checkpoint(blob: str) -> Iterator[None]:
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, ValueError) as error:
         raise StoreError(f"blob {blob} is no checkpoint ({error}); restore the store from a backup") from error

@@ -22,7 +22,7 @@ from storage.schemas import TABLES
 from storage.store import Store
 
 _ATTEMPTS = 20
-PUBLISHED, HELD = "published", "held"
+PUBLISHED, HELD, BACKFILL = "published", "held", "backfill"
 RESULTS = ("forecasts", "weights", "trades")
 
 

@@ -83,9 +83,9 @@ TABLES = {
     "predictions": _PARTITION,
     "models": Table(
         {"key": TEXT, "block": COUNT, "as_of": DAY, "kind": TEXT, "parent": TEXT, "blob": TEXT, "loss": REAL}
-        | {"seconds": REAL, "lineage": TEXT},
+        | {"seconds": REAL, "lineage": TEXT, "degraded": TEXT},
         ("key",),
-        ("parent", "loss"),
+        ("parent", "loss", "degraded"),
     ),
     "forecasts": Table(
         {"key": TEXT, "as_of": DAY, "ticker": TEXT, "mean": REAL, "variance": REAL, "baseline_variance": REAL}

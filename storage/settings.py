@@ -15,8 +15,9 @@ PRISM_REPORT    true (default): each run ends with a report of its scenario; fal
 PRISM_REPORT_URL  where the folder of reports is served, for links; default: links to the files themselves
 PRISM_CA_FILE   certificates that the price source's connection is checked against, where a firm has its own
 PRISM_LEAK_GATE true (default): a run that decides a new newest date first decides a past one again with another future
+PRISM_PUBLISH_BY  hours before the close of a rebalance date after which nothing is published for it (default 0)
 PRISM_APPROVAL  true: nothing is published without a person's approval (default: only what breaks a PRISM_LIMIT_*)
-PRISM_APPROVAL_HOURS  how long an answer is waited for (default 8), the rebalance date's close at most
+PRISM_APPROVAL_HOURS  how long an answer is waited for (default 8), until PRISM_PUBLISH_BY at most
 PRISM_HEARTBEAT_URL  called when a monthly run has succeeded, for a monitor elsewhere that misses it; never shown
 """
 
@@ -90,6 +91,7 @@ class Settings(Environment):
     report: bool = True
     report_url: str = Field(default="", pattern=r"^(https?://\S+)?$")
     leak_gate: bool = True
+    publish_by: float = Field(default=0.0, ge=0, le=24 * 7)
     approval: bool = False
     approval_hours: float = Field(default=8.0, gt=0)
     heartbeat_url: SecretStr | None = None

@@ -72,13 +72,24 @@ def open_store(root: Path | None = None) -> Store:
     root = root.expanduser().absolute()
     if re.search(_STRANGE, str(root)):
         raise InputError(f"the store's path {str(root)!r} holds one of %?#*[]\\ or a new line; give another --store")
-    if root.exists() and not root.is_dir():
-        raise InputError(f"the store {root} is a file; give --store a folder")
+    check_place(root)
     with explained(f"opening the store {root}"):
         marker = root / "STORE.json"
         if not marker.exists():
             _create(marker)
         return Store(root, _identity(marker))
+
+
+def check_place(root: Path) -> None:
+    """Raise InputError where no folder can be at `root`."""
+    try:
+        there = next((place for place in (root, *root.parents) if place.exists()), root)
+        if there.is_dir() or not there.exists():
+            return
+    except OSError as error:  # a name too long, for one
+        raise InputError(f"the store {str(root)[:80]} cannot be ({error.strerror}); give another --store") from error
+    where = "is" if there == root else f"lies below {there}, which is"
+    raise InputError(f"the store {root} {where} a file; give --store a folder")
 
 
 def _create(marker: Path) -> None:

@@ -10,17 +10,15 @@ import time
 import uuid
 from pathlib import Path
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
-
+from storage import arrays
+from storage.arrays import Arrays
 from storage.store import Store, explained
 
 _FORGOTTEN = 7 * 86_400  # seconds
 log = logging.getLogger("prism.store")
 
 
-def put(store: Store, key: str, arrays: dict[str, np.ndarray]) -> None:
+def put(store: Store, key: str, content: Arrays) -> None:
     """Keep the arrays in place of what the key held; a power cut after this leaves one of the two, whole."""
     target = _path(store, key)
     temporary = target.with_name(f".{key}.{uuid.uuid4().hex}")
@@ -28,7 +26,7 @@ def put(store: Store, key: str, arrays: dict[str, np.ndarray]) -> None:
         target.parent.mkdir(exist_ok=True)
         try:
             with temporary.open("xb") as file:
-                file.write(save({name: np.asarray(value, order="C") for name, value in sorted(arrays.items())}))
+                file.write(arrays.pack(content))
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
@@ -36,15 +34,15 @@ def put(store: Store, key: str, arrays: dict[str, np.ndarray]) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def get(store: Store, key: str) -> dict[str, np.ndarray] | None:
+def get(store: Store, key: str) -> Arrays | None:
     """The arrays, or None where there is nothing to go on from; a damaged file counts as nothing."""
     source = _path(store, key)
     with explained(f"reading unfinished work {key[:12]}"):
         if not source.exists():
             return None
         try:
-            return load(source.read_bytes())
-        except SafetensorError as error:
+            return arrays.unpack(arrays.read(source))
+        except ValueError as error:
             log.warning("unfinished work %s is damaged (%s); it is done again from the start", key[:12], error)
             return None
 

@@ -6,6 +6,7 @@ id is part of every key, so an edited file is another universe.
 """
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -16,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from storage import blobs
+from storage import blobs, tickers
 from storage.errors import InputError
 from storage.keys import to_json
 from storage.store import Store
@@ -263,6 +264,10 @@ def _member(name: str, row: dict[str, str | None]) -> Member:
 
 def _checked(universe: Universe) -> Universe:
     name, known = universe.name, f"{', '.join(ROLES[:-1])} or {ROLES[-1]}"
+    for ticker in sorted({written for member in universe.members for written in (member.ticker, *member.aliases)}):
+        said = tickers.fault(ticker)
+        if said:
+            raise InputError(f"universe {name}: the ticker {ticker[: tickers.LONGEST]!r} {said}")
     unknown = sorted({member.role for member in universe.members} - set(ROLES))
     if unknown:
         raise InputError(f"universe {name} has the role {unknown[0]!r}; a role is {known}")
@@ -305,14 +310,19 @@ def read(name_or_path: str) -> Universe:
         raise InputError(f"universe file {path} cannot be read ({error}); it must be CSV text") from error
 
 
+def identity(universe: Universe) -> str:
+    """The id of the universe's blob, whether it is stored or not."""
+    return hashlib.sha256(to_json(universe).encode()).hexdigest()
+
+
 def keep(store: Store, universe: Universe) -> str:
     """Store the universe and return its id."""
     return blobs.put(store, to_json(universe).encode())
 
 
-def load(store: Store, identity: str) -> Universe:
+def load(store: Store, blob: str) -> Universe:
     """The universe of that id."""
-    content = json.loads(blobs.get(store, identity))
+    content = json.loads(blobs.get(store, blob))
     members = tuple(_restored(member) for member in content.pop("members"))
     # universes of the first format name neither exchange nor currency: the first member by ticker set them
     first = next(member for member in members if member.role == "asset")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from storage import tables
 from storage.keys import Moment, PanelKey, Produced
@@ -50,10 +51,12 @@ OWN = keyed_by(
     "tasks.panels",
     packages=("numpy", "numba", "exchange-calendars"),
 )
+UNCERTIFIED = "the optimiser could not prove its weights to be the best; they are the best that it found"
 NO_FORECAST = "no forecast yet: too few sessions to train on"
 NO_ASSET = "no asset may be held yet"
-RISK_PARITY = "risk_parity"  # the status of weights that are no optimum, as the forecasts were not to be trusted
+RISK_PARITY, EQUAL = "risk_parity", "equal"  # the status of weights that are no optimum, but stand in for one
 log = logging.getLogger("prism.allocate")
+FloatArray = NDArray[np.float64]
 Found = tuple[dict[str, float], dict[str, Any]]  # weights by ticker, and what is to say about them
 
 
@@ -121,7 +124,8 @@ def _link(last: Date | None, begin: Moment | None) -> tuple[Moment, str] | None:
 def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rule) -> Produced:
     """Maximise return over drawdown at each date the store lacks, in order.
 
-    Cash where there is no forecast, and risk parity where calibration says that the forecaster is not to be trusted.
+    Cash where there is no forecast. Risk parity within the same limits where calibration says that the forecaster is
+    not to be trusted, or the optimiser fails; equal weights where that fails too. Each says so in `degraded`.
     """
     store, everything = open_store(), panels.load(open_store(), panel)
     keys = tuple(entry.key for entry in dates)
@@ -129,10 +133,12 @@ def allocate_return_drawdown(panel: PanelKey, dates: tuple[Date, ...], rule: Rul
     books: dict[str, dict[str, float]] = {}
     missing = [entry.forecast for entry in dates if entry.key not in there]
     given, verdicts = expectations.forecasts(store, missing), _verdicts(store, missing)
+    stand_ins = expectations.degraded(store, missing)
     for entry in dates:
         if entry.key not in there:
             held = _held(store, panel, entry, books, rule)
             weights, notes = _optimise(everything, entry, given, held, verdicts.get(entry.forecast), rule)
+            notes = _with(notes, stand_ins.get(entry.forecast or ""))
             books[entry.key] = weights
             found.append(Allocation(entry.key, entry.moment, "return_drawdown", weights, notes))
     allocations.keep(store, found)
@@ -169,7 +175,7 @@ def _optimise(
 ) -> Found:
     """One date's weights by ticker, and what is to say about them."""
     if entry.forecast is None:
-        return {CASH: 1.0}, {"reason": NO_FORECAST}
+        return {CASH: 1.0}, {"reason": NO_FORECAST, "degraded": NO_FORECAST}
     as_of, sectors = entry.moment.as_of, dict(zip(panel.universe.assets, panels.sectors(panel), strict=True))
     tickers, mean, matrix = expectations.of(panel, as_of, given[entry.forecast], rule.units, rule.matrix)
     config = problems.with_sectors_at_hand(rule.config, sectors, tickers)
@@ -177,14 +183,49 @@ def _optimise(
     before = None if held is None else np.array([held.get(ticker, 0.0) for ticker in tickers])
     if verdict is not None and verdict.fall_back:
         weights, notes = risk_parity.within(risk_parity.weights(matrix), config, own, before), {"status": RISK_PARITY}
+        notes = _with(notes, verdict.reason)
     else:
-        result = return_drawdown.solve(mean, matrix, config, own, before)
-        weights, notes = result.weights, {n: value for n, value in result._asdict().items() if n != "weights"}
+        weights, notes = _solved(mean, matrix, config, own, before)
     without = [ticker for ticker in eligible_tickers(panel, panel.at(as_of)) if ticker not in tickers]
     if without:
         log.warning("%s: no forecast for %s, whose features have a gap", entry.moment.month, ", ".join(without))
     notes |= {"without_forecast": without} | ({"reason": verdict.reason} if verdict else {})
     return allocations.by_ticker(tickers, weights), notes
+
+
+def _solved(
+    mean: FloatArray,
+    matrix: FloatArray,
+    config: ReturnDrawdownConfig,
+    sectors: tuple[str, ...],
+    before: FloatArray | None,
+) -> tuple[FloatArray, dict[str, Any]]:
+    """The optimiser's weights, or those of risk parity, or equal ones, within its limits; and what is to say.
+
+    Raises ValueError where no portfolio keeps the limits.
+    """
+    try:
+        result = return_drawdown.solve(mean, matrix, config, sectors, before)
+        if not np.isfinite(result.weights).all():
+            raise ArithmeticError("its weights are no numbers")
+    except (ValueError, ArithmeticError) as error:
+        said = f"the optimiser failed ({error})"
+        log.warning(said)
+        try:
+            weights = risk_parity.within(risk_parity.weights(matrix), config, sectors, before)
+            return weights, {"status": RISK_PARITY, "degraded": f"{said}, so risk parity stands in"}
+        except (ValueError, ArithmeticError):
+            equal = np.full(mean.size, 1.0 / mean.size)
+            weights = risk_parity.within(equal, config, sectors, before)
+            return weights, {"status": EQUAL, "degraded": f"{said}, and so did risk parity: equal weights stand in"}
+    notes = {name: value for name, value in result._asdict().items() if name != "weights"}
+    return result.weights, _with(notes, UNCERTIFIED if result.status == "uncertified" else None)
+
+
+def _with(notes: dict[str, Any], degraded: str | None) -> dict[str, Any]:
+    """The notes with one more reason why the weights are second best, if there is one."""
+    said = [text for text in (notes.get("degraded"), degraded) if text]
+    return notes | ({"degraded": "; ".join(said)} if said else {})
 
 
 def fixed_key(moment: Moment, strategy: str) -> str:
@@ -238,14 +279,15 @@ def allocate_own(
     keys = tuple(own_key(moment, forecast, name, path, source) for moment, forecast in given)
     there, module = tables.existing(store, "allocations", keys), own_code.strategy(path)
     lacking = [entry for key, entry in zip(keys, forecasts, strict=True) if key not in there]
-    known = expectations.forecasts(store, lacking)
+    known, stand_ins = expectations.forecasts(store, lacking), expectations.degraded(store, lacking)
     found = []
     for key, (moment, forecast) in zip(keys, given, strict=True):
         if key not in there:
             seen = _seen(everything, moment, known.get(forecast or "", {}))
             if seen.mask.any():
                 weights = allocators.checked(path, module.allocate(seen), seen.mask)
-                found.append(Allocation(key, moment, name, allocations.by_ticker(seen.tickers, weights), {}))
+                notes = _with({}, stand_ins.get(forecast or ""))
+                found.append(Allocation(key, moment, name, allocations.by_ticker(seen.tickers, weights), notes))
             else:
                 found.append(Allocation(key, moment, name, {CASH: 1.0}, {"reason": NO_ASSET}))
     allocations.keep(store, found)

@@ -1,6 +1,7 @@
 """What every allocator leaves behind: weights by ticker, and what is to say about them."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Allocation:
     moment: Moment
     strategy: str
     weights: dict[str, float]
-    diagnostics: dict[str, Any]
+    diagnostics: dict[str, Any]  # `degraded`: why the weights are second best, where they are
 
 
 def by_ticker(tickers: Sequence[str], weights: NDArray[np.float64]) -> dict[str, float]:
@@ -49,3 +50,10 @@ def keep(store: Store, found: Sequence[Allocation]) -> None:
     ]
     tables.put(store, "weights", pa.Table.from_pylist(weights, TABLES["weights"].schema))
     tables.put(store, "allocations", pa.Table.from_pylist(said, TABLES["allocations"].schema))
+
+
+def degraded(store: Store, keys: Iterable[str]) -> dict[str, str]:
+    """By key why weights are second best; those that are not, are not named."""
+    rows = tables.read(store, "allocations", ["key", "diagnostics"], key=list(keys)).to_pylist()
+    said = {row["key"]: json.loads(row["diagnostics"]).get("degraded") for row in rows}
+    return {key: text for key, text in said.items() if text}

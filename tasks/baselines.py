@@ -83,17 +83,22 @@ def _decide(panel: panels.Panel, session: int, rule: Rule) -> Found:
     cash = rule.cash_rate if panel.risk_free is None else TRADING_DAYS * panel.risk_free[seen][known].mean()
     notes: dict[str, Any] = {"sessions": len(returns)}
     if len(returns) < FEWEST:
-        return _equal(tickers), notes | {"reason": f"{len(returns)} sessions of the {FEWEST} needed"}
+        return _equal(tickers), notes | _second_best(f"{len(returns)} sessions of the {FEWEST} needed")
     moving = np.ptp(returns, axis=0) > STILL
     notes["without_risk"] = [ticker for ticker, moves in zip(tickers, moving, strict=True) if not moves]
     if not moving.any():
-        return _equal(tickers), notes | {"reason": NO_MOVE}
+        return _equal(tickers), notes | _second_best(NO_MOVE)
     try:
         weights, gap = _solved(returns[:, moving], float(cash), rule)
     except ValueError as error:
-        return _equal(tickers), notes | {"reason": str(error)}
+        return _equal(tickers), notes | _second_best(str(error))
     kept = [ticker for ticker, moves in zip(tickers, moving, strict=True) if moves]
     return allocations.by_ticker(kept, weights), notes | {"gap": gap}
+
+
+def _second_best(reason: str) -> dict[str, str]:
+    """What to say of equal weights that stand in for the baseline's."""
+    return {"reason": reason, "degraded": f"{reason}, so equal weights stand in"}
 
 
 def _solved(returns: NDArray[np.float64], cash: float, rule: Rule) -> tuple[NDArray[np.float64], float | None]:

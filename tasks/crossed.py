@@ -36,7 +36,7 @@ def network(store: Store, key: str, forecaster: Forecaster) -> Teacher:
     """The network under a key."""
     from tasks import models
 
-    return Teacher(forecaster, models.get(store, key), None)
+    return Teacher(forecaster, models.get(store, key, forecaster), None)
 
 
 def simple(panel: panels.Panel, known: History, learned: date, forecaster: Forecaster) -> Teacher:

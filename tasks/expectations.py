@@ -33,6 +33,15 @@ def forecasts(store: Store, keys: Sequence[str | None]) -> Given:
     return found
 
 
+def degraded(store: Store, keys: Sequence[str | None]) -> dict[str, str]:
+    """By key of a forecast why a model behind it is not what was asked for; those of sound models are not named."""
+    models = tables.read(store, "forecasts", ["key", "model"], key=[key for key in keys if key]).to_pylist()
+    pairs = {(row["key"], row["model"]) for row in models if row["model"]}
+    rows = tables.read(store, "models", ["key", "degraded"], key={model for _, model in pairs}).to_pylist()
+    said = {row["key"]: row["degraded"] for row in rows if row["degraded"]}
+    return {key: said[model] for key, model in sorted(pairs) if model in said}
+
+
 def of(
     panel: panels.Panel,
     as_of: date,

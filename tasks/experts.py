@@ -6,7 +6,7 @@ those that its growth up to the as-of session gives, and the weights are the sha
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,11 +76,15 @@ def follow(panel: PanelKey, chain: tuple[Date, ...], config: ExpertsConfig, cost
         if count + 1 < len(chain):
             growth = _growth(store, panel, chain[count:], books[count:], costs)
         shares = experts.shares(growth, config)
+        said = allocations.degraded(store, {key for entry in chain for _, key in entry.weights})
         found = []
         for place, entry in enumerate(chain):
             if entry.key not in there:
                 past = max(place - count, 0)
-                found.append(_allocation(entry, books[place], growth[:past], shares[: past + 1]))
+                made = _allocation(entry, books[place], growth[:past], shares[: past + 1])
+                troubles = [f"{name}: {said[key]}" for name, key in entry.weights if key in said]
+                notes = made.diagnostics | ({"degraded": "; ".join(troubles)} if troubles else {})
+                found.append(replace(made, diagnostics=notes))
         allocations.keep(store, found)
         log.info("experts at %d dates", len(found))
     return Produced("allocations", keys)

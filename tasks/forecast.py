@@ -10,6 +10,7 @@ goes on after its last epoch, to the same bytes.
 import logging
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import histories, own_forecasts, panels
+from tasks import fallbacks, histories, own_forecasts, panels
 from tasks.caching import cached_task, keyed_by, versions
 from tasks.numerics import baselines, windows
 from tasks.numerics.configs import FeatureConfig, Forecaster
@@ -39,6 +40,7 @@ KEYED = keyed_by(
     __name__,
     "tasks.numerics.training",
     "tasks.numerics.predictive",
+    "tasks.fallbacks",
     "tasks.histories",
     "tasks.models",
     "tasks.own_forecasts",
@@ -187,19 +189,19 @@ def train_block(
 ) -> Produced:
     """Train the model of the block that starts at `moment`, from the feature partitions `history`."""
     from tasks import models
-    from tasks.numerics import training
 
     store = open_store()
     if tables.existing(store, "models", [key]):
         return Produced("models", (key,))
     known = histories.load(store, panels.load(store, panel), history)
-    begun = models.get_fits(store, key)
+    begun = models.get_fits(store, key, forecaster)
     watch = _Watch(store, key, moment, forecaster, begun)
     started = time.monotonic()
-    stamp, device = moment.as_of.toordinal(), Settings().device
-    model, fits = training.train(known, forecaster, stamp, device, watch, begun)
+    made = fallbacks.trained(known, forecaster, moment.as_of.toordinal(), watch, begun)
     seconds = time.monotonic() - started
-    models.put(store, key, moment, None, model, fits, seconds, forecaster, _made_by())
+    models.put(
+        store, key, moment, None, made.model, made.fits, seconds, forecaster, _made_by(made.device), made.degraded
+    )
     unfinished.drop(store, key)
     watch.end()
     log.info("model of %s trained in %.1f s", moment.month, seconds)
@@ -252,25 +254,25 @@ def forecast_months(
     return Produced("forecasts", keys)
 
 
-def _made_by() -> dict[str, Any]:
-    return {"code": KEYED.code, "versions": versions(KEYED.packages), "device": Settings().device}
+def _made_by(device: str) -> dict[str, Any]:
+    return {"code": KEYED.code, "versions": versions(KEYED.packages), "device": device}
 
 
 def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaster) -> "Model":
     """The date's model: the block's own, or that one refreshed with what is known at the monthly date."""
     from tasks import models
-    from tasks.numerics import training
 
     assert month.model is not None
     assert month.trained is not None
     if tables.existing(store, "models", [month.model]):
-        return models.get(store, month.model)
+        return models.get(store, month.model, forecaster)
     started, moment, parent = time.monotonic(), month.learned, month.trained.key
-    stamp, device = moment.as_of.toordinal(), Settings().device
-    model, fits = training.refresh(models.get(store, parent), known, forecaster, stamp, device)
+    stands_in, stamp = models.degraded(store, [parent]).get(parent), moment.as_of.toordinal()
+    made = fallbacks.refreshed(models.get(store, parent, forecaster), stands_in, known, forecaster, stamp)
     seconds = time.monotonic() - started
-    models.put(store, month.model, moment, parent, model, fits, seconds, forecaster, _made_by())
-    return model
+    by = _made_by(made.device)
+    models.put(store, month.model, moment, parent, made.model, made.fits, seconds, forecaster, by, made.degraded)
+    return made.model
 
 
 @dataclass(frozen=True)
@@ -307,7 +309,7 @@ def _forecasts(
     if learned.model is not None:
         rows = predictive.chosen(rows, predictive.complete(seen, rows, forecaster.features.lookback))
     simple = predictive.simple(seen, rows, learned.simple, forecaster)
-    shrink, device = forecaster.forecast.mean_shrink, Settings().device
+    shrink = forecaster.forecast.mean_shrink
     for month in dates:
         which = rows.stamp == month.moment.as_of.toordinal()
         own, beside = predictive.chosen(rows, which), predictive.Simple(*(values[which] for values in simple))
@@ -316,7 +318,8 @@ def _forecasts(
         elif learned.tails is not None:
             made = predictive.Forecast(*beside.moments(forecaster.forecast.forecaster), learned.tails)
         else:
-            made = predictive.vlstm(learned.model, seen, own, forecaster, device, shrink)
+            draw = partial(predictive.vlstm, learned.model, seen, own, forecaster, mean_shrink=shrink)
+            made, _, _ = fallbacks.on_device(draw)
         found += _entries(panel, month, own, made, beside, forecaster)
     return pa.Table.from_pylist(found, TABLES["forecasts"].schema)
 

@@ -107,7 +107,7 @@ def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, fo
         tails = predictive.simple_tails(past, learned, forecaster)
         found = predictive.Forecast(*simple.moments(forecaster.forecast.forecaster), tails)
     else:
-        model = models.get(store, part.model)
+        model = models.get(store, part.model, forecaster)
         found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
     columns = {
         "mean": found.mean,

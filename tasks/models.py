@@ -1,6 +1,11 @@
-"""Trained models in the store: a checkpoint with its lineage, and the fits of a training that goes on later."""
+"""Trained models in the store: a checkpoint with its lineage, and the fits of a training that goes on later.
 
+Arrays that are read must have the names and shapes of the network that the configs describe, before they become one.
+"""
+
+import logging
 import platform
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -8,10 +13,12 @@ import pyarrow as pa
 import torch
 
 from storage import checkpoints, tables, unfinished
+from storage.errors import StoreError
 from storage.keys import Moment, to_json
 from storage.schemas import TABLES
 from storage.store import Store
-from tasks.numerics.configs import Forecaster
+from tasks.numerics import vlstm
+from tasks.numerics.configs import Forecaster, VLSTMConfig
 from tasks.numerics.fitting import Fit
 from tasks.numerics.tails import Tails
 from tasks.numerics.training import Model
@@ -20,6 +27,8 @@ Arrays = dict[str, np.ndarray]
 _MOMENTS = ("parameters", "first_moment", "second_moment", "best")
 _NUMBERS = ("steps", "epoch", "loss", "score", "waited", "parts")
 _WHOLE = ("steps", "epoch", "waited", "parts")
+_INPUTS = "encoder.weight_ih_l0"  # its columns are the features
+log = logging.getLogger("prism.forecast")
 
 
 def put(
@@ -32,8 +41,12 @@ def put(
     seconds: float,
     forecaster: Forecaster,
     made_by: dict[str, Any],
+    degraded: str | None = None,
 ) -> None:
-    """Write a model's checkpoint, then its row. A parent makes it a refreshed one; made_by is code and versions."""
+    """Write a model's checkpoint, then its row. A parent makes it a refreshed one; made_by is code and versions.
+
+    degraded: why it is not the model that was asked for, if it is not.
+    """
     kind = "refreshed" if parent else "trained"
     configs = {name: getattr(forecaster, name) for name in ("features", "network", "loss", "training")}
     lineage = {"key": key, "kind": kind, "parent": parent, "moment": moment, "configs": configs, **made_by}
@@ -43,6 +56,7 @@ def put(
     row = {"key": key, "block": moment.rebalance_date.year, "as_of": moment.as_of, "kind": kind, "parent": parent}
     row["blob"] = checkpoints.put(store, _arrays(model), lineage)
     row |= {"loss": None if np.isnan(losses).any() else float(np.mean(losses)), "seconds": seconds}
+    row["degraded"] = degraded
     tables.put(store, "models", pa.Table.from_pylist([row | {"lineage": to_json(lineage)}], TABLES["models"].schema))
 
 
@@ -63,20 +77,36 @@ def _arrays(model: Model) -> Arrays:
     return arrays | {"label_mean": np.array([model.label_mean]), "tails": np.array(model.tails)}
 
 
-def get(store: Store, key: str) -> Model:
-    """The model under a key."""
-    arrays = checkpoints.get(store, tables.read(store, "models", key=key)["blob"][0].as_py())
-    members = sorted({int(name.split("/")[0]) for name in arrays if "/" in name})
-    parameters = tuple(
-        {name.split("/")[1]: v for name, v in arrays.items() if name.startswith(f"{member}/")} for member in members
-    )
-    return Model(
-        parameters,
-        arrays["feature_mean"],
-        arrays["feature_std"],
-        float(arrays["label_mean"][0]),
-        Tails(*arrays["tails"].tolist()),
-    )
+def get(store: Store, key: str, forecaster: Forecaster) -> Model:
+    """The model under a key. Raises StoreError where its checkpoint holds another network than the config's."""
+    blob = tables.read(store, "models", key=key)["blob"][0].as_py()
+    arrays = checkpoints.get(store, blob)
+    members = sorted({int(name.split("/")[0]) for name in arrays if name.partition("/")[0].isdecimal()})
+    parameters = tuple(_part(arrays, f"{member}/") for member in members)
+    sizes = [arrays[name].size if name in arrays else -1 for name in ("feature_mean", "feature_std")]
+    one = [arrays[name].shape if name in arrays else () for name in ("label_mean", "tails")]
+    fit = [_is_of(values, forecaster.network, sizes[0]) for values in parameters]
+    if not fit or not all(fit) or sizes[0] != sizes[1] or one != [(1,), (2,)]:
+        raise StoreError(f"blob {blob} is not of the network that model {key[:12]} names; restore it from a backup")
+    mean, std, label_mean = (arrays[name] for name in ("feature_mean", "feature_std", "label_mean"))
+    return Model(parameters, mean, std, float(label_mean[0]), Tails(*arrays["tails"].tolist()))
+
+
+def degraded(store: Store, keys: Iterable[str]) -> dict[str, str]:
+    """By key why a model is not what was asked for; those that are, are not named."""
+    rows = tables.read(store, "models", ["key", "degraded"], key=list(keys)).to_pylist()
+    return {row["key"]: row["degraded"] for row in rows if row["degraded"]}
+
+
+def _part(arrays: Arrays, start: str) -> Arrays:
+    """The arrays whose names begin so, by the rest of their names."""
+    return {name.removeprefix(start): value for name, value in arrays.items() if name.startswith(start)}
+
+
+def _is_of(parameters: Arrays, network: VLSTMConfig, n_features: int) -> bool:
+    """Whether arrays are the parameters of such a network."""
+    found = {name: (value.dtype, value.shape) for name, value in parameters.items()}
+    return found == {name: (np.float32, shape) for name, shape in vlstm.shapes(n_features, network).items()}
 
 
 def put_fits(store: Store, key: str, fits: tuple[Fit, ...]) -> None:
@@ -89,20 +119,27 @@ def put_fits(store: Store, key: str, fits: tuple[Fit, ...]) -> None:
     unfinished.put(store, key, arrays)
 
 
-def get_fits(store: Store, key: str) -> tuple[Fit, ...] | None:
-    """The fits of a training that was interrupted; None where there are none."""
+def get_fits(store: Store, key: str, forecaster: Forecaster) -> tuple[Fit, ...] | None:
+    """The fits of a training that was interrupted; None where there are none of the config's network."""
     arrays = unfinished.get(store, key)
     if arrays is None:
         return None
-    members = sorted({int(name.split("/")[0]) for name in arrays})
-    return tuple(_fit(arrays, f"{member}/") for member in members)
+    members = sorted({name.split("/")[0] for name in arrays}, key=lambda name: (len(name), name))
+    found = tuple(_fit(arrays, f"{member}/", forecaster.network) for member in members)
+    if not found or None in found:
+        log.warning("unfinished work %s is of another network; it is done again from the start", key[:12])
+        return None
+    return tuple(fit for fit in found if fit is not None)
 
 
-def _fit(arrays: Arrays, start: str) -> Fit:
-    numbers = dict(zip(_NUMBERS, arrays[f"{start}numbers"].tolist(), strict=True))
-    whole = {name: int(numbers.pop(name)) for name in _WHOLE}
-    moments = {
-        kind: {n.removeprefix(f"{start}{kind}/"): v for n, v in arrays.items() if n.startswith(f"{start}{kind}/")}
-        for kind in _MOMENTS
-    }
-    return Fit(**moments, **whole, **numbers)
+def _fit(arrays: Arrays, start: str, network: VLSTMConfig) -> Fit | None:
+    """A member's fit; None where its arrays are not those of one."""
+    numbers = arrays.get(f"{start}numbers", np.empty(0))
+    moments = {kind: _part(arrays, f"{start}{kind}/") for kind in _MOMENTS}
+    inputs = moments["parameters"].get(_INPUTS, np.empty(0))
+    n_features = inputs.shape[1] if inputs.ndim == 2 else 0
+    known = [_is_of(values, network, n_features) for kind, values in moments.items() if values or kind == "parameters"]
+    if numbers.shape != (len(_NUMBERS),) or not all(known):
+        return None
+    said = dict(zip(_NUMBERS, numbers.tolist(), strict=True))
+    return Fit(**moments, **{name: int(value) if name in _WHOLE else value for name, value in said.items()})

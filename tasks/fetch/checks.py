@@ -26,6 +26,7 @@ class Check:
 # What a person's file must be to be read at all
 READING = (
     Check("no_ticker", "warn", "A row has no ticker.", "Bars are kept by ticker and session."),
+    Check("bad_ticker", "warn", "A ticker cannot be told from others when read.", "Look-alikes: Unicode report 39."),
     Check("no_date", "warn", "A row's date is empty or not year first.", "ISO 8601; 03/04 has two meanings."),
     Check("no_close", "warn", "A row has no close, but another row of its day has.", "One bar a ticker and session."),
     Check("not_a_number", "warn", "A number holds other text, or is infinite.", "Nothing is guessed."),

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from storage import tickers
 from storage.errors import InputError
 
 FIELDS = {
@@ -97,7 +98,8 @@ def _load(path: Path) -> pd.DataFrame:
     try:
         frame = READERS[path.suffix.lower()](path)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:
-        message = f"{path} cannot be read ({error}); expected is Parquet, or CSV with commas and one header row."
+        said = " ".join(str(error).split())
+        message = f"{path} cannot be read ({said}); expected is Parquet, or CSV with commas and one header row."
         raise InputError(message) from error
     if frame.columns.nlevels > 1:
         raise InputError(f"{path} has {frame.columns.nlevels} header rows; write one row per date and ticker instead.")
@@ -288,10 +290,22 @@ def _faults(rows: pd.DataFrame, unread: pd.Series) -> pd.DataFrame:
     found = [
         rows.loc[unread.index, KEY].assign(check_name="not_a_number", value=np.nan, reason=unread),
         _refusal(rows[rows["ticker"].eq("")], "no_ticker", "the ticker is empty"),
+        _strange(rows),
         _refusal(rows[rows["session"].isna()], "no_date", "the date is empty or not written as YYYY-MM-DD"),
     ]
     every = pd.concat(found)
     return every[~every.index.duplicated()]
+
+
+def _strange(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows of what is no ticker; a name is long, so that the reason gives its beginning."""
+    said = {name: tickers.fault(name) for name in rows["ticker"].unique()}
+    wrong = rows[rows["ticker"].map(said).notna()]
+    named = wrong["ticker"].str[: tickers.LONGEST]
+    reasons = [f"the ticker {name!r} {said[whole]}" for name, whole in zip(named, wrong["ticker"], strict=True)]
+    return wrong[["session"]].assign(ticker=named, check_name="bad_ticker", value=wrong["close"], reason=reasons)[
+        [*KEY, "check_name", "value", "reason"]
+    ]
 
 
 def _refusal(rows: pd.DataFrame, name: str, reason: str) -> pd.DataFrame:

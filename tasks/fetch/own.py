@@ -158,6 +158,7 @@ def _nothing(path: str | None, taken: list[Taken]) -> str:
 def preview(run: Run, path: str | None) -> dict[str, Any]:
     """What a source would bring, for a person to look at before anything is stored."""
     given = read(run, path)
+    _check_accepted(run, given)
     nothing_known = judgement.Known({}, NO_ACTIONS.assign(ticker=""), {})
     tickers, findings = [], [_refusals(given.refused)]
     for each in given.deliveries:
@@ -184,10 +185,15 @@ def preview(run: Run, path: str | None) -> dict[str, Any]:
 
 def _check_names(run: Run, given: Read) -> None:
     """Refuse prices of a name that holds rates, and an accepted ticker that the delivery lacks."""
+    _check_accepted(run, given)
     names = {each.ticker for each in given.deliveries}
     shared = sorted(names & bars.rates(run.store, run.dataset))
     if shared:
         raise InputError(f"{shared[0]} holds rates already; rename it in the file of prices")
+
+
+def _check_accepted(run: Run, given: Read) -> None:
+    names = {each.ticker for each in given.deliveries}
     lacking = sorted(run.accepted - names)
     if lacking:
         raise InputError(f"--accept {lacking[0]}: the delivery holds no such ticker; it holds {_first(names)}")

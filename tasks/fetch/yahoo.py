@@ -48,6 +48,7 @@ Outcome = Literal[
     "ok", "up_to_date", "rate_limited", "network", "bad_payload", "no_data", "not_found", "rejected", "config"
 ]
 TRIES = {"no_data": 2, "network": math.inf, "bad_payload": math.inf}  # within the limit's; the others have one
+SYMBOL = re.compile(r"[A-Z0-9^][A-Z0-9.^=_&$-]*")  # it becomes a part of an address
 ISIN = re.compile(r"[A-Z]{2}[A-Z0-9]{9}[0-9]")
 MISCONFIGURED = {
     CurlECode.COULDNT_RESOLVE_PROXY, CurlECode.PEER_FAILED_VERIFICATION, CurlECode.SSL_CACERT_BADFILE,
@@ -226,7 +227,7 @@ def _answer(session: Session, run: _Run, wanted: Wanted) -> Answer:
 
 def _fault(symbol: str, wanted: Wanted) -> str | None:
     """What is wrong with a symbol or zone, in a sentence; None if nothing."""
-    if not symbol or "/" in symbol or re.search(r"\s", symbol):
+    if not SYMBOL.fullmatch(symbol):
         return f"{wanted.ticker!r} is no symbol of Yahoo's, without blanks or slashes (BRK-B); correct the universe"
     if ISIN.fullmatch(symbol):
         return f"{symbol} looks like an ISIN, which Yahoo would have to search for; give the symbol in the universe"

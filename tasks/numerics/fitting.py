@@ -29,6 +29,10 @@ Streams = tuple[np.random.Generator, torch.Generator]
 _OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # CUDA's and the CPU's words
 
 
+class DivergedError(ArithmeticError):
+    """A fit left the finite numbers; no further epoch brings it back."""
+
+
 class Fit(NamedTuple):
     """A network between two epochs."""
 
@@ -72,7 +76,8 @@ def outcome(fit: Fit) -> Parameters:
 def epoch(fit: Fit, data: Data, config: Forecaster, epochs: int, streams: Streams) -> Fit:
     """The fit after one more of its `epochs` passes over all samples.
 
-    streams: what orders the chunks and draws the latent codes.
+    streams: what orders the chunks and draws the latent codes. Raises DivergedError where the loss or a parameter is no
+    finite number any more.
     """
     shuffle, draws = streams
     net = vlstm.from_parameters(fit.parameters, data.inputs.shape[1], config.network, str(data.inputs.device))
@@ -85,7 +90,16 @@ def epoch(fit: Fit, data: Data, config: Forecaster, epochs: int, streams: Stream
         optimiser.param_groups[0]["lr"] = learning_rate(config.training, (fit.epoch + start / len(plan)) / epochs)
         value, fit = _step(net, optimiser, data, part, noise, config, fit)
         total += value * len(noise)
-    return _validated(_taken(fit, net, optimiser, float(total) / int(data.samples.sum())), net, data, config)
+    taken = _taken(fit, net, optimiser, float(total) / int(data.samples.sum()))
+    _check_finite(taken)
+    return _validated(taken, net, data, config)
+
+
+def _check_finite(fit: Fit) -> None:
+    broken = sorted(name for name, values in fit.parameters.items() if not np.isfinite(values).all())
+    if broken or not math.isfinite(fit.loss):
+        what = f"and {broken[0]} is not finite" if broken else "and no step leads on from there"
+        raise DivergedError(f"the loss of epoch {fit.epoch} is {fit.loss:g}, {what}")
 
 
 def learning_rate(training: TrainingConfig, done: float) -> float:

@@ -73,7 +73,7 @@ def train(
     """A new model from all that `history` knows, and how the fit of each member ended.
 
     stamp: ordinal of the as-of date, for the random numbers. resume: fits that `watch` was given by a training of the
-    same inputs that was stopped. Raises ValueError where no sample may train.
+    same inputs that was stopped. Raises ValueError where no sample may train, and DivergedError.
     """
     fresh = _untrained(history, config, stamp)
     data = _data(fresh, history, config, device)
@@ -88,6 +88,20 @@ def refresh(
     """The model after `refresh_epochs` more epochs on all that `history` knows, its tails as they were; as `train`."""
     data = _data(model, history, config, device)
     return _fitted(model, data, config, config.training.refresh_epochs, stamp, REFRESH)
+
+
+def baseline(history: History, config: Forecaster, stamp: int) -> Model:
+    """What the network corrects, as a model of one network that says nothing else; its tails are fitted.
+
+    With the residual head that is the EWMA variance about the pooled mean of the labels, with the document's head the
+    labels' own mean and variance. Raises ValueError where no sample may train.
+    """
+    fresh = _untrained(history, config, stamp)
+    data = _data(fresh, history, config, "cpu")
+    known = data.target[torch.from_numpy(data.samples.ravel())].double()
+    mean, variance = (0.0, 1.0) if config.network.head == "residual" else (float(known.mean()), float(known.var()))
+    model = fresh._replace(parameters=(vlstm.constant(fresh.parameters[0], mean, variance, config.network),))
+    return model._replace(tails=tails.of(_residuals(model, data, config, 1)))
 
 
 def _samples(history: History, config: Forecaster) -> tuple[BoolArray, BoolArray]:

@@ -107,6 +107,19 @@ def from_parameters(values: Parameters, n_features: int, config: VLSTMConfig, de
     return network.to(device)
 
 
+def constant(values: Parameters, mean: float, variance: float, config: VLSTMConfig) -> Parameters:
+    """The parameters with an output layer that gives the same mean and variance, in the head's units, for any input."""
+    bias = np.float32([mean, math.log(variance / variance_of_scale(config))])
+    return values | {"output.weight": np.zeros_like(values["output.weight"]), "output.bias": bias}
+
+
+def shapes(n_features: int, config: VLSTMConfig) -> dict[str, tuple[int, ...]]:
+    """The shape of each parameter by name, without memory for any of them."""
+    with torch.device("meta"):
+        network = VLSTM(n_features, config)
+    return {name: tuple(value.shape) for name, value in network.state_dict().items()}
+
+
 def variance_of_scale(config: VLSTMConfig) -> float:
     """What the squared scale is multiplied by to give the variance."""
     return config.degrees / (config.degrees - 2) if config.likelihood == "student_t" else 1.0

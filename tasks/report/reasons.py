@@ -82,7 +82,9 @@ def _tiny(value: float) -> str:
 
 def notes(contents: Contents) -> list[str]:
     """Reasons that were recorded: a gate, a fall-back, an amendment, holdings that a person brought."""
-    said = [diagnostics(contents).get("reason"), contents.newest.reason]
+    own = diagnostics(contents)
+    degraded = f"degraded because {own['degraded']}" if own.get("degraded") else None
+    said = [degraded or own.get("reason"), contents.newest.reason]
     imported = contents.record.get("imported")
     if imported:
         said.append(f"trades start from the holdings imported for {imported['date']} ({imported['holdings'][:12]})")

@@ -57,7 +57,7 @@ def test_months_with_own_forecasts_use_them_and_the_others_hold_cash_and_say_why
     assert weights["2016-11-30"] == weights["2017-01-31"] == {"$CASH": 1.0}
     assert keys["2016-11-30"] is None
     assert {"AAA"} <= set(weights["2016-10-31"]) <= {"AAA", "BBB", "CCC", "DDD", "$CASH"}
-    assert allocate.NO_FORECAST in {row["diagnostics"][11:-2] for row in tables.read(store, "allocations").to_pylist()}
+    assert any(allocate.NO_FORECAST in row["diagnostics"] for row in tables.read(store, "allocations").to_pylist())
     assert tables.read(store, "models").num_rows == 0
     shown = catalog.query(store, "main", "SELECT as_of, ticker, mean, model FROM forecasts").to_pylist()
     assert {(str(row["as_of"]), row["model"]) for row in shown} == {("2016-10-31", None), ("2016-12-30", None)}

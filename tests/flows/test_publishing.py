@@ -74,14 +74,18 @@ def test_the_monitor_is_called_and_its_failure_fails_nothing_and_shows_no_secret
     for path in ("/good/s3cret", "/bad/s3cret"):
         monkeypatch.setenv("PRISM_HEARTBEAT_URL", url + path)
         heartbeat.beat()
-    monkeypatch.setenv("PRISM_HEARTBEAT_URL", "nonsense s3cret")
-    heartbeat.beat()
+    for address in ("nonsense s3cret", "http://127.0.0.1:s3cret/", "http://127.0.0.1/s3 cret"):
+        monkeypatch.setenv("PRISM_HEARTBEAT_URL", address)
+        heartbeat.beat()
     assert asked == ["/good/s3cret", "/bad/s3cret"]
     assert [record.message.partition(";")[0] for record in caplog.records] == [
         "PRISM_HEARTBEAT_URL did not answer (HTTPError)",
         "PRISM_HEARTBEAT_URL did not answer (ValueError)",
+        "PRISM_HEARTBEAT_URL did not answer (InvalidURL)",
+        "PRISM_HEARTBEAT_URL did not answer (InvalidURL)",
     ]
     assert "s3cret" not in caplog.text
+    assert "s3 cret" not in caplog.text
 
 
 @pytest.mark.long

@@ -16,10 +16,10 @@ from storage.store import open_store
 from storage.universe import Member
 from tasks import allocate, holdings, own_code, panels
 from tasks.allocate import Rule
-from tasks.numerics import covariance, return_drawdown
+from tasks.numerics import covariance, frontier, return_drawdown, risk_parity
 from tasks.numerics.configs import AccountingConfig, CovarianceConfig, ReturnDrawdownConfig
 
-SIXTY = CovarianceConfig()
+SIXTY, PLAIN = CovarianceConfig(), ReturnDrawdownConfig()
 
 
 def weights(store, keys):
@@ -44,8 +44,8 @@ def optimised(market):
     ]
     tables.put(market.store, "forecasts", pa.Table.from_pylist(rows[::-1], TABLES["forecasts"].schema))
 
-    def run(forecast="forecast", units="simple", matrix=SIXTY):
-        rule = Rule(units, matrix, ReturnDrawdownConfig(), AccountingConfig())
+    def run(forecast="forecast", units="simple", matrix=SIXTY, config=PLAIN):
+        rule = Rule(units, matrix, config, AccountingConfig())
         dates = allocate.return_drawdown_dates([(moment, forecast)], None, rule)
         keys = allocate.allocate_return_drawdown.fn(panel, dates, rule).keys
         return weights(market.store, keys)[keys[0]], diagnostics(market.store, keys[0])
@@ -82,7 +82,46 @@ def test_units_of_the_mean_change_the_weights(optimised):
 
 def test_without_a_forecast_the_optimiser_holds_cash_and_says_why(optimised):
     run, _ = optimised
-    assert run(forecast=None) == ({CASH: 1.0}, {"reason": allocate.NO_FORECAST})
+    assert run(forecast=None) == ({CASH: 1.0}, dict.fromkeys(("reason", "degraded"), allocate.NO_FORECAST))
+
+
+def test_weights_without_a_certificate_say_so(optimised, monkeypatch):
+    run, _ = optimised
+    certified = run()
+    assert "degraded" not in certified[1]
+    monkeypatch.setattr(return_drawdown, "_CERTIFIED", -1.0)  # no sweep can meet it
+    found, notes = run(units="log")
+    assert (notes["status"], notes["degraded"]) == ("uncertified", allocate.UNCERTIFIED)
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def failing(*_):
+    raise FloatingPointError("the frontier was lost")
+
+
+def test_where_the_optimiser_fails_risk_parity_stands_in_within_the_same_limits(optimised, monkeypatch):
+    run, _ = optimised
+    monkeypatch.setattr(frontier, "optimum", failing)
+    found, notes = run(config=ReturnDrawdownConfig(max_weight=0.3))
+    assert notes["status"] == allocate.RISK_PARITY
+    assert notes["degraded"] == "the optimiser failed (the frontier was lost), so risk parity stands in"
+    assert max(found.values()) <= 0.3 + 1e-9
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_where_risk_parity_fails_too_equal_weights_stand_in(optimised, monkeypatch):
+    run, _ = optimised
+    monkeypatch.setattr(frontier, "optimum", failing)
+    monkeypatch.setattr(risk_parity, "weights", failing)
+    found, notes = run()
+    assert {ticker: weight for ticker, weight in found.items() if weight} == pytest.approx(dict.fromkeys("ABCD", 0.25))
+    assert notes["degraded"].endswith("and so did risk parity: equal weights stand in")
+
+
+def test_limits_that_no_portfolio_keeps_are_an_error_and_no_fall_back(optimised):
+    run, _ = optimised
+    with pytest.raises(ValueError, match="max_weight"):
+        run(config=ReturnDrawdownConfig(max_weight=0.2))
 
 
 def test_stored_weights_are_not_computed_again(optimised, monkeypatch):

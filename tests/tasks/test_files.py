@@ -150,6 +150,10 @@ def test_splits_that_disagree_with_the_others_are_named(read):
 
 REFUSED = {
     "2024-01-03,,1,1,1,1,1": ("no_ticker", "the ticker is empty"),
+    "2024-01-03,A\u0410,1,1,1,1,1": (
+        "bad_ticker",
+        "the ticker 'A\u0410' mixes letters of two alphabets, which look alike; write it with those of one",
+    ),
     "03/01/2024,X,1,1,1,1,1": ("no_date", "the date is empty or not written as YYYY-MM-DD"),
     "2024-02-30,X,1,1,1,1,1": ("no_date", "the date is empty or not written as YYYY-MM-DD"),
     "2024-01-03,X,1,1,1,abc,1": ("not_a_number", "close is abc; it must be a number"),

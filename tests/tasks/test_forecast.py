@@ -55,7 +55,7 @@ def test_a_model_comes_back_from_the_store_as_it_was_trained(run, monkeypatch):
     kept = []
     train = training.train
     monkeypatch.setattr(training, "train", lambda *a, **k: kept.append(train(*a, **k)) or kept[-1])
-    model = models.get(run.store, run.train(2016))
+    model = models.get(run.store, run.train(2016), run.config)
     np.testing.assert_equal(model._asdict(), kept[0][0]._asdict())
 
 

@@ -76,38 +76,38 @@ def put(store, model, fits, small, key="key", parent=None):
 
 def test_a_model_comes_back_to_the_byte(store, model, fits, small):
     put(store, model, fits[:1], small)
-    assert_same(models.get(store, "key"), model)
+    assert_same(models.get(store, "key", small), model)
 
 
 def test_a_model_without_heavy_tails_comes_back_too(store, model, fits, small):
     plain = model._replace(tails=Tails(math.inf, 1.0), parameters=model.parameters[:1])
     put(store, plain, fits[:1], small)
-    assert_same(models.get(store, "key"), plain)
+    assert_same(models.get(store, "key", small), plain)
 
 
 def test_members_keep_their_order_beyond_ten(store, model, small, fits):
     many = model._replace(parameters=tuple(parameters(small, seed) for seed in range(12)))
     put(store, many, fits[:1], small)
-    assert_same(models.get(store, "key"), many)
+    assert_same(models.get(store, "key", small), many)
 
 
-def test_fits_come_back_to_the_byte_whether_begun_or_not(store, fits):
+def test_fits_come_back_to_the_byte_whether_begun_or_not(store, fits, small):
     models.put_fits(store, "key", fits)
-    assert_same(models.get_fits(store, "key"), fits)
-    assert models.get_fits(store, "another") is None
+    assert_same(models.get_fits(store, "key", small), fits)
+    assert models.get_fits(store, "another", small) is None
 
 
 def test_fits_of_more_than_ten_members_keep_their_order(store, small):
     many = tuple(Fit(parameters(small, seed), {}, {}, epoch=seed) for seed in range(12))
     models.put_fits(store, "key", many)
-    assert_same(models.get_fits(store, "key"), many)
+    assert_same(models.get_fits(store, "key", small), many)
 
 
-def test_damaged_fits_count_as_none(store, fits):
+def test_damaged_fits_count_as_none(store, fits, small):
     models.put_fits(store, "key", fits)
     [file] = (store.root / "unfinished").iterdir()
     file.write_bytes(file.read_bytes()[:-1])
-    assert models.get_fits(store, "key") is None
+    assert models.get_fits(store, "key", small) is None
 
 
 def test_the_lineage_says_what_the_bytes_were_made_of_and_on(store, model, fits, small):
@@ -148,8 +148,8 @@ def test_two_threads_are_told_from_one(store, model, fits, small):
         training.set_threads(small.training)
 
 
-def test_what_is_unfinished_is_no_model(store, fits):
+def test_what_is_unfinished_is_no_model(store, fits, small):
     models.put_fits(store, "key", fits)
     assert tables.read(store, "models").num_rows == 0
     unfinished.drop(store, "key")
-    assert models.get_fits(store, "key") is None
+    assert models.get_fits(store, "key", small) is None
