@@ -25,6 +25,7 @@ import typer
 from flows import display, report_server
 from flows.options import StoreOption, app, use_store
 from storage.errors import InputError, StoreError
+from storage.files import Place
 from storage.locks import locked
 from storage.settings import Settings
 from storage.store import open_store
@@ -95,7 +96,7 @@ def deploy(
     display.say_line(f"{len(names)} deployments on {os.environ['PREFECT_API_URL']}: {', '.join(names)}")
 
 
-def _host(root: Path, port: int, report_port: int, *module: str) -> None:
+def _host(root: Place, port: int, report_port: int, *module: str) -> None:
     """Start what is missing, and stay with it."""
     open_store(root)
     place = Settings().cache.expanduser().absolute() / f"served-{port}"
@@ -123,7 +124,7 @@ def _host(root: Path, port: int, report_port: int, *module: str) -> None:
             _stay(children)
 
 
-def _find(said: Path, root: Path) -> None:
+def _find(said: Path, root: Place) -> None:
     """Say where the running one is; InputError where it serves another store."""
     running = json.loads(said.read_text()) if said.exists() else {}
     if running.get("store", str(root)) != str(root):
@@ -131,7 +132,7 @@ def _find(said: Path, root: Path) -> None:
     display.say_line(f"running already: {running.get('address', 'it is starting')}")
 
 
-def _say(said: Path, root: Path) -> None:
+def _say(said: Path, root: Place) -> None:
     """Where to look, for the person and for a second start."""
     address = os.environ["PREFECT_API_URL"].removesuffix("/api")
     said.write_text(json.dumps({"address": address, "store": str(root)}))

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from storage import blobs
@@ -34,14 +34,15 @@ def get(store: Store, blob: str) -> dict[str, np.ndarray]:
 
 def lineage(store: Store, blob: str) -> dict[str, Any]:
     """What the checkpoint was made from; raises StoreError when it is none."""
-    blobs.get(store, blob)  # checks the bytes before the header is trusted
-    with _checkpoint(blob), safe_open(blobs.path(store, blob), framework="numpy") as file:
-        return json.loads(file.metadata()["lineage"])
+    content = blobs.get(store, blob)  # checks the bytes before the header is trusted
+    with _checkpoint(blob):
+        end = 8 + int.from_bytes(content[:8], "little")  # the format: the header's length, then the header, as JSON
+        return json.loads(json.loads(content[8:end])["__metadata__"]["lineage"])
 
 
 @contextmanager
 def _checkpoint(blob: str) -> Iterator[None]:
     try:
         yield
-    except SafetensorError as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise StoreError(f"blob {blob} is no checkpoint ({error}); restore the store from a backup") from error

@@ -10,18 +10,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+from pyarrow.dataset import Dataset
 
 from storage import commits, manifests
 from storage.errors import StoreError
-from storage.locks import locked
+from storage.files import Place, Stat
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
 
@@ -42,12 +41,13 @@ def open_table(store: Store, name: str) -> DeltaTable:
         if not log:  # not even the first, which makes the table: its writer has not come so far, or was killed
             return _made(store, name)
         _check_log(name, log)
-        table = DeltaTable(store.tables / name)
+        table = store.files.delta(store.tables / name)
         return table if store.read_only else _with_all_columns(store, table, name)
 
 
-def _log(store: Store, name: str) -> list[Path]:
-    return list((store.tables / name / commits.LOG).glob("*.json"))
+def _log(store: Store, name: str) -> dict[Place, Stat]:
+    there = store.files.entries(store.tables / name / commits.LOG)
+    return {file: found for file, found in there.items() if file.name.endswith(".json")}
 
 
 def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
@@ -58,7 +58,7 @@ def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
         with suppress(CommitFailedError):  # another process adds them at this moment
             table.alter.add_columns(lacking)
         manifests.add(store, name)
-        return DeltaTable(table.table_uri)
+        return store.files.delta(store.tables / name)
     return table
 
 
@@ -66,16 +66,17 @@ def _made(store: Store, name: str) -> DeltaTable:
     """The table, made now, or a moment ago by another process."""
     folder = store.tables / name
     try:
-        table = DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+        uri, options = store.files.uri(folder), store.files.options
+        table = DeltaTable.create(uri, schema=TABLES[name].schema, mode="ignore", storage_options=options)
     except CommitFailedError:  # both found it absent, and the other one's first commit was earlier
-        table = DeltaTable(folder)
+        table = store.files.delta(folder)
     manifests.add(store, name)
     return table
 
 
-def _check_log(name: str, log: list[Path]) -> None:
-    for commit in log:
-        if not commit.stat().st_size:
+def _check_log(name: str, log: dict[Place, Stat]) -> None:
+    for commit, found in log.items():
+        if not found.st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 
 
@@ -88,11 +89,15 @@ def read(store: Store, name: str, columns: list[str] | None = None, **where: Any
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
+    return dataset(store, name, table).to_table(columns=columns, filter=_condition(name, where))
+
+
+def dataset(store: Store, name: str, table: DeltaTable) -> Dataset:
+    """The files of a version of a table, to be read with Arrow."""
     # Arrow's own file system: Delta's calls back into Python from threads, which abort a process that ends meanwhile
-    files = SubTreeFileSystem(str(store.tables / name), LocalFileSystem())
+    files = store.files.arrow(store.tables / name)
     schema = TABLES[name].schema if store.read_only else None  # columns that an older table lacks are empty
-    dataset = table.to_pyarrow_dataset(filesystem=files, schema=schema)
-    return dataset.to_table(columns=columns, filter=_condition(name, where))
+    return table.to_pyarrow_dataset(filesystem=files, schema=schema)
 
 
 def _condition(name: str, where: dict[str, Any]) -> pc.Expression | None:
@@ -184,11 +189,12 @@ def compact(store: Store, crowded: int | None = None) -> None:
     Readers and writers go on, and a writer that is first wins.
 
     Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
+    Where there is no lock, it is made to refuse the second (`merging`).
     """
     for name in sorted(TABLES):
-        if not (store.tables / name).exists():
+        if not (store.tables / name).is_dir():
             continue
-        with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
+        with store.files.locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
                 _compact(store, name, crowded or _CROWDED)
 
@@ -197,7 +203,7 @@ def _compact(store: Store, name: str, crowded: int) -> None:
     table = open_table(store, name)
     if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
-            table.optimize.compact(writer_properties=_PROPERTIES)
+            table.optimize.compact(writer_properties=_PROPERTIES, commit_properties=store.files.merging)
             manifests.add(store, name)
 
 
@@ -208,7 +214,7 @@ def vacuum(store: Store, days: int) -> int:
     """
     deleted = 0
     for name in sorted(TABLES):
-        if (store.tables / name).exists():
+        if (store.tables / name).is_dir():
             table = open_table(store, name)
             with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
                 if table.vacuum(retention_hours=24 * days, enforce_retention_duration=False):
