@@ -79,7 +79,7 @@ def _copy(store: Store, copy: Store) -> None:
         if (store.tables / name).is_dir():
             _copy_table(store, copy, name)
     for part in ("blobs", "reports"):
-        for file in store.files.entries(store.root / part):
+        for file, _ in store.files.entries(store.root / part):
             path = file.relative_to(store.root)
             if not any(name.startswith(".") for name in path.parts):  # locks, and what is being written
                 (copy.root / path).parent.mkdir(parents=True, exist_ok=True)
@@ -147,9 +147,9 @@ def restore(backup: Path, root: Place) -> None:
     _check_whole(backup)
     files = files_of(root)
     with explained(f"restoring {backup} to {root}"), ThreadPoolExecutor(_AT_ONCE) as pool:
-        there = [file for part in _PARTS for file in Folder(backup).entries(backup / part)]
+        there = [file for part in _PARTS for file, _ in Folder(backup).entries(backup / part)]
         paths = [file.relative_to(backup).as_posix() for file in there]
-        if {file.relative_to(root).as_posix() for file in files.entries(root)} - set(paths):
+        if {file.relative_to(root).as_posix() for file, _ in files.entries(root)} - set(paths):
             raise InputError(f"{root} is not empty; give --store a place where there is nothing yet")
         list(pool.map(lambda path: files.write(root / path, (backup / path).read_bytes()), paths))
         files.write(root / MARKER, (backup / MARKER).read_bytes())

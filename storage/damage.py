@@ -95,7 +95,7 @@ def _open(store: Store, place: Place, found: Findings) -> None:
     except (DeltaError, OSError) as error:
         found.accuse(_inside(place, LOG), f"cannot be read ({str(error).strip().splitlines()[0]})")
         return
-    there = store.files.entries(place)
+    there = dict(store.files.entries(place))
     for path, size in live.items():
         file = there.get(place / path)
         if file is None:
@@ -214,7 +214,7 @@ def _examine_unlisted(store: Store, place: Place, listed: Manifest, found: Findi
     except (DeltaError, OSError):
         live = {}
     unlisted, unused = [], []
-    for file in sorted(store.files.entries(place)):
+    for file, _ in sorted(store.files.entries(place)):
         path = file.relative_to(place).as_posix()
         if path in listed.files or path == HINT:
             continue

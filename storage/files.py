@@ -49,7 +49,7 @@ class Files(Protocol):
     def arrow(self, folder: Place) -> FileSystem:
         """A folder as Arrow's file system."""
 
-    def entries(self, folder: Place) -> Mapping[Place, Stat]:
+    def entries(self, folder: Place) -> list[tuple[Place, Stat]]:
         """All files below a folder."""
 
     def write(self, place: Place, content: bytes) -> None:
@@ -97,13 +97,18 @@ class Folder:
         """A folder as Arrow's own file system."""
         return SubTreeFileSystem(str(folder), LocalFileSystem())
 
-    def entries(self, folder: Path) -> dict[Path, os.stat_result]:
+    def entries(self, folder: Path) -> list[tuple[Path, os.stat_result]]:
         """All files below a folder; what is deleted meanwhile is left out."""
-        found = {}
-        for place, _, names in os.walk(folder):
-            for name in names:
-                with suppress(FileNotFoundError):
-                    found[Path(place, name)] = os.stat(os.path.join(place, name))
+        found, waiting = [], [folder]
+        while waiting:
+            place = waiting.pop()
+            with suppress(FileNotFoundError), os.scandir(place) as there:
+                for entry in there:
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(place / entry.name)
+                    else:
+                        with suppress(FileNotFoundError):
+                            found.append((place / entry.name, entry.stat()))
         return found
 
     def write(self, place: Path, content: bytes) -> None:

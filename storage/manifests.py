@@ -138,7 +138,7 @@ def _sweep(store: Store, name: str, merged: tuple[str, ...]) -> None:
     for entry in merged:
         (folder / f"{entry}.json").unlink(missing_ok=True)
     kept = {folder / NEWEST, *(folder / f"{entry}.json" for entry in _newest(folder / NEWEST, name).manifests)}
-    for file in store.files.entries(folder):
+    for file, _ in store.files.entries(folder):
         with suppress(FileNotFoundError):
             if ".json" in file.name and file not in kept and time.time() - file.stat().st_mtime > _FORGOTTEN:
                 file.unlink()

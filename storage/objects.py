@@ -111,6 +111,11 @@ class ObjectPath:
         return self.path.stem
 
     @property
+    def suffix(self) -> str:
+        """The end of the last part, with its dot."""
+        return self.path.suffix
+
+    @property
     def parent(self) -> "ObjectPath":
         """The prefix that it is in."""
         return ObjectPath(self.bucket, self.path.parent)
@@ -205,10 +210,12 @@ class Bucket:
         """A prefix as Arrow's own file system."""
         return SubTreeFileSystem(f"{folder.bucket}/{folder.path}", _arrow(self.storage))
 
-    def entries(self, folder: ObjectPath) -> dict[ObjectPath, Stat]:
+    def entries(self, folder: ObjectPath) -> list[tuple[ObjectPath, Stat]]:
         """All objects below a prefix."""
         listed = obstore.list(self.client, str(folder.path))
-        return {ObjectPath(self.name, PurePosixPath(entry["path"])): _stat(entry) for some in listed for entry in some}
+        return [
+            (ObjectPath(self.name, PurePosixPath(entry["path"])), _stat(entry)) for some in listed for entry in some
+        ]
 
     def write(self, place: ObjectPath, content: bytes) -> None:
         """One request."""
@@ -246,22 +253,25 @@ class Bucket:
 
     def _was_guarded(self, guard: ObjectPath) -> bool:
         """Whether somebody clears at this moment; then only once that has ended."""
-        left, until = set(self.entries(guard)), time.monotonic() + _GUARDED
+        left, until = set(self._below(guard)), time.monotonic() + _GUARDED
         if not left:
             return False
         while left and time.monotonic() < until:
             time.sleep(0.5)
-            left &= set(self.entries(guard))
+            left &= set(self._below(guard))
         for place in left:  # its owner was killed
             place.unlink()
         return True
+
+    def _below(self, folder: ObjectPath) -> list[ObjectPath]:
+        return [place for place, _ in self.entries(folder)]
 
     def clear(self, places: Collection[ObjectPath], before: float, guard: ObjectPath) -> list[int]:
         """Raise the guard, then delete what is still old: what was kept before is young, who keeps later sees it."""
         mine, until, gone = guard / uuid.uuid4().hex, time.monotonic() + _GUARDED / 2, []
         self.write(mine, b"")
         try:
-            there = self.entries(guard.parent)
+            there = dict(self.entries(guard.parent))
             old = [place for place in places if place in there and there[place].st_mtime < before]
             for start in range(0, len(old), _BATCH):
                 if time.monotonic() > until:

@@ -40,7 +40,7 @@ def prune(store: Store, days: int) -> Pruned:
     """
     before = time.time() - _DAY * days
     with explained("looking for blobs that nothing refers to"):
-        old = [file for file, found in sorted(store.files.entries(store.blobs).items()) if found.st_mtime < before]
+        old = [file for file, found in sorted(store.files.entries(store.blobs)) if found.st_mtime < before]
     if not old:
         return Pruned(0, 0)
     used = _used(store)

@@ -45,9 +45,9 @@ def open_table(store: Store, name: str) -> DeltaTable:
         return table if store.read_only else _with_all_columns(store, table, name)
 
 
-def _log(store: Store, name: str) -> dict[Place, Stat]:
+def _log(store: Store, name: str) -> list[tuple[Place, Stat]]:
     there = store.files.entries(store.tables / name / commits.LOG)
-    return {file: found for file, found in there.items() if file.name.endswith(".json")}
+    return [(file, found) for file, found in there if file.suffix == ".json"]
 
 
 def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
@@ -74,8 +74,8 @@ def _made(store: Store, name: str) -> DeltaTable:
     return table
 
 
-def _check_log(name: str, log: dict[Place, Stat]) -> None:
-    for commit, found in log.items():
+def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
+    for commit, found in log:
         if not found.st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 

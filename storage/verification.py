@@ -120,7 +120,7 @@ def _blobs(store: Store, suspect: set[str]) -> Findings:
     """Every blob against its name, and that those are there which a table names."""
     found, there = Findings(), set()
     named = _named(store, suspect, found)  # before the files are listed: a blob is written before the row that names it
-    for file in sorted(store.files.entries(store.blobs)):
+    for file, _ in sorted(store.files.entries(store.blobs)):
         place = file.relative_to(store.root).as_posix()
         if file.name.startswith("."):
             found.note(place, "is a blob being written, or left by a kill", "it may be deleted when no run is working")

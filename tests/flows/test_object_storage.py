@@ -101,7 +101,7 @@ def test_a_backup_restored_in_a_folder_holds_the_same(both, prism, content, tmp_
 
 def test_a_damaged_blob_is_found(both, prism):
     _, (remote, _) = both
-    place = next(iter(remote.files.entries(remote.blobs)))
+    place, _ = remote.files.entries(remote.blobs)[0]
     whole = place.read_bytes()
     try:
         remote.files.write(place, whole[:-1] + bytes([whole[-1] ^ 1]))
