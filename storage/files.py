@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable, WriterProperties
 from pyarrow.fs import FileSystem, LocalFileSystem, SubTreeFileSystem
 
 from storage.locks import locked
@@ -37,7 +37,6 @@ class Stat(Protocol):
 class Files(Protocol):
     """What a store does with its files, wherever they are."""
 
-    merging: CommitProperties  # how a commit is made that merges a table's files
     options: dict[str, str] | None  # what delta-rs needs to reach them
 
     def uri(self, place: Place) -> str | Path:
@@ -45,6 +44,9 @@ class Files(Protocol):
 
     def delta(self, place: Place) -> DeltaTable:
         """The table in a folder."""
+
+    def compact(self, table: DeltaTable, place: Place, properties: WriterProperties) -> None:
+        """Write the table's rows into few files; raises CommitFailedError where another process does."""
 
     def arrow(self, folder: Place) -> FileSystem:
         """A folder as Arrow's file system."""
@@ -82,7 +84,6 @@ class Folder:
     """The files of a store in a local folder, or in one that machines share by POSIX's rules."""
 
     root: Path
-    merging = CommitProperties()
     options = None
 
     def uri(self, place: Path) -> Path:
@@ -92,6 +93,10 @@ class Folder:
     def delta(self, place: Path) -> DeltaTable:
         """The table in a folder."""
         return DeltaTable(place)
+
+    def compact(self, table: DeltaTable, place: Path, properties: WriterProperties) -> None:
+        """Merge small files, under a lock: delta-rs lets two merge the same ones, and each row would be there twice."""
+        table.optimize.compact(writer_properties=properties)
 
     def arrow(self, folder: Path) -> FileSystem:
         """A folder as Arrow's own file system."""

@@ -24,7 +24,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import obstore
-from deltalake import CommitProperties, DeltaTable
+from deltalake import DeltaTable, WriterProperties, write_deltalake
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem, SubTreeFileSystem
@@ -183,7 +183,6 @@ class Bucket:
     name: str
     client: S3Store
     storage: ObjectStorage
-    merging = CommitProperties(max_commit_retries=0)  # of two that merge the same files, the second is refused
 
     @property
     def options(self) -> dict[str, str]:
@@ -205,6 +204,11 @@ class Bucket:
     def delta(self, place: ObjectPath) -> DeltaTable:
         """The table at a prefix."""
         return DeltaTable(str(place), storage_options=self.options)
+
+    def compact(self, table: DeltaTable, place: ObjectPath, properties: WriterProperties) -> None:
+        """Replace all rows by themselves: of two that do so, unlike with Delta's own merge, the second is refused."""
+        rows = table.to_pyarrow_dataset(filesystem=self.arrow(place)).to_table()
+        write_deltalake(table, rows, mode="overwrite", writer_properties=properties)
 
     def arrow(self, folder: ObjectPath) -> FileSystem:
         """A prefix as Arrow's own file system."""
@@ -239,8 +243,7 @@ class Bucket:
             return False
         self._write_all({other: content for other, content in contents.items() if other != place})
         try:
-            mode = {"e_tag": found.meta["e_tag"], "version": found.meta["version"]}
-            obstore.put(self.client, str(place.path), contents[place], mode=mode)
+            obstore.put(self.client, str(place.path), contents[place], mode={"e_tag": found.meta["e_tag"]})
         except PreconditionError:
             return False
         return True
@@ -285,8 +288,9 @@ class Bucket:
 
     def fetch(self, place: ObjectPath, target: Path) -> None:
         """Read an object into a file, with its time."""
-        target.write_bytes(place.read_bytes())
-        changed = place.stat().st_mtime
+        found = obstore.get(self.client, str(place.path))
+        target.write_bytes(found.bytes())
+        changed = _stat(found.meta).st_mtime
         os.utime(target, (changed, changed))
 
     def locked(self, place: ObjectPath, wait: bool = True) -> AbstractContextManager[bool]:
@@ -301,7 +305,7 @@ class Bucket:
             list(pool.map(self.write, contents.keys(), contents.values()))
 
 
-def _stat(entry: obstore.ObjectMeta) -> Stat:
+def _stat(entry: "obstore.ObjectMeta") -> Stat:
     return Stat(entry["size"], entry["last_modified"].timestamp())
 
 

@@ -196,8 +196,7 @@ def compact(store: Store, crowded: int | None = None) -> None:
 
     Readers and writers go on, and a writer that is first wins.
 
-    Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
-    Where there is no lock, it is made to refuse the second (`merging`).
+    Of two processes one compacts a table, by a lock, or because the commit of the second is refused.
     """
     for name in sorted(TABLES):
         if not (store.tables / name).is_dir():
@@ -211,7 +210,7 @@ def _compact(store: Store, name: str, crowded: int) -> None:
     table = open_table(store, name)
     if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
-            table.optimize.compact(writer_properties=_PROPERTIES, commit_properties=store.files.merging)
+            store.files.compact(table, store.tables / name, _PROPERTIES)
             manifests.add(store, name)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from deltalake import WriterProperties
 from deltalake.exceptions import CommitFailedError
 
 from storage import backups, blobs, catalog, ledger, manifests, objects, pruning, tables, unfinished
@@ -101,8 +102,9 @@ def test_a_storage_that_is_away_is_told_within_seconds(s3, monkeypatch):
 def test_a_store_is_made_once(s3):
     found = {open_store(s3).identity for _ in range(2)}
     assert len(found) == 1
+    place_of(s3).files.write(place_of(f"{s3}-other/thesis.txt"), b"mine")
     with pytest.raises(InputError, match="is not empty and is no store"):
-        open_store(f"{s3.rpartition('/')[0]}")
+        open_store(f"{s3}-other")
     place_of(s3).files.write(place_of(s3) / "STORE.json", b'{"format": 9, "identity": ""}')
     with pytest.raises(InputError, match="says format 9"):
         open_store(s3)
@@ -145,6 +147,7 @@ def test_a_query_sees_what_is_decided_and_reaches_nothing_else(s3, tmp_path):
             catalog.query(store, "main", hostile)
 
 
+@pytest.mark.long
 def test_a_backup_is_a_folder_and_is_restored_to_either(s3, tmp_path):
     store = open_store(s3)
     decide(store, 1)
@@ -164,6 +167,7 @@ def test_a_backup_is_a_folder_and_is_restored_to_either(s3, tmp_path):
     assert verify(store.root, deep=True).is_whole, "nothing names it"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "part", ["tables/weights/part-*", "manifests/weights/[0-9a-f]*", "tables/decisions/_delta_log/*1.json"]
 )
@@ -255,15 +259,27 @@ def test_a_guard_that_was_left_by_a_kill_holds_nobody_up(s3, monkeypatch):
     assert store.files.entries(blobs.lock(store)) == []
 
 
-def test_of_two_that_merge_the_same_files_one_is_refused(s3):
+def test_of_two_that_compact_the_same_files_one_is_refused(s3):
     store = open_store(s3)
     for key in "abcd":
         tables.put(store, "weights", weights(key))
     both = [tables.open_table(store, "weights") for _ in range(2)]
-    both[0].optimize.compact(commit_properties=store.files.merging)
-    with pytest.raises(CommitFailedError):
-        both[1].optimize.compact(commit_properties=store.files.merging)
+    tables.compact(store, 2)
+    assert len(tables.open_table(store, "weights").file_uris()) == 1
+    for table in both:
+        with pytest.raises(CommitFailedError):
+            store.files.compact(table, store.tables / "weights", WriterProperties())
     assert keys(store) == list("abcd")
+
+
+def test_what_is_written_while_a_table_is_compacted_stays(s3):
+    store = open_store(s3)
+    for key in "abcd":
+        tables.put(store, "weights", weights(key))
+    before = tables.open_table(store, "weights")
+    tables.put(store, "weights", weights("e"))
+    store.files.compact(before, store.tables / "weights", WriterProperties())
+    assert keys(store) == list("abcde")
 
 
 def test_a_claim_whose_answer_was_lost_counts_once(s3, monkeypatch):
