@@ -284,9 +284,9 @@ def _source(connection: duckdb.DuckDBPyConnection, store: Store, name: str) -> s
     """The files of the table's newest version, or an empty relation with its columns."""
     columns = ", ".join(f"NULL::{_sql_type(kind)} AS {column}" for column, kind in TABLES[name].columns.items())
     empty = f"SELECT {columns} WHERE false"
-    if not (store.tables / name).is_dir():
+    table = tables.find_table(store, name)
+    if table is None:
         return empty
-    table = tables.open_table(store, name)
     if not isinstance(store.root, Path):
         connection.register(f"files_of_{name}", tables.dataset(store, name, table))
         return f"SELECT * FROM files_of_{name}"

@@ -37,12 +37,23 @@ def open_table(store: Store, name: str) -> DeltaTable:
     commit without rows.
     """
     with explained(f"opening table {name}", *_DAMAGE):
-        log = _log(store, name)
-        if not log:  # not even the first, which makes the table: its writer has not come so far, or was killed
-            return _made(store, name)
-        _check_log(name, log)
-        table = store.files.delta(store.tables / name)
-        return table if store.read_only else _with_all_columns(store, table, name)
+        # no log, not even the commit that makes the table: its writer has not come so far, or was killed
+        return _found(store, name) or _made(store, name)
+
+
+def find_table(store: Store, name: str) -> DeltaTable | None:
+    """The table at its newest version; None where it is not there yet. Raises StoreError as `open_table` does."""
+    with explained(f"opening table {name}", *_DAMAGE):
+        return _found(store, name)
+
+
+def _found(store: Store, name: str) -> DeltaTable | None:
+    log = _log(store, name)
+    if not log:
+        return None
+    _check_log(name, log)
+    table = store.files.delta(store.tables / name)
+    return table if store.read_only else _with_all_columns(store, table, name)
 
 
 def _log(store: Store, name: str) -> list[tuple[Place, Stat]]:
@@ -83,9 +94,10 @@ def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
     with explained(f"reading table {name}", *_DAMAGE):
-        if store.read_only and not _log(store, name):
+        table = find_table(store, name) if store.read_only else open_table(store, name)
+        if table is None:
             return TABLES[name].schema.empty_table().select(columns or list(TABLES[name].columns))
-        return _rows(store, name, open_table(store, name), columns, where)
+        return _rows(store, name, table, columns, where)
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
