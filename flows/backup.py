@@ -18,6 +18,4 @@ def backup(folder: str | None = None) -> dict[str, Any]:
 
     The copy is a store: `prism verify --deep --store COPY` checks it, and any command reads it.
     """
-    store = open_store()
-    beside = store.root.with_name(f"{store.root.name}-backups")
-    return {"backup": str(backups.take(store, Path(folder) if folder else Settings().backups or beside))}
+    return {"backup": str(backups.take(open_store(), Path(folder) if folder else Settings().backups))}

@@ -1,4 +1,4 @@
-"""Commands that keep a store in order: maintain, repair, backup."""
+"""Commands that keep a store in order: maintain, repair, backup, restore."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from flows import display
-from flows.options import Json, StoreOption, app, existing_store
+from flows.options import Json, StoreOption, app, existing_store, use_store
+from storage import backups
 
 log = logging.getLogger("prism.cli")
 
@@ -66,3 +67,15 @@ def backup(
     from flows.backup import backup as flow
 
     display.say(flow(str(folder) if folder else None), as_json)
+
+
+@app.command()
+def restore(
+    backup: Annotated[Path, typer.Argument(help="Folder of the backup, or of any store that nothing writes to.")],
+    store: StoreOption = None,
+    as_json: Json = False,
+) -> None:
+    """Make a store of a backup where there is nothing yet, in a folder or on S3, and verify it."""
+    root = use_store(store)
+    backups.restore(backup.expanduser().absolute(), root)
+    display.say({"store": str(root)}, as_json)

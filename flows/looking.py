@@ -9,6 +9,8 @@ import typer
 from flows import display, judgements, positions, prices, verifying
 from flows.options import Csv, Json, MonthOption, ScenarioOption, StoreOption, app, as_date, existing_store, use_store
 from storage import catalog
+from storage.settings import Settings
+from storage.store import Store
 
 
 @app.command()
@@ -148,7 +150,18 @@ def report(
     path = write_report.fn(scenario, display.published(place, scenario, decision["rebalance_date"]))
     display.say({"report": path}, as_json)
     if open_it:
-        webbrowser.open(Path(path).as_uri())
+        webbrowser.open(_on_this_machine(place, Path(path).name).as_uri())
+
+
+def _on_this_machine(store: Store, name: str) -> Path:
+    """A report as a file: itself, or a copy of what lies in a bucket."""
+    written = store.root / "reports" / name
+    if isinstance(written, Path):
+        return written
+    copy = Settings().cache.expanduser().absolute() / "reports" / name
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    store.files.fetch(written, copy)
+    return copy
 
 
 @app.command()

@@ -14,8 +14,9 @@ from flows import parameters as forms
 from flows.parameters import Parameters
 from storage import scenarios
 from storage.errors import InputError, NoDataError
+from storage.files import Place
 from storage.settings import Settings
-from storage.store import Store, check_place, open_store
+from storage.store import Store, explained, open_store, place_of
 
 app = typer.Typer(
     help="Which weights do I hold next, and what do I trade?",
@@ -25,7 +26,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-StoreOption = Annotated[Path | None, typer.Option("--store", help="Folder of the store (default ./store).")]
+StoreOption = Annotated[
+    str | None, typer.Option("--store", help="Folder of the store (default ./store), or s3://BUCKET/NAME.")
+]
 ScenarioOption = Annotated[str, typer.Option("--scenario", help="Named line of results.")]
 Source = Annotated[str | None, typer.Option(help="sample, yahoo, or files with --path.")]
 PathOption = Annotated[Path | None, typer.Option("--path", help="Parquet or CSV file of prices, or a folder of them.")]
@@ -48,18 +51,19 @@ Csv = Annotated[bool, typer.Option("--csv", help="Comma-separated values.")]
 _TUNED = "tuned:"  # in place of a file: the best trial of a study
 
 
-def use_store(store: Path | None) -> Path:
+def use_store(store: str | None) -> Place:
     """Where the store is. Settings come from the environment, here and in every worker."""
     if store is not None:
-        os.environ["PRISM_STORE"] = str(store)
-    return Settings().store.expanduser().absolute()
+        os.environ["PRISM_STORE"] = store
+    return place_of(Settings().store)
 
 
-def existing_store(store: Path | None) -> Store:
+def existing_store(store: str | None) -> Store:
     """The store to read from; nothing is made."""
     root = use_store(store)
-    check_place(root)
-    if not (root / "STORE.json").exists():
+    with explained(f"looking for the store {root}"):
+        there = (root / "STORE.json").exists()
+    if not there:
         raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     return open_store()
 

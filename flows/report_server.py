@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 from storage.errors import InputError
+from storage.files import Place
 
 _NAME = re.compile(r"/([0-9A-Za-z][0-9A-Za-z._-]*\.html)")
 
@@ -22,7 +22,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     server_version = "prism"
     sys_version = ""
-    folder: Path
+    folder: Place
 
     def do_GET(self) -> None:
         """The report."""
@@ -52,7 +52,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(folder: Path, port: int) -> Iterator[str]:
+def serving(folder: Place, port: int) -> Iterator[str]:
     """Serve a folder's reports while the block runs; their address. `port` 0 takes a free one.
 
     Raises InputError where the port is taken.

@@ -30,6 +30,7 @@ import typer
 from flows import display, report_server
 from flows.options import StoreOption, app, use_store
 from storage.errors import InputError, StoreError
+from storage.files import Place
 from storage.locks import locked
 from storage.settings import Settings
 from storage.store import open_store
@@ -107,7 +108,7 @@ def _shown(url: str) -> str:
     return re.sub(r"//[^/@]*@", "//", url)
 
 
-def _host(root: Path, host: str, port: int, report_port: int, *module: str) -> None:
+def _host(root: Place, host: str, port: int, report_port: int, *module: str) -> None:
     """Start what is missing, and stay with it."""
     _check_access(host)
     open_store(root)
@@ -165,7 +166,7 @@ def _address(host: str, port: int) -> str:
     return f"http://{f'[{there}]' if there.version == 6 else there}:{port}/api"
 
 
-def _find(said: Path, root: Path) -> None:
+def _find(said: Path, root: Place) -> None:
     """Say where the running one is; InputError where it serves another store."""
     running = json.loads(said.read_text()) if said.exists() else {}
     if running.get("store", str(root)) != str(root):
@@ -173,7 +174,7 @@ def _find(said: Path, root: Path) -> None:
     display.say_line(f"running already: {running.get('address', 'it is starting')}")
 
 
-def _say(said: Path, root: Path) -> None:
+def _say(said: Path, root: Place) -> None:
     """Where to look, for the person and for a second start."""
     address = _shown(os.environ["PREFECT_API_URL"]).removesuffix("/api")
     said.write_text(json.dumps({"address": address, "store": str(root)}))

@@ -1,16 +1,19 @@
 """The terminal's words on whether a store is what was written to it."""
 
 from dataclasses import asdict
-from pathlib import Path
 
 from flows.display import document, say_line
 from storage import verification
 from storage.errors import NoDataError
+from storage.files import Place
+from storage.store import explained
 
 
-def verified(root: Path, deep: bool, as_json: bool) -> bool:
+def verified(root: Place, deep: bool, as_json: bool) -> bool:
     """Verify the store at `root` and say what was found; whether it is whole."""
-    if not any((root / name).exists() for name in ("STORE.json", "tables", "blobs")):
+    with explained(f"looking for the store {root}"):
+        there = (root / "STORE.json").exists() or (root / "tables").is_dir() or (root / "blobs").is_dir()
+    if not there:
         raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     found = verification.verify(root, deep)
     if as_json:

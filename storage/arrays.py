@@ -5,11 +5,11 @@ is made; nothing is ever unpickled. Arrays are made contiguous first: the format
 wrong order, silently.
 """
 
-from pathlib import Path
-
 import numpy as np
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
+
+from storage.files import Place
 
 LARGEST = 2**30  # bytes; the largest network that a form allows has 8 million numbers, and is kept four times over
 _KINDS = {"F32": np.float32, "F64": np.float64}
@@ -38,7 +38,7 @@ def unpack(content: bytes) -> Arrays:
     }
 
 
-def read(file: Path) -> bytes:
+def read(file: Place) -> bytes:
     """The bytes of a file of arrays. Raises ValueError, with nothing read, where there are too many of them."""
     size = file.stat().st_size
     if size > LARGEST:

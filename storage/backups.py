@@ -11,19 +11,23 @@ import logging
 import shutil
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from storage import clock, commits, manifests, tables
 from storage.errors import InputError, StoreError
-from storage.locks import locked
+from storage.files import Folder, Place
 from storage.manifests import NEWEST, Newest
 from storage.schemas import TABLES
-from storage.store import Store, explained
+from storage.store import MARKER, Store, explained, files_of
 from storage.verification import verify
 
 _ATTEMPTS = 5  # at a table that changes while it is copied
 _FORGOTTEN = 86_400  # seconds
+_PARTS = ("blobs", "manifests", "reports", "tables")
+_AT_ONCE = 8  # files that are restored
 log = logging.getLogger("prism.store")
 
 
@@ -31,16 +35,16 @@ class _ChangedError(Exception):
     """A table's files changed while they were copied."""
 
 
-def take(store: Store, folder: Path) -> Path:
-    """Copy the store into a new folder inside `folder`, named by the moment; where it is.
+def take(store: Store, folder: Path | None = None) -> Path:
+    """Copy the store into a new folder inside `folder` (default: beside the store), named by the moment; where it is.
 
     Raises:
-        InputError: `folder` lies inside the store.
+        InputError: `folder` lies inside the store, or is not given and the store is in no folder.
         StoreError: the copy is not whole, since the store is damaged or the disk is full; nothing is left of it.
 
     """
-    folder = folder.expanduser().absolute()
-    if folder.is_relative_to(store.root):
+    folder = (folder or _beside(store.root)).expanduser().absolute()
+    if isinstance(store.root, Path) and folder.is_relative_to(store.root):
         raise InputError(f"the backup {folder} would lie inside the store {store.root}; name a folder outside it")
     target = folder / f"{store.root.name}-{clock.now():%Y-%m-%dT%H-%M-%S}"
     if target.exists():
@@ -73,17 +77,26 @@ def _sweep(folder: Path, name: str) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
+def _beside(root: Place) -> Path:
+    if not isinstance(root, Path):
+        raise InputError(f"the store {root} is in no folder that a backup could be beside; name a folder for backups")
+    return root.with_name(f"{root.name}-backups")
+
+
 def _copy(store: Store, copy: Store) -> None:
     """Everything that is not derived."""
     copy.tables.mkdir(parents=True)
-    shutil.copy2(store.root / "STORE.json", copy.root / "STORE.json")
+    store.files.fetch(store.root / MARKER, copy.root / MARKER)
     for name in reversed(TABLES):
-        if (store.tables / name).exists():
+        if (store.tables / name).is_dir():
             _copy_table(store, copy, name)
-    ignored = shutil.ignore_patterns(".*")
     for part in ("blobs", "reports"):
-        if (store.root / part).exists():
-            shutil.copytree(store.root / part, copy.root / part, ignore=ignored)
+        for file, _ in store.files.entries(store.root / part):
+            path = file.relative_to(store.root)
+            if not any(name.startswith(".") for name in path.parts):  # locks, and what is being written
+                (copy.root / path).parent.mkdir(parents=True, exist_ok=True)
+                with suppress(FileNotFoundError):  # deleted since; verifying tells if something names it
+                    store.files.fetch(file, copy.root / path)
 
 
 def _copy_table(store: Store, copy: Store, name: str) -> None:
@@ -105,12 +118,13 @@ def _copy_manifests(store: Store, copy: Store, name: str) -> Newest:
     manifests.add(store, name)  # what a killed writer left is listed first
     place, target = manifests.folder_of(store, name), manifests.folder_of(copy, name)
     target.mkdir(parents=True)
-    with locked(place / ".lock"):
+    with store.files.locked(place / ".lock"):
         known = manifests.newest(store, name)
         if known is None:
             raise _ChangedError
-        for file in (NEWEST, *(f"{manifest}.json" for manifest in known.manifests)):
-            shutil.copy2(place / file, target / file)
+        (target / NEWEST).write_bytes(known.encoded())
+        for manifest in known.manifests:
+            store.files.fetch(place / f"{manifest}.json", target / f"{manifest}.json")
     return known
 
 
@@ -127,6 +141,34 @@ def _copy_files(store: Store, copy: Store, known: Newest) -> None:
         if not (source / path).exists() and whole.may_be_gone(path, known.checkpoint):
             continue
         (target / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(source / path, target / path)
+        store.files.fetch(source / path, target / path)
         if path == commits.HINT and hashlib.sha256((target / path).read_bytes()).hexdigest() != file.sha256:
             raise _ChangedError  # Delta has written a newer checkpoint
+
+
+def restore(backup: Path, root: Place) -> None:
+    """Make the store at `root`, where there is nothing yet, a copy of a backup, and verify it.
+
+    Its STORE.json is written last, so that what was interrupted is no store, and goes on when it is begun again.
+
+    Raises:
+        InputError: there is something else at `root`.
+        StoreError: the backup is damaged, or its copy is.
+
+    """
+    _check_whole(backup)
+    files = files_of(root)
+    with explained(f"restoring {backup} to {root}"), ThreadPoolExecutor(_AT_ONCE) as pool:
+        there = [file for part in _PARTS for file, _ in Folder(backup).entries(backup / part)]
+        paths = [file.relative_to(backup).as_posix() for file in there]
+        if {file.relative_to(root).as_posix() for file, _ in files.entries(root)} - set(paths):
+            raise InputError(f"{root} is not empty; give --store a place where there is nothing yet")
+        list(pool.map(lambda path: files.write(root / path, (backup / path).read_bytes()), paths))
+        files.write(root / MARKER, (backup / MARKER).read_bytes())
+    _check_whole(root)
+
+
+def _check_whole(root: Place) -> None:
+    damage = verify(root, deep=True).damage
+    if damage:
+        raise StoreError(f"{root} is not whole: {damage[0].place} {damage[0].said}; {damage[0].remedy}")

@@ -1,23 +1,20 @@
 """Content-addressed files: written once, named by the SHA-256 of their bytes, checked whenever they are read.
 
-A file appears under its name whole or not at all: temporary name, sync, rename. One sync of the file system
-serves all the files of a call (an fsync each costs up to 200 ms on a busy disk). The table row that names a
-blob is written after it, and that write's own sync makes the new names durable. One that is asked for again gets
-today's date, so that nothing prunes it before its row is there (storage.pruning).
+A file appears under its name whole or not at all. In a folder one sync of the file system serves all the files of
+a call (an fsync each costs up to 200 ms on a busy disk). The table row that names a blob is written after it, and
+that write's own sync makes the new names durable. One that is asked for again gets today's date, so that nothing
+prunes it before its row is there (storage.pruning).
 """
 
 import hashlib
-import os
-import uuid
 from collections.abc import Sequence
-from pathlib import Path
 
 from storage.errors import StoreError
-from storage.locks import locked
+from storage.files import Place
 from storage.store import Store, explained
 
 
-def path(store: Store, blob: str) -> Path:
+def path(store: Store, blob: str) -> Place:
     """Where the blob of that id lies."""
     return store.blobs / blob[:2] / blob
 
@@ -30,38 +27,14 @@ def put(store: Store, data: bytes) -> str:
 def put_all(store: Store, contents: Sequence[bytes]) -> list[str]:
     """Keep several blobs and return their ids, in order."""
     ids = [hashlib.sha256(data).hexdigest() for data in contents]
-    with explained(f"writing {len(set(ids))} blobs"), locked(lock(store), shared=True):
-        missing = {blob: data for blob, data in zip(ids, contents, strict=True) if not _is_there(store, blob, data)}
-        if missing:
-            _write(store, missing)
+    with explained(f"writing {len(set(ids))} blobs"):
+        store.files.keep({path(store, blob): data for blob, data in zip(ids, contents, strict=True)}, lock(store))
     return ids
 
 
-def lock(store: Store) -> Path:
+def lock(store: Store) -> Place:
     """The file whose lock writers share, and that nobody else holds while blobs are deleted."""
     return store.blobs.parent / ".lock"
-
-
-def _is_there(store: Store, blob: str, data: bytes) -> bool:
-    target = path(store, blob)
-    if not (target.exists() and target.read_bytes() == data):
-        return False
-    os.utime(target)
-    return True
-
-
-def _write(store: Store, contents: dict[str, bytes]) -> None:
-    temporaries = {blob: path(store, blob).with_name(f".{blob}.{uuid.uuid4().hex}") for blob in contents}
-    try:
-        for blob, temporary in temporaries.items():
-            temporary.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(contents[blob])
-        store.sync()
-        for blob, temporary in temporaries.items():
-            temporary.replace(path(store, blob))
-    finally:
-        for temporary in temporaries.values():
-            temporary.unlink(missing_ok=True)
 
 
 def find(store: Store, beginning: str) -> str:
@@ -81,11 +54,15 @@ def get(store: Store, blob: str, most: int | None = None) -> bytes:
     """
     source = path(store, blob)
     with explained(f"reading blob {blob[:12]}"):
-        if not source.exists():
-            raise StoreError(f"blob {blob} is missing from {store.root}; restore {source} from a backup")
-        if most is not None and source.stat().st_size > most:
-            raise StoreError(f"blob {blob} is larger than the {most} bytes it may have; restore {source} from a backup")
-        data = source.read_bytes()
+        try:
+            if most is not None and source.stat().st_size > most:
+                raise StoreError(
+                    f"blob {blob} is larger than the {most} bytes it may have; restore {source} from a backup"
+                )
+            data = source.read_bytes()
+        except FileNotFoundError as error:
+            said = f"blob {blob} is missing from {store.root}; restore {source} from a backup"
+            raise StoreError(said) from error
     if hashlib.sha256(data).hexdigest() != blob:
         raise StoreError(f"blob {blob} is damaged: its bytes have another hash; restore {source} from a backup")
     return data

@@ -1,7 +1,8 @@
 """DuckDB as the lens over the store: one view a table, for `prism query`, notebooks and other tools.
 
 `connect` gives an in-memory database locked to the store's folder; `query` runs only what reads.
-`catalog.duckdb` holds the same views for other programs; it is derived, replaced by rename, and may be deleted.
+`catalog.duckdb` holds the same views for other programs; it is derived, replaced by rename, and may be deleted. Of a
+store on S3, which DuckDB by itself cannot reach, the views read Arrow's datasets, and there is no `catalog.duckdb`.
 Views show one scenario; `all_<view>` shows every one, with a column `scenario`. Each view reads the pinned list
 of files of one version of its Delta table, so a writer in between changes nothing for the reader.
 """
@@ -184,14 +185,17 @@ def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
     with explained(f"opening the catalog of {store.root}", duckdb.Error):
         _define(connection, store, scenario)
     connection.execute("SET temp_directory = ''")  # what does not fit into memory is refused, not written somewhere
-    connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
+    if isinstance(store.root, Path):
+        connection.execute(f"SET allowed_directories = [{_literal(str(store.root))}]")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
     return connection
 
 
-def rebuild(store: Store) -> Path:
-    """Write `catalog.duckdb` anew, whole or not at all: the same views, `main` first."""
+def rebuild(store: Store) -> Path | None:
+    """Write `catalog.duckdb` anew, whole or not at all: the same views, `main` first. None where there can be none."""
+    if not isinstance(store.root, Path):
+        return None
     target = store.root / "catalog.duckdb"
     temporary = store.root / f".catalog.{uuid.uuid4().hex}"
     with explained(f"writing {target}", duckdb.Error):
@@ -244,7 +248,7 @@ def _define(connection: duckdb.DuckDBPyConnection, store: Store, scenario: str) 
     connection.execute("CREATE SCHEMA raw")
     # what is written last is looked at first, so that a decision seen has its weights
     for name in reversed(TABLES):
-        connection.execute(f"CREATE VIEW raw.{name} AS {_source(store, name)}")
+        connection.execute(f"CREATE VIEW raw.{name} AS {_source(connection, store, name)}")
     connection.execute(f"CREATE VIEW raw.decided AS {_DECIDED}")
     connection.execute(f"CREATE VIEW raw.result AS {_RESULT}")
     connection.execute(f"CREATE VIEW raw.portfolio AS {_PORTFOLIOS}")
@@ -282,13 +286,17 @@ def _dataset(scenario: str) -> str:
             (SELECT dataset FROM raw.snapshots ORDER BY known_at DESC LIMIT 1))"""
 
 
-def _source(store: Store, name: str) -> str:
+def _source(connection: duckdb.DuckDBPyConnection, store: Store, name: str) -> str:
     """The files of the table's newest version, or an empty relation with its columns."""
     columns = ", ".join(f"NULL::{_sql_type(kind)} AS {column}" for column, kind in TABLES[name].columns.items())
     empty = f"SELECT {columns} WHERE false"
-    if not (store.tables / name).exists():
+    table = tables.find_table(store, name)
+    if table is None:
         return empty
-    uris = tables.open_table(store, name).file_uris()
+    if not isinstance(store.root, Path):
+        connection.register(f"files_of_{name}", tables.dataset(store, name, table))
+        return f"SELECT * FROM files_of_{name}"
+    uris = table.file_uris()
     files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in uris]
     if not files:
         return empty

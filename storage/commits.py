@@ -5,12 +5,12 @@ import json
 import re
 import urllib.parse
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 from deltalake import DeltaTable
 
+from storage.files import Place
 from storage.keys import to_json
 
 LOG = "_delta_log"
@@ -73,7 +73,7 @@ def version_of(path: str) -> int | None:
     return int(found[1]) if found else None
 
 
-def of_version(place: Path, name: str, version: int) -> Manifest:
+def of_version(place: Place, name: str, version: int) -> Manifest:
     """What one version of the table in the folder `place` wrote."""
     actions = actions_of(place / commit_path(version))
     said = next((action["commitInfo"] for action in actions if "commitInfo" in action), {})
@@ -90,7 +90,7 @@ def of_version(place: Path, name: str, version: int) -> Manifest:
     return made
 
 
-def actions_of(commit: Path) -> list[dict[str, Any]]:
+def actions_of(commit: Place) -> list[dict[str, Any]]:
     """The actions of a log entry; raises ValueError where it holds something else."""
     actions = [json.loads(line) for line in commit.read_bytes().splitlines()]
     if not actions or not all(isinstance(action, dict) for action in actions):
@@ -98,7 +98,7 @@ def actions_of(commit: Path) -> list[dict[str, Any]]:
     return actions
 
 
-def versions(place: Path) -> set[int]:
+def versions(place: Place) -> set[int]:
     """The versions whose log entries are in the table's folder."""
     found = (version_of(f"{LOG}/{file.name}") for file in (place / LOG).glob("*.json"))
     return {version for version in found if version is not None}
@@ -112,12 +112,12 @@ def live_files(table: DeltaTable) -> dict[str, int]:
     )
 
 
-def checkpoints(place: Path, listed: int) -> tuple[int, dict[str, File]]:
+def checkpoints(place: Place, listed: int) -> tuple[int, dict[str, File]]:
     """The newest checkpoint that Delta names, and the files of those after `listed`, with the one that names it."""
-    hint = place / HINT
-    if not hint.exists():
+    try:
+        content = (place / HINT).read_bytes()
+    except FileNotFoundError:
         return listed, {}
-    content = hint.read_bytes()
     try:
         named = int(json.loads(content)["version"])
     except (ValueError, KeyError, TypeError):  # damaged: Delta does without it, and verifying names it
@@ -130,9 +130,12 @@ def checkpoints(place: Path, listed: int) -> tuple[int, dict[str, File]]:
     return named, files | {HINT: File(len(content), hashlib.sha256(content).hexdigest(), 0)}
 
 
-def file_at(path: Path, written: int, size: int | None = None) -> File:
+def file_at(path: Place, written: int, size: int | None = None) -> File:
     """A file as it is; one that is gone, or whose size is not what the log says, gets no hash that anything has."""
-    content = path.read_bytes() if path.exists() else b""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        content = b""
     if size is not None and size != len(content):
         return File(size, "", written)
     return File(len(content), hashlib.sha256(content).hexdigest(), written)

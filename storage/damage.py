@@ -7,16 +7,15 @@ lists yet, is a note: of such files only the rows can be checked.
 import hashlib
 import json
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError
 
 from storage import commits, manifests
 from storage.commits import HINT, LOG, File, Manifest
 from storage.errors import StoreError
+from storage.files import Place
 from storage.manifests import NEWEST, Newest
 from storage.schemas import TABLES
 from storage.store import Store
@@ -57,16 +56,16 @@ def examine(store: Store, name: str, deep: bool) -> Findings:
     if deep:
         _examine_files(store, name, found)
     if not found.damage and commits.versions(place):
-        _open(place, found)
+        _open(store, place, found)
     return found
 
 
-def _inside(place: Path, path: str) -> str:
+def _inside(place: Place, path: str) -> str:
     """A file of a table as it is named to people: by its path inside the store."""
     return f"tables/{place.name}/{path}"
 
 
-def _examine_log(place: Path, found: Findings) -> None:
+def _examine_log(place: Place, found: Findings) -> None:
     """Versions without a gap, none empty, and a checkpoint where the first are gone."""
     versions = sorted(commits.versions(place))
     for version in versions:
@@ -89,19 +88,20 @@ def _examine_log(place: Path, found: Findings) -> None:
         found.accuse(_inside(place, commits.commit_path(versions[0] - 1)), said)
 
 
-def _open(place: Path, found: Findings) -> None:
+def _open(store: Store, place: Place, found: Findings) -> None:
     """Whether Delta reads the log, and whether the newest version's files are there in full."""
     try:
-        live = commits.live_files(DeltaTable(place))
+        live = commits.live_files(store.files.delta(place))
     except (DeltaError, OSError) as error:
         found.accuse(_inside(place, LOG), f"cannot be read ({str(error).strip().splitlines()[0]})")
         return
+    there = dict(store.files.entries(place))
     for path, size in live.items():
-        file = place / path
-        if not file.exists():
+        file = there.get(place / path)
+        if file is None:
             found.accuse(_inside(place, path), "is missing, and the table uses it")
-        elif file.stat().st_size != size:
-            found.accuse(_inside(place, path), f"has {file.stat().st_size} bytes where {size} were written")
+        elif file.st_size != size:
+            found.accuse(_inside(place, path), f"has {file.st_size} bytes where {size} were written")
 
 
 def _examine_files(store: Store, name: str, found: Findings) -> None:
@@ -118,7 +118,7 @@ def _examine_files(store: Store, name: str, found: Findings) -> None:
     whole = not any(accused.startswith(f"manifests/{name}/") for accused in found.damage)
     if whole:  # what a lost manifest said of the hint, which is written over, may be newer
         _examine_hint(place, listed, known, found)
-    _examine_unlisted(place, listed, found, whole and known.version < 0)
+    _examine_unlisted(store, place, listed, found, whole and known.version < 0)
 
 
 def _listed(store: Store, name: str, found: Findings) -> tuple[Newest, Manifest]:
@@ -159,7 +159,7 @@ def _what(sentence: str) -> str:
     return "is missing" if " is missing; " in sentence else "is not as it was written"
 
 
-def _later(place: Path, name: str, listed: int) -> Manifest:
+def _later(place: Place, name: str, listed: int) -> Manifest:
     """What the versions after the listed ones say, as far as they can be read."""
     said = Manifest(name)
     for version in sorted(commits.versions(place)):
@@ -171,7 +171,7 @@ def _later(place: Path, name: str, listed: int) -> Manifest:
     return said
 
 
-def _compare(place: Path, path: str, file: File, may_be_gone: bool, found: Findings, name: str = "") -> None:
+def _compare(place: Place, path: str, file: File, may_be_gone: bool, found: Findings, name: str = "") -> None:
     """A file with what was written."""
     label = name or _inside(place, path)
     try:
@@ -187,7 +187,7 @@ def _compare(place: Path, path: str, file: File, may_be_gone: bool, found: Findi
         found.accuse(label, "has other bytes than were written")
 
 
-def _examine_hint(place: Path, listed: Manifest, known: Newest, found: Findings) -> None:
+def _examine_hint(place: Place, listed: Manifest, known: Newest, found: Findings) -> None:
     """The file that names the newest checkpoint: as it was written, or written since for a checkpoint that is there."""
     file, label = place / HINT, _inside(place, HINT)
     if HINT not in listed.files and not file.exists():
@@ -207,16 +207,16 @@ def _examine_hint(place: Path, listed: Manifest, known: Newest, found: Findings)
             found.accuse(label, "has other bytes than were written" if content else "is empty")
 
 
-def _examine_unlisted(place: Path, listed: Manifest, found: Findings, never: bool) -> None:
+def _examine_unlisted(store: Store, place: Place, listed: Manifest, found: Findings, never: bool) -> None:
     """Files in no manifest: rows that can be read are a note, and so is what no version of the table uses."""
     try:
-        live = commits.live_files(DeltaTable(place)) if commits.versions(place) and not found.damage else {}
+        live = commits.live_files(store.files.delta(place)) if commits.versions(place) and not found.damage else {}
     except (DeltaError, OSError):
         live = {}
     unlisted, unused = [], []
-    for file in sorted(place.rglob("*")):
+    for file, _ in sorted(store.files.entries(place)):
         path = file.relative_to(place).as_posix()
-        if path in listed.files or path == HINT or not file.is_file():
+        if path in listed.files or path == HINT:
             continue
         parquet = path in live or path.endswith(".checkpoint.parquet")
         if parquet and not _is_readable(file, live.get(path), TABLES[place.name].columns if path in live else None):
@@ -237,13 +237,14 @@ def _files(paths: list[str]) -> str:
     return f"{len(paths)} file{'' if len(paths) == 1 else 's'}"
 
 
-def _is_readable(file: Path, size: int | None, columns: dict[str, pa.DataType] | None) -> bool:
+def _is_readable(file: Place, size: int | None, columns: dict[str, pa.DataType] | None) -> bool:
     """Whether a Parquet file is whole as far as its own format tells, and of the table's columns."""
     try:
-        rows = pq.read_table(file, partitioning=None)
+        content = file.read_bytes()
+        rows = pq.read_table(pa.BufferReader(content))
         if columns is not None:
             rows.cast(pa.schema([(name, columns[name]) for name in rows.column_names]))
-        return size in (None, file.stat().st_size)
+        return size in (None, len(content))
     except FileNotFoundError:
         return True  # deleted at this moment
     except (OSError, KeyError, pa.ArrowException):

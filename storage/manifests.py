@@ -1,30 +1,25 @@
 """Manifests: name, size and SHA-256 of every file of a table, so that a file that is not as it was written is found.
 
 manifests/<table>/<sha256>.json   the files that a commit added, its log entry among them; many are merged into one
-manifests/<table>/newest.json     which manifests count and up to which version of the table; replaced by rename
+manifests/<table>/newest.json     which manifests count and up to which version of the table; replaced as a whole
 
 Manifests are named by their content and never changed. A writer lists, after its commit, all versions that are not
-listed yet: its own, and what a killed writer left. It writes under temporary names, syncs, and renames while it holds
-a lock, unless another writer was first: then it looks again. So a manifest is whole or absent, and one that is named
+listed yet: its own, and what a killed writer left. It writes its manifest and then newest.json in place of the one it
+has read, unless another writer was first: then it looks again. So a manifest is whole or absent, and one that is named
 and not there was lost. A store from before there were manifests is listed table by table with the next writes.
 """
 
 import hashlib
 import json
-import os
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-
-from deltalake import DeltaTable
 
 from storage import commits
 from storage.commits import File, Manifest
 from storage.errors import StoreError
+from storage.files import Place
 from storage.keys import digest, to_json
-from storage.locks import locked
 from storage.store import Store, explained
 
 NEWEST = "newest.json"
@@ -49,42 +44,14 @@ class Newest:
 
 @dataclass(frozen=True)
 class _Update:
-    """New contents under temporary names, and what they replace."""
+    """What is to be written in place of what."""
 
-    folder: Path
     before: bytes  # of newest.json
-    renames: tuple[tuple[Path, Path], ...]  # newest.json last
-    merged: tuple[str, ...]
-
-    def publish(self) -> bool:
-        """Give the contents their names; False, with nothing changed, where another writer was first."""
-        with locked(self.folder / ".lock"):
-            if (self.folder / NEWEST).read_bytes() != self.before:
-                self.discard()
-                return False
-            for temporary, target in self.renames:
-                temporary.replace(target)
-        for name in self.merged:
-            (self.folder / f"{name}.json").unlink(missing_ok=True)
-        if self.merged:
-            self._sweep()
-        return True
-
-    def _sweep(self) -> None:
-        """Delete what killed writers left long ago: temporary files, and manifests that were never named."""
-        table = self.folder.name
-        kept = {self.folder / f"{name}.json" for name in _newest(self.folder / NEWEST, table).manifests}
-        for file in {*self.folder.glob(".*.json.*"), *self.folder.glob("*.json")} - kept - {self.folder / NEWEST}:
-            if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
-                file.unlink(missing_ok=True)
-
-    def discard(self) -> None:
-        """Delete what has no name yet."""
-        for temporary, _ in self.renames:
-            temporary.unlink(missing_ok=True)
+    contents: dict[Place, bytes]  # newest.json last
+    merged: tuple[str, ...]  # manifests that are not named any more then
 
 
-def folder_of(store: Store, name: str) -> Path:
+def folder_of(store: Store, name: str) -> Place:
     """Where the manifests of a table lie."""
     return store.root / "manifests" / name
 
@@ -103,14 +70,17 @@ def newest(store: Store, name: str) -> Newest | None:
     Raises StoreError where it is missing or is not as it was written.
     """
     place = folder_of(store, name) / NEWEST
-    if not place.exists() and not any(place.parent.glob("*.json")):
-        return None
+    try:
+        return _newest(place, name)
+    except FileNotFoundError:
+        if not any(place.parent.glob("*.json")):
+            return None
     if not place.exists():  # looked at again: a first writer makes it, then its manifest, at any moment
         raise StoreError(f"{place} is missing; {remedy(name)}")
     return _newest(place, name)
 
 
-def _newest(place: Path, name: str) -> Newest:
+def _newest(place: Place, name: str) -> Newest:
     content = place.read_bytes()
     try:
         values = {key: value for key, value in json.loads(content).items() if key != "digest"}
@@ -136,13 +106,11 @@ def add(store: Store, name: str) -> None:
     while True:
         with explained(f"writing table {name}", ValueError, KeyError, TypeError):
             update = _update(store, name)
-        try:
+        if update is None:
             store.sync()
-        except BaseException:
-            if update:
-                update.discard()
-            raise
-        if update is None or update.publish():
+            return
+        if store.files.swap(folder_of(store, name) / NEWEST, update.before, update.contents):
+            _sweep(store, name, update.merged)
             return
 
 
@@ -159,43 +127,35 @@ def _update(store: Store, name: str) -> _Update | None:
     made = hashlib.sha256(content).hexdigest()
     now = replace(now, manifests=(*(entry for entry in now.manifests if entry not in merged), made))
     contents = {folder / f"{made}.json": content, folder / NEWEST: now.encoded()}
-    renames = tuple((_temporary(target), target) for target in contents)
-    update = _Update(folder, known.encoded(), renames, merged)
-    try:
-        for temporary, target in renames:
-            temporary.write_bytes(contents[target])
-    except BaseException:
-        update.discard()
-        raise
-    return update
+    return _Update(known.encoded(), contents, merged)
 
 
-def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+def _sweep(store: Store, name: str, merged: tuple[str, ...]) -> None:
+    """Delete the merged manifests, and then what killed writers left long ago: files that have no name yet."""
+    if not merged:
+        return
+    folder = folder_of(store, name)
+    for entry in merged:
+        (folder / f"{entry}.json").unlink(missing_ok=True)
+    kept = {folder / NEWEST, *(folder / f"{entry}.json" for entry in _newest(folder / NEWEST, name).manifests)}
+    for file, _ in store.files.entries(folder):
+        with suppress(FileNotFoundError):
+            if ".json" in file.name and file not in kept and time.time() - file.stat().st_mtime > _FORGOTTEN:
+                file.unlink()
 
 
 def _begun(store: Store, name: str) -> Newest:
     """The table's newest.json, made before its first manifest, so that later its absence says that it was lost."""
     place, marker = folder_of(store, name) / NEWEST, (store.root / "STORE.json").read_bytes()
     known = Newest(name, marker=(len(marker), hashlib.sha256(marker).hexdigest()))
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(place)
-    try:
-        with temporary.open("xb") as file:
-            file.write(known.encoded())
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):  # another writer's is as good
-            os.link(temporary, place)
-    finally:
-        temporary.unlink(missing_ok=True)
+    store.files.create(place, known.encoded())  # another writer's is as good
     return _newest(place, name)
 
 
 def _first(store: Store, known: Newest) -> tuple[Newest, Manifest]:
     """All files of a table that no writer has listed yet."""
     place, made = store.tables / known.table, Manifest(known.table)
-    table = DeltaTable(place)
+    table = store.files.delta(place)
     for version in sorted(commits.versions(place)):
         if version <= table.version():
             made.update(commits.of_version(place, known.table, version))

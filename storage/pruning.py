@@ -3,7 +3,7 @@
 A blob counts as used where its id, or the beginning of it that names a universe, stands anywhere in a table or in a
 snapshot's manifest: a blob too many is kept rather than one too few. Nothing goes that is younger than the grace time,
 since the row that names a blob is written after it; a writer that finds the blob it wants there makes it young again,
-under a lock that deleting waits for. So it is safe beside running flows.
+and nothing is deleted at that moment (storage.files). So it is safe beside running flows.
 """
 
 import logging
@@ -11,13 +11,11 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import blobs, tables
-from storage.locks import locked
 from storage.schemas import TABLES
 from storage.store import Store, explained
 
@@ -42,13 +40,14 @@ def prune(store: Store, days: int) -> Pruned:
     Raises StoreError, with nothing deleted, where a table or a manifest cannot be read.
     """
     before = time.time() - _DAY * days
-    old = [file for file in sorted(store.blobs.rglob("*")) if file.is_file() and file.stat().st_mtime < before]
+    with explained("looking for blobs that nothing refers to"):
+        old = [file for file, found in sorted(store.files.entries(store.blobs)) if found.st_mtime < before]
     if not old:
         return Pruned(0, 0)
     used = _used(store)
     unused = [file for file in old if not used & {file.name, file.name[:16]}]
-    with explained("deleting blobs that nothing refers to"), locked(blobs.lock(store)):
-        gone = [_deleted(file) for file in unused if file.exists() and file.stat().st_mtime < before]
+    with explained("deleting blobs that nothing refers to"):
+        gone = store.files.clear(unused, before, blobs.lock(store))
     if gone:
         log.info("deleted %d blobs that nothing refers to, %.1f MB", len(gone), sum(gone) / 1e6)
     return Pruned(len(gone), sum(gone))
@@ -58,21 +57,13 @@ def sweep(store: Store, days: int) -> int:
     """Delete the temporary files of that age, which a killed writer left anywhere in the store; how many."""
     before = time.time() - _DAY * days
     with explained(f"deleting what killed writers left in {store.root}"):
-        left = [file for file in store.root.rglob("*") if _TEMPORARY.fullmatch(file.name)]
-        gone = [_deleted(file) for file in left if file.exists() and file.stat().st_mtime < before]
-    return len(gone)
-
-
-def _deleted(file: Path) -> int:
-    """Delete a file; its size."""
-    size = file.stat().st_size
-    file.unlink()
-    return size
+        left = [place for place, _ in store.files.entries(store.root) if _TEMPORARY.fullmatch(place.name)]
+        return len(store.files.clear(left, before, blobs.lock(store))) if left else 0
 
 
 def _used(store: Store) -> set[str]:
     """Ids of blobs, and beginnings of them, that stand in the tables and in the snapshots' manifests."""
-    texts = [text for name in TABLES if (store.tables / name).exists() for text in _texts(tables.read(store, name))]
+    texts = [text for name in TABLES if (store.tables / name).is_dir() for text in _texts(tables.read(store, name))]
     manifests = tables.read(store, "snapshots", ["manifest"])["manifest"].to_pylist()
     texts += [blobs.get(store, blob).decode() for blob in dict.fromkeys(manifests)]
     return {found for text in texts for pattern in (_NAMED, _BEGUN) for found in pattern.findall(text)}

@@ -25,7 +25,8 @@ from deltalake import DeltaTable, write_deltalake
 from storage import bars, blobs, clock, commits, ledger, manifests, snapshots, tables
 from storage.commits import LOG, Manifest
 from storage.damage import RESTORE, Finding
-from storage.errors import StoreError
+from storage.errors import InputError, StoreError
+from storage.files import Place
 from storage.schemas import TABLES
 from storage.store import Store, explained, open_store
 from storage.verification import BLOBS, verify
@@ -53,11 +54,16 @@ class Mended:
     lost: list[Finding] = field(default_factory=list)  # what a backup or its source must bring
 
 
-def mend(root: Path) -> Mended:
+def mend(root: Place) -> Mended:
     """Make the store at `root` usable again; what it lacks then is computed by the next runs, or is named.
 
-    Raises StoreError where its marker is damaged, or the disk refuses what is written.
+    Raises:
+        InputError: the store is in a bucket, which keeps no damage aside.
+        StoreError: its marker is damaged, or the disk refuses what is written.
+
     """
+    if not isinstance(root, Path):
+        raise InputError(f"the store {root} is in no folder; restore the damaged files from a backup of it")
     store, mended = open_store(root), Mended()
     for ready in sorted(store.root.glob(f"damaged/*/*.{_READY}")):
         with explained(f"completing the repair of table {ready.stem}"):
@@ -217,7 +223,7 @@ def _snapshots_anew(store: Store, lost: Collection[str]) -> Iterable[bytes]:
 
 def _rows(store: Store, name: str) -> list[dict[str, Any]]:
     """The rows of a table; none where it is not there, or could not be mended."""
-    if not (store.tables / name).exists():
+    if not (store.tables / name).is_dir():
         return []
     try:
         return tables.read(store, name).to_pylist()

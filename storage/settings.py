@@ -1,6 +1,6 @@
 """Where and on what PRISM runs: read from the environment, never part of a key.
 
-PRISM_STORE     the store's folder (default ./store)
+PRISM_STORE     the store: a folder (default ./store), or s3://BUCKET/NAME with the AWS_* of storage.objects
 PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's result records
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
@@ -73,7 +73,7 @@ class Settings(Environment):
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", frozen=True)
 
-    store: Path = Path("store")
+    store: str = "store"
     cache: Path = Path("~/.cache/prism")
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=2, ge=1, le=256)
@@ -104,7 +104,8 @@ class Settings(Environment):
 
 def current(kind: type[_Kind]) -> _Kind:
     """Settings as the environment has them now, read anew only after it changed: reading takes milliseconds."""
-    given = sorted(item for item in os.environ.items() if item[0].upper().startswith("PRISM_"))
+    prefix = kind.model_config.get("env_prefix", "")
+    given = sorted(item for item in os.environ.items() if item[0].upper().startswith(prefix))
     return _read(kind, tuple(given))
 
 

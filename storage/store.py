@@ -1,19 +1,16 @@
-"""One store: a folder with Delta tables, content-addressed files, and a file that says its format.
+"""One store: Delta tables, content-addressed files and a file that says its format, in a folder or in a bucket.
 
 STORE.json              format and identity
 tables/<name>/          Delta tables (storage.tables)
 manifests/<name>/       what files of them were written, and how they were (storage.manifests)
 blobs/sha256/ab/abcd    immutable files named by their content (storage.blobs)
-catalog.duckdb          views for people, derived (storage.catalog)
+catalog.duckdb          views for people, derived, in a folder only (storage.catalog)
 reports/                HTML reports, derived
 """
 
-import ctypes
 import errno
 import json
-import os
 import re
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,9 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage.errors import InputError, PrismError, StoreError
+from storage.files import Files, Folder, Place
 from storage.settings import Settings, current
 
 FORMAT = 1
+MARKER = "STORE.json"
 _STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
 
 
@@ -31,53 +30,66 @@ _STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a
 class Store:
     """An opened store: where it is, and which one it is."""
 
-    root: Path
+    root: Place
     identity: str
     read_only: bool = False  # reading makes and alters no table
 
     @property
-    def tables(self) -> Path:
+    def files(self) -> Files:
+        """How its files are read and changed."""
+        return files_of(self.root)
+
+    @property
+    def tables(self) -> Place:
         """Folder of the Delta tables."""
         return self.root / "tables"
 
     @property
-    def blobs(self) -> Path:
+    def blobs(self) -> Place:
         """Folder of the content-addressed files."""
         return self.root / "blobs" / "sha256"
 
     def sync(self) -> None:
-        """Return when everything written to the store's file system is on the disk (delta-rs itself never syncs)."""
-        if not sys.platform.startswith("linux"):
-            os.sync()
-            return
-        folder = os.open(self.root, os.O_RDONLY)
-        try:
-            if ctypes.CDLL(None, use_errno=True).syncfs(folder):
-                raise OSError(ctypes.get_errno(), "syncfs failed", str(self.root))
-        finally:
-            os.close(folder)
+        """Return when everything written to the store is durable."""
+        self.files.sync()
 
 
-def open_store(root: Path | None = None) -> Store:
-    """Open the store at `root` (default: the settings' folder), making it where there is none.
+def files_of(root: Place) -> Files:
+    """The files of the store that lies there."""
+    return Folder(root) if isinstance(root, Path) else root.files
 
-    Raises:
-        InputError: the folder is of an unknown format, or not a folder of the local file system.
-        StoreError: it cannot be made or read.
 
-    """
-    root = current(Settings).store if root is None else root
-    if re.match(r"\w+:/", str(root)):
-        raise InputError(f"the store {root} is not a local folder, and only those are supported; give --store DIR")
-    root = root.expanduser().absolute()
+def place_of(store: "str | Place") -> Place:
+    """Where a store is that was named so; raises InputError for what can be none."""
+    if str(store).startswith("s3://"):
+        from storage.objects import ObjectPath  # loads what a store in a folder never needs
+
+        return ObjectPath.parse(str(store))
+    if re.match(r"\w+:/", str(store)):
+        raise InputError(f"the store {store} is neither a local folder nor s3://BUCKET/NAME; give another --store")
+    root = Path(store).expanduser().absolute()
     if re.search(_STRANGE, str(root)):
         raise InputError(f"the store's path {str(root)!r} holds one of %?#*[]\\ or a new line; give another --store")
     check_place(root)
-    with explained(f"opening the store {root}"):
-        marker = root / "STORE.json"
-        if not marker.exists():
+    return root
+
+
+def open_store(root: "str | Place | None" = None) -> Store:
+    """Open the store at `root` (default: the settings' own), making it where there is none.
+
+    Raises:
+        InputError: the store is of an unknown format, or its place can be none.
+        StoreError: it cannot be made or read.
+
+    """
+    place = place_of(current(Settings).store if root is None else root)
+    with explained(f"opening the store {place}"):
+        marker = place / MARKER
+        try:
+            return Store(place, _identity(marker))
+        except FileNotFoundError:
             _create(marker)
-        return Store(root, _identity(marker))
+        return Store(place, _identity(marker))
 
 
 def check_place(root: Path) -> None:
@@ -92,29 +104,20 @@ def check_place(root: Path) -> None:
     raise InputError(f"the store {root} {where} a file; give --store a folder")
 
 
-def _create(marker: Path) -> None:
+def _create(marker: Place) -> None:
     """Make the folders and, whole or not at all, the marker; of two processes at once the first one's stays."""
     folder = marker.parent
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "tables").exists():
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / "tables").is_dir():
         raise InputError(f"{folder} is not empty and is no store; give --store an empty or a new folder")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".STORE.{uuid.uuid4().hex}"
-    with temporary.open("x") as file:
-        file.write(json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    try:
-        os.link(temporary, marker)  # Delta's commits need hard links too: a file system without them fails here
-    except FileExistsError:
-        pass
-    finally:
-        temporary.unlink()
+    content = json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n"
+    files_of(folder).create(marker, content.encode())
 
 
-def _identity(marker: Path) -> str:
+def _identity(marker: Place) -> str:
     try:
-        content = json.loads(marker.read_text())
+        content = json.loads(marker.read_bytes())
         known, identity = content["format"] == FORMAT, content["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{marker} is damaged ({error}); restore it from a backup of the store") from error
@@ -125,13 +128,29 @@ def _identity(marker: Path) -> str:
     return identity
 
 
+_DENIED, _NO_BUCKET, _AWAY = "denied", "no bucket", "away"  # of object storage, which has no numbers for it
 _CAUSES = {
+    _DENIED: ("the object storage refuses it", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"),
+    _NO_BUCKET: ("there is no such bucket", "make it, or correct --store s3://BUCKET/NAME and AWS_ENDPOINT_URL"),
+    _AWAY: ("the object storage does not answer", "check AWS_ENDPOINT_URL and the network, then run it again"),
     errno.ENOSPC: ("the disk is full", "free space and run the same command again: nothing is half-written"),
     errno.EROFS: ("the file system is read-only", "mount it writable, or give another --store"),
     errno.EACCES: ("the permission is denied", "check the owner and rights of the folder, or give another --store"),
     errno.EPERM: ("the file system refuses it", "use a file system with hard links, or give another --store"),
 }
 _TEXTS = {
+    "nosuchbucket": _NO_BUCKET,
+    "no_such_bucket": _NO_BUCKET,
+    "accessdenied": _DENIED,
+    "access_denied": _DENIED,
+    "invalidaccesskeyid": _DENIED,
+    "signaturedoesnotmatch": _DENIED,
+    "403 forbidden": _DENIED,
+    "error sending request": _AWAY,
+    "network_connection": _AWAY,
+    "internalerror": _AWAY,
+    "slowdown": _AWAY,
+    "server error": _AWAY,
     "no space left": errno.ENOSPC,
     "read-only file system": errno.EROFS,
     "readonlyfilesystem": errno.EROFS,
@@ -142,7 +161,7 @@ _TEXTS = {
 
 @contextmanager
 def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
-    """Turn what the operating system or delta-rs raise during `action` into one StoreError sentence.
+    """Turn what the operating system, delta-rs or object storage raise during `action` into one StoreError sentence.
 
     `damage` are further errors that only damaged files cause here.
     """
@@ -150,17 +169,20 @@ def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
         yield
     except PrismError:
         raise
-    except OSError as error:
-        raise _explanation(action, error, error.errno) from error
     except Exception as error:
-        code = next((code for text, code in _TEXTS.items() if text in str(error).lower()), None)
-        if code is None and not isinstance(error, damage):
+        code = getattr(error, "errno", None) or _code_of(str(error).lower())
+        if code is None and not isinstance(error, (OSError, *damage)):
             raise
-        raise _explanation(action, error, code) from error
+        # what a storage says of refused keys may hold them
+        raise _explanation(action, error, code) from (None if code == _DENIED else error)
 
 
-def _explanation(action: str, error: Exception, code: int | None) -> StoreError:
-    said = str(error).strip().splitlines()[0].rstrip()
+def _code_of(said: str) -> int | str | None:
+    return next((code for text, code in _TEXTS.items() if text in said), None)
+
+
+def _explanation(action: str, error: Exception, code: int | str | None) -> StoreError:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
     file = getattr(error, "filename", None)
     place = f" ({file})" if code in _CAUSES and file else ""  # other causes are said with it
     cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))

@@ -10,18 +10,17 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from deltalake import DeltaTable, Schema, WriterProperties, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
-from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
+from pyarrow.dataset import Dataset
 
 from storage import commits, manifests
 from storage.errors import StoreError
-from storage.locks import locked
+from storage.files import Place, Stat
 from storage.schemas import TABLES, validated
 from storage.store import Store, explained
 
@@ -38,16 +37,28 @@ def open_table(store: Store, name: str) -> DeltaTable:
     commit without rows.
     """
     with explained(f"opening table {name}", *_DAMAGE):
-        log = _log(store, name)
-        if not log:  # not even the first, which makes the table: its writer has not come so far, or was killed
-            return _made(store, name)
-        _check_log(name, log)
-        table = DeltaTable(store.tables / name)
-        return table if store.read_only else _with_all_columns(store, table, name)
+        # no log, not even the commit that makes the table: its writer has not come so far, or was killed
+        return _found(store, name) or _made(store, name)
 
 
-def _log(store: Store, name: str) -> list[Path]:
-    return list((store.tables / name / commits.LOG).glob("*.json"))
+def find_table(store: Store, name: str) -> DeltaTable | None:
+    """The table at its newest version; None where it is not there yet. Raises StoreError as `open_table` does."""
+    with explained(f"opening table {name}", *_DAMAGE):
+        return _found(store, name)
+
+
+def _found(store: Store, name: str) -> DeltaTable | None:
+    log = _log(store, name)
+    if not log:
+        return None
+    _check_log(name, log)
+    table = store.files.delta(store.tables / name)
+    return table if store.read_only else _with_all_columns(store, table, name)
+
+
+def _log(store: Store, name: str) -> list[tuple[Place, Stat]]:
+    there = store.files.entries(store.tables / name / commits.LOG)
+    return [(file, found) for file, found in there if file.suffix == ".json"]
 
 
 def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
@@ -58,7 +69,7 @@ def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
         with suppress(CommitFailedError):  # another process adds them at this moment
             table.alter.add_columns(lacking)
         manifests.add(store, name)
-        return DeltaTable(table.table_uri)
+        return store.files.delta(store.tables / name)
     return table
 
 
@@ -66,33 +77,39 @@ def _made(store: Store, name: str) -> DeltaTable:
     """The table, made now, or a moment ago by another process."""
     folder = store.tables / name
     try:
-        table = DeltaTable.create(folder, schema=TABLES[name].schema, mode="ignore")
+        uri, options = store.files.uri(folder), store.files.options
+        table = DeltaTable.create(uri, schema=TABLES[name].schema, mode="ignore", storage_options=options)
     except CommitFailedError:  # both found it absent, and the other one's first commit was earlier
-        table = DeltaTable(folder)
+        table = store.files.delta(folder)
     manifests.add(store, name)
     return table
 
 
-def _check_log(name: str, log: list[Path]) -> None:
-    for commit in log:
-        if not commit.stat().st_size:
+def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
+    for commit, found in log:
+        if not found.st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
 
 
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
     with explained(f"reading table {name}", *_DAMAGE):
-        if store.read_only and not _log(store, name):
+        table = find_table(store, name) if store.read_only else open_table(store, name)
+        if table is None:
             return TABLES[name].schema.empty_table().select(columns or list(TABLES[name].columns))
-        return _rows(store, name, open_table(store, name), columns, where)
+        return _rows(store, name, table, columns, where)
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
+    return dataset(store, name, table).to_table(columns=columns, filter=_condition(name, where))
+
+
+def dataset(store: Store, name: str, table: DeltaTable) -> Dataset:
+    """The files of a version of a table, to be read with Arrow."""
     # Arrow's own file system: Delta's calls back into Python from threads, which abort a process that ends meanwhile
-    files = SubTreeFileSystem(str(store.tables / name), LocalFileSystem())
+    files = store.files.arrow(store.tables / name)
     schema = TABLES[name].schema if store.read_only else None  # columns that an older table lacks are empty
-    dataset = table.to_pyarrow_dataset(filesystem=files, schema=schema)
-    return dataset.to_table(columns=columns, filter=_condition(name, where))
+    return table.to_pyarrow_dataset(filesystem=files, schema=schema)
 
 
 def _condition(name: str, where: dict[str, Any]) -> pc.Expression | None:
@@ -132,7 +149,7 @@ def put(store: Store, name: str, rows: pa.Table) -> None:
 def forget(store: Store, name: str, keys: Iterable[str]) -> None:
     """Take out the rows of these keys, so that whoever needs them computes them again."""
     wanted = list(keys)
-    if wanted and (store.tables / name).exists():
+    if wanted and (store.tables / name).is_dir():
         predicate = f"key IN ({', '.join(map(_literal, wanted))})"
         _commit(store, name, lambda: open_table(store, name).delete(predicate))
 
@@ -151,14 +168,16 @@ def claim(store: Store, name: str, rows: pa.Table) -> bool:
     """Add ledger rows at their positions, all or none; False when one of the positions is taken."""
     rows = validated(name, rows)
     same = " AND ".join(f"old.{column} = new.{column}" for column in TABLES[name].unique)
-    inserted = 0
+    inserted, tried = 0, False
 
     def commit() -> None:
-        nonlocal inserted
+        nonlocal inserted, tried
         # one version for the look and the merge: a writer in between makes the merge fail, and it is looked again
         table = open_table(store, name)
         if _taken(store, name, table, rows):
+            inserted = rows.num_rows if tried and _is_made(store, name, table, rows) else 0
             return
+        tried = True
         merge = table.merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
         inserted = merge.when_not_matched_insert_all().execute()["num_target_rows_inserted"]
 
@@ -169,6 +188,12 @@ def claim(store: Store, name: str, rows: pa.Table) -> bool:
 def _taken(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool:
     unique = list(TABLES[name].unique)
     return _rows(store, name, table, unique, {}).join(rows.select(unique), unique, join_type="inner").num_rows > 0
+
+
+def _is_made(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool:
+    """Whether these very rows are there: a storage's first answer to the claim was lost, and it refused the second."""
+    there = _rows(store, name, table, None, {}).select(rows.column_names).to_pylist()
+    return all(row in there for row in rows.to_pylist())
 
 
 def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
@@ -191,12 +216,12 @@ def compact(store: Store, crowded: int | None = None) -> None:
 
     Readers and writers go on, and a writer that is first wins.
 
-    Of two processes one compacts a table: delta-rs lets two merge the same files, and every row would be there twice.
+    Of two processes one compacts a table, by a lock, or because the commit of the second is refused.
     """
     for name in sorted(TABLES):
-        if not (store.tables / name).exists():
+        if not (store.tables / name).is_dir():
             continue
-        with locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
+        with store.files.locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
                 _compact(store, name, crowded or _CROWDED)
 
@@ -205,7 +230,7 @@ def _compact(store: Store, name: str, crowded: int) -> None:
     table = open_table(store, name)
     if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
-            table.optimize.compact(writer_properties=_PROPERTIES)
+            store.files.compact(table, store.tables / name, _PROPERTIES)
             manifests.add(store, name)
 
 
@@ -217,7 +242,7 @@ def vacuum(store: Store, days: int) -> int:
     """
     deleted, asked = 0, {"retention_hours": 24 * days, "enforce_retention_duration": False, "full": True}
     for name in sorted(TABLES):
-        if (store.tables / name).exists():
+        if (store.tables / name).is_dir():
             table = open_table(store, name)
             with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
                 if table.vacuum(**asked):

@@ -5,13 +5,11 @@ names it; one that nobody came back for (its key has changed since) is deleted a
 """
 
 import logging
-import os
 import time
-import uuid
-from pathlib import Path
 
 from storage import arrays
 from storage.arrays import Arrays
+from storage.files import Place
 from storage.store import Store, explained
 
 _FORGOTTEN = 7 * 86_400  # seconds
@@ -20,28 +18,18 @@ log = logging.getLogger("prism.store")
 
 def put(store: Store, key: str, content: Arrays) -> None:
     """Keep the arrays in place of what the key held; a power cut after this leaves one of the two, whole."""
-    target = _path(store, key)
-    temporary = target.with_name(f".{key}.{uuid.uuid4().hex}")
     with explained(f"writing unfinished work {key[:12]}"):
-        target.parent.mkdir(exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(arrays.pack(content))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        store.files.write(_path(store, key), arrays.pack(content))
 
 
 def get(store: Store, key: str) -> Arrays | None:
     """The arrays, or None where there is nothing to go on from; a damaged file counts as nothing."""
     source = _path(store, key)
     with explained(f"reading unfinished work {key[:12]}"):
-        if not source.exists():
-            return None
         try:
             return arrays.unpack(arrays.read(source))
+        except FileNotFoundError:
+            return None
         except ValueError as error:
             log.warning("unfinished work %s is damaged (%s); it is done again from the start", key[:12], error)
             return None
@@ -49,13 +37,12 @@ def get(store: Store, key: str) -> Arrays | None:
 
 def drop(store: Store, key: str) -> None:
     """Delete what is now an answer, and what nobody came back for."""
-    folder = store.root / "unfinished"
     with explained(f"deleting unfinished work {key[:12]}"):
         _path(store, key).unlink(missing_ok=True)
-        for file in folder.iterdir() if folder.exists() else ():
-            if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
+        for file, found in store.files.entries(store.root / "unfinished"):
+            if time.time() - found.st_mtime > _FORGOTTEN:
                 file.unlink(missing_ok=True)
 
 
-def _path(store: Store, key: str) -> Path:
+def _path(store: Store, key: str) -> Place:
     return store.root / "unfinished" / f"{key}.safetensors"

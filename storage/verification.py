@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from storage import blobs, ledger, snapshots, tables
 from storage.damage import RESTORE, Finding, Findings, examine
 from storage.errors import PrismError
+from storage.files import Place
 from storage.schemas import TABLES
-from storage.store import FORMAT, Store
+from storage.store import FORMAT, Store, explained
 
 _LOOKS = 3  # at what looks damaged
 _PAUSE = 0.3  # seconds between two of them
@@ -49,14 +49,18 @@ class Verified:
         return not self.damage
 
 
-def verify(root: Path, deep: bool = False) -> Verified:
+def verify(root: Place, deep: bool = False) -> Verified:
     """What is damaged in the store at `root`, file by file and record by record."""
-    store = Store(root, "", read_only=True)
+    with explained(f"verifying the store {root}"):
+        return _verified(Store(root, "", read_only=True), deep)
+
+
+def _verified(store: Store, deep: bool) -> Verified:
     found = _seen_again(lambda: _marker(store))
     marks, damaged = found.notes, dict(found.damage)
     files, suspect = 0, set()
     for name in sorted(TABLES):
-        if (store.tables / name).exists() or (deep and (store.root / "manifests" / name).exists()):
+        if (store.tables / name).is_dir() or (deep and (store.root / "manifests" / name).is_dir()):
             table = _seen_again(lambda name=name: examine(store, name, deep))
             damaged |= {place: entry for place, entry in table.damage.items() if place not in damaged}
             marks, files = marks + table.notes, files + table.files
@@ -105,7 +109,8 @@ def _marker(store: Store) -> Findings:
 def _unknown(store: Store) -> list[Finding]:
     """Tables of other versions of PRISM."""
     said = "is no table of this version, so it was not looked at"
-    found = sorted(folder.name for folder in store.tables.glob("*") if folder.name not in TABLES)
+    there = store.tables.iterdir() if store.tables.is_dir() else ()
+    found = sorted(folder.name for folder in there if folder.name not in TABLES)
     return [
         Finding(f"tables/{name}", said, "it may be deleted where no other version uses the store") for name in found
     ]
@@ -115,9 +120,7 @@ def _blobs(store: Store, suspect: set[str]) -> Findings:
     """Every blob against its name, and that those are there which a table names."""
     found, there = Findings(), set()
     named = _named(store, suspect, found)  # before the files are listed: a blob is written before the row that names it
-    for file in sorted(store.blobs.rglob("*")):
-        if not file.is_file():
-            continue
+    for file, _ in sorted(store.files.entries(store.blobs)):
         place = file.relative_to(store.root).as_posix()
         if file.name.startswith("."):
             found.note(place, "is a blob being written, or left by a kill", "it may be deleted when no run is working")

@@ -1,7 +1,14 @@
 """Every test has a store, a cache and a Prefect home of its own; nothing outside pytest's folders is touched."""
 
 import os
+import subprocess
+import sys
 import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from urllib.request import Request, urlopen
 
 # before Prefect, numba or a stage is imported: they read their places once
 # the processes that share a run share its compiled kernels, and have a Prefect each
@@ -24,3 +31,37 @@ def store(tmp_path, monkeypatch) -> Store:
     """An empty store, which tasks and flows find too."""
     monkeypatch.setenv("PRISM_STORE", str(tmp_path / "store"))
     return open_store()
+
+
+@contextmanager
+def _serving(*arguments: object) -> Iterator[dict[str, str]]:
+    command = [sys.executable, str(Path(__file__).with_name("object_storage.py")), *map(str, arguments)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
+            urlopen(Request(f"{address}/prism", method="PUT")).close()
+            keys = {"AWS_ACCESS_KEY_ID": "prism-tests", "AWS_SECRET_ACCESS_KEY": "not-to-be-shown"}
+            yield {"AWS_ENDPOINT_URL": address, "AWS_REGION": "us-east-1", **keys}
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="session")
+def object_storage() -> Callable[..., AbstractContextManager[dict[str, str]]]:
+    """S3 on this machine, with a bucket `prism`, while a block runs; it gives what the environment says of it."""
+    return _serving
+
+
+@pytest.fixture(scope="session")
+def shared_storage(object_storage) -> Iterator[dict[str, str]]:
+    """One S3 for all tests of this process."""
+    with object_storage() as environment:
+        yield environment
+
+
+@pytest.fixture
+def s3(shared_storage, monkeypatch) -> str:
+    """An address for a store, which the environment reaches."""
+    for name, value in shared_storage.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://prism/{uuid.uuid4().hex}"

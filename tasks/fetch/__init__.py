@@ -18,7 +18,6 @@ from prefect.tasks import exponential_backoff
 
 from storage import snapshots, universe
 from storage.errors import InputError, NoDataError, SourceError
-from storage.locks import locked
 from storage.snapshots import Snapshot
 from storage.store import Store, open_store
 from storage.universe import Universe
@@ -55,7 +54,7 @@ def ingest(
     chosen = universe.load(store, universe_id) if universe_id else None
     run = _run(store, source, dataset, chosen, accepted)
     try:
-        with locked(store.root / ".ingesting"):  # one writer of prices at once
+        with store.files.locked(store.root / ".ingesting"):  # one writer of prices at once
             return _taken(run, chosen, path).snapshot
     finally:  # also where too few answered
         _show(store, dataset)

@@ -7,8 +7,6 @@ are one file. What it holds, in order, is `report.html.j2`; numbers come from th
 
 import hashlib
 import math
-import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -51,25 +49,12 @@ def write_report(scenario: str, publish: str, opening: str = "") -> str:
     shown = _shown(store, found)
     page = _environment().get_template("report.html.j2").render(shown).encode()
     name = f"{found.month}-{hashlib.sha256(page).hexdigest()[:12]}.html"
-    path = _write(store.root / "reports", name, page)
+    path = store.root / "reports" / name
+    with explained(f"writing the report {name}"):
+        store.files.write(path, page)
     lead = [shown[name] for name in ("evidence", "hindsight") if shown.get(name)]
     artifacts.publish(found, opening, lead, shown["held"], path)
     return str(path)
-
-
-def _write(folder: Path, name: str, page: bytes) -> Path:
-    """The file, whole or not at all."""
-    temporary = folder / f".{name}.{uuid.uuid4().hex}"
-    with explained(f"writing the report {name}"):
-        folder.mkdir(exist_ok=True)
-        try:
-            with temporary.open("xb") as file:
-                file.write(page)
-                file.flush()
-                os.fsync(file.fileno())
-            return temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def _environment() -> Environment:

@@ -7,12 +7,12 @@ made where no run of Prefect's is under way.
 import logging
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import TaskRunContext
 
+from storage.files import Place
 from storage.settings import Settings
 from tasks.report import measures
 from tasks.report.contents import Contents
@@ -30,7 +30,7 @@ _MEASURES: dict[str, measures.Format] = {
 }
 
 
-def publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
+def publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Place) -> None:
     """Make all artifacts of a report. opening: Markdown that the summary begins with; lead: its first sentences."""
     if TaskRunContext.get() is None:
         return
@@ -40,7 +40,7 @@ def publish(contents: Contents, opening: str, lead: Sequence[str], positions: Se
         log.warning("Prefect was not given the report: %s", error)
 
 
-def _publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Path) -> None:
+def _publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Place) -> None:
     # matplotlib takes a second to load, and only a run of Prefect's needs it
     from tasks.report import pictures
 
@@ -58,10 +58,10 @@ def _publish(contents: Contents, opening: str, lead: Sequence[str], positions: S
     create_link_artifact(link(path), f"Report of {name}", key_of("report", scenario), f"Report of {name}")
 
 
-def link(path: Path) -> str:
+def link(path: Place) -> str:
     """Where the report opens: under PRISM_REPORT_URL, if reports are served, else the file itself."""
     base = Settings().report_url
-    return f"{base.rstrip('/')}/{path.name}" if base else path.resolve().as_uri()
+    return f"{base.rstrip('/')}/{path.name}" if base else path.as_uri()
 
 
 def summary(

@@ -8,8 +8,10 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
@@ -109,6 +111,20 @@ class Served:
 def port():
     """A function that gives a free port."""
     return free_port
+
+
+@pytest.fixture
+def answering():
+    """A function that waits until there is an answer at an address."""
+
+    def wait(address):
+        def answered():
+            with suppress(OSError), urlopen(address, timeout=5) as answer:
+                return answer.status == 200
+
+        until(answered)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

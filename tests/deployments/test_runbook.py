@@ -40,7 +40,7 @@ def test_the_runbook_covers_what_happens():
     for heading in (
         "First set-up", "Upgrade", "Backup and restore", "A month that failed", "A restated price",
         "A ticker renamed, delisted or merged", "Wrong weights published", "January's new block",
-        "Adding a GPU worker", "Rotating the API key",
+        "Moving to S3", "Prefect's server on PostgreSQL", "Adding a GPU worker", "Rotating the API key",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in RUNBOOK
 

@@ -1,6 +1,7 @@
 """Backups: whole and verified or absent, taken while others write, and readable as a store."""
 
 import os
+import shutil
 import threading
 import time
 from datetime import date
@@ -83,7 +84,7 @@ def test_a_damaged_store_gives_no_copy(store, tmp_path):
 
 def test_a_disk_that_is_full_leaves_nothing(store, tmp_path, monkeypatch):
     write(store, 0)
-    monkeypatch.setattr(backups.shutil, "copytree", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
+    monkeypatch.setattr(shutil, "copy2", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "full")))
     with pytest.raises(StoreError, match="the disk is full"):
         backups.take(store, tmp_path / "backups")
     assert list((tmp_path / "backups").iterdir()) == []

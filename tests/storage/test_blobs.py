@@ -12,7 +12,7 @@ import pytest
 
 from storage import blobs
 from storage.errors import StoreError
-from storage.store import Store
+from storage.files import Folder
 
 ROOT = Path(__file__).parents[2]
 WRITER = """
@@ -30,8 +30,9 @@ DYING = """
 import os, signal, sys
 from pathlib import Path
 from storage import blobs
-from storage.store import Store, open_store
-Store.sync = lambda store: os.kill(os.getpid(), signal.SIGKILL)
+from storage.files import Folder
+from storage.store import open_store
+Folder.sync = lambda files: os.kill(os.getpid(), signal.SIGKILL)
 blobs.put_all(open_store(Path(sys.argv[1])), [b"one", b"two"])
 """
 
@@ -79,7 +80,7 @@ def test_an_error_leaves_nothing_behind_and_the_next_try_succeeds(store, monkeyp
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Store if step == "sync" else Path, step, full)
+        patch.setattr(Folder if step == "sync" else Path, step, full)
         with pytest.raises(StoreError, match="writing 2 blobs: the disk is full"):
             blobs.put_all(store, [b"one", b"two"])
     assert files(store) == []

@@ -212,11 +212,11 @@ def test_a_half_finished_month_is_not_seen(decided):
 def test_a_month_decided_while_the_catalog_opens_is_seen_whole_or_not_at_all(decided, monkeypatch, moment):
     look = catalog._source
 
-    def interrupted(store, name):
+    def interrupted(connection, place, name):
         if name == moment:
             monkeypatch.setattr(catalog, "_source", look)
-            decide(store, 3)
-        return look(store, name)
+            decide(place, 3)
+        return look(connection, place, name)
 
     monkeypatch.setattr(catalog, "_source", interrupted)
     with catalog.connect(decided) as connection:

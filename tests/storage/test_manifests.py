@@ -90,14 +90,14 @@ def test_a_damaged_manifest_is_not_merged_away(store, monkeypatch):
 
 def test_another_writer_that_is_first_is_followed(store, monkeypatch):
     tables.put(store, "weights", weights("a"))
-    sync, others = type(store).sync, ["b", "c"]
+    sync, others = type(store.files).sync, ["b", "c"]
 
     def interrupted(self):
         sync(self)
         if others:  # after this writer has looked, and before it gives its manifest a name
             tables.put(store, "weights", weights(others.pop()))
 
-    monkeypatch.setattr(type(store), "sync", interrupted)
+    monkeypatch.setattr(type(store.files), "sync", interrupted)
     tables.put(store, "weights", weights("d"))
     assert manifests.newest(store, "weights").version == 4
     assert len(listed(store)) == 5 + 4

@@ -87,14 +87,14 @@ def test_a_creation_that_was_interrupted_is_completed(tmp_path):
     assert open_store(tmp_path) == open_store(tmp_path)
 
 
-@pytest.mark.parametrize("root", ["s3://bucket/prism", "gs://bucket", "https://host/x", "s3:/bucket", "file:///tmp/x"])
+@pytest.mark.parametrize("root", ["gs://bucket", "https://host/x", "s3:/bucket/prism", "file:///tmp/x"])
 def test_an_address_is_no_folder(root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for given in (root, Path(root)):
-        with pytest.raises(InputError, match="is not a local folder"):
+        with pytest.raises(InputError, match="is neither a local folder nor s3://BUCKET/NAME"):
             open_store(given)
     monkeypatch.setenv("PRISM_STORE", root)
-    with pytest.raises(InputError, match="is not a local folder"):
+    with pytest.raises(InputError, match="is neither a local folder nor s3://BUCKET/NAME"):
         open_store()
     assert not list(tmp_path.iterdir())
 
