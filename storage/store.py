@@ -137,6 +137,7 @@ _TEXTS = {
     "403 forbidden": _DENIED,
     "error sending request": _AWAY,
     "network_connection": _AWAY,
+    "timed out": _AWAY,
     "internalerror": _AWAY,
     "slowdown": _AWAY,
     "server error": _AWAY,

@@ -1,10 +1,13 @@
 """The flows and commands on a store on S3: the same bytes as in a folder, and everything that people do with it."""
 
 import json
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
+from flows import report_server
 from flows.monthly import monthly_rebalance
 from flows.rebalance import rebalance
 from storage import blobs, catalog, ledger, tables
@@ -97,6 +100,16 @@ def test_a_report_lies_in_the_bucket_and_opens_on_this_machine(both, prism, monk
     copy = Path(opened[0].removeprefix("file://"))
     assert copy.name == report.rpartition("/")[2]
     assert copy.read_bytes().startswith(b"<!doctype html>")
+
+
+def test_reports_are_served_from_the_bucket(both):
+    _, (remote, _) = both
+    place, _ = remote.files.entries(remote.root / "reports")[0]
+    with report_server.serving(remote.root / "reports", 0) as address:
+        with urllib.request.urlopen(f"{address}/{place.name}") as answer:
+            assert answer.read() == place.read_bytes()
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"{address}/absent.html")
 
 
 def test_a_backup_restored_in_a_folder_holds_the_same(both, prism, content, tmp_path):
