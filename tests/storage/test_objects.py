@@ -82,6 +82,14 @@ def test_a_store_without_keys_is_refused(s3, monkeypatch):
         open_store(s3)
 
 
+def test_a_storage_without_conditions_is_refused(s3):
+    for _ in range(2):
+        with pytest.raises(InputError, match="ignores conditions of writes"):
+            open_store(s3.replace("prism", "careless"))
+    place = place_of(s3.replace("prism", "careless"))
+    assert place.files.entries(place) == []
+
+
 @pytest.mark.parametrize(
     ("bucket", "sentence"),
     [("nowhere", "there is no such bucket; make it"), ("denied", "refuses it; check AWS_")],
@@ -152,7 +160,7 @@ def test_a_query_sees_what_is_decided_and_reaches_nothing_else(s3, tmp_path):
     with catalog.connect(store) as connection:
         assert connection.execute("SELECT count(*) FROM bars").fetchone() == (0,)
         for hostile in (f"{tmp_path}/secret.csv", f"{s3}/tables/weights/*.parquet"):
-            with pytest.raises(duckdb.Error, match="disabled|Permission"):
+            with pytest.raises(duckdb.Error, match=r"disabled|Permission"):
                 connection.execute(f"SELECT * FROM '{hostile}'").fetchall()
 
 
