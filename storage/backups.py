@@ -161,6 +161,7 @@ def restore(backup: Path, root: Place) -> None:
     with explained(f"restoring {backup} to {root}"), ThreadPoolExecutor(_AT_ONCE) as pool:
         there = [file for part in _PARTS for file, _ in Folder(backup).entries(backup / part)]
         paths = [file.relative_to(backup).as_posix() for file in there]
+        files.probe(root)
         if {file.relative_to(root).as_posix() for file, _ in files.entries(root)} - set(paths):
             raise InputError(f"{root} is not empty; give --store a place where there is nothing yet")
         list(pool.map(lambda path: files.write(root / path, (backup / path).read_bytes()), paths))

@@ -54,6 +54,9 @@ class Files(Protocol):
     def entries(self, folder: Place) -> list[tuple[Place, Stat]]:
         """All files below a folder."""
 
+    def probe(self, folder: Place) -> None:
+        """Raise InputError where writers of a new store there could undo each other's work unseen."""
+
     def write(self, place: Place, content: bytes) -> None:
         """Give a file this content; it is durable when this returns."""
 
@@ -115,6 +118,9 @@ class Folder:
                         with suppress(FileNotFoundError):
                             found.append((place / entry.name, entry.stat()))
         return found
+
+    def probe(self, folder: Path) -> None:
+        """Do nothing: what a file system lacks for it fails by itself."""
 
     def write(self, place: Path, content: bytes) -> None:
         """Write under a temporary name, sync, rename."""

@@ -221,15 +221,33 @@ class Bucket:
             (ObjectPath(self.name, PurePosixPath(entry["path"])), _stat(entry)) for some in listed for entry in some
         ]
 
+    def probe(self, folder: ObjectPath) -> None:
+        """Ask for what must be refused."""
+        place = folder / f".{uuid.uuid4().hex}"
+        self.write(place, b"")
+        try:
+            if self.create(place, b"") or self._replaced(place, "of another object", b""):
+                raise InputError(f"{folder}: the storage ignores conditions of writes; use one that knows If-Match")
+        finally:
+            place.unlink()
+
     def write(self, place: ObjectPath, content: bytes) -> None:
         """One request."""
-        obstore.put(self.client, str(place.path), content)
+        obstore.put(self.client, str(place.path), content, use_multipart=False)
 
     def create(self, place: ObjectPath, content: bytes) -> bool:
         """One request, which the storage refuses where there is an object of that name."""
         try:
             obstore.put(self.client, str(place.path), content, mode="create")
         except AlreadyExistsError:
+            return False
+        return True
+
+    def _replaced(self, place: ObjectPath, tag: str, content: bytes) -> bool:
+        """One request, which the storage refuses where there is not the object with this tag."""
+        try:
+            obstore.put(self.client, str(place.path), content, mode={"e_tag": tag})
+        except PreconditionError:
             return False
         return True
 
@@ -242,11 +260,7 @@ class Bucket:
         if bytes(found.bytes()) != before:
             return False
         self._write_all({other: content for other, content in contents.items() if other != place})
-        try:
-            obstore.put(self.client, str(place.path), contents[place], mode={"e_tag": found.meta["e_tag"]})
-        except PreconditionError:
-            return False
-        return True
+        return self._replaced(place, found.meta["e_tag"], contents[place])
 
     def keep(self, contents: Mapping[ObjectPath, bytes], guard: ObjectPath) -> None:
         """Write all, since looking whether they are there costs as much; and again where somebody clears meanwhile."""

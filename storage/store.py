@@ -107,12 +107,23 @@ def check_place(root: Path) -> None:
 def _create(marker: Place) -> None:
     """Make the folders and, whole or not at all, the marker; of two processes at once the first one's stays."""
     folder = marker.parent
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "tables").is_dir():
+    foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / "tables").is_dir()
+    if foreign and not marker.exists():  # another process makes it at this moment
         raise InputError(f"{folder} is not empty and is no store; give --store an empty or a new folder")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     content = json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n"
     files_of(folder).create(marker, content.encode())
+    _check_writers(marker)
+
+
+def _check_writers(marker: Place) -> None:
+    """Take the new store away again where writers could not rely on it."""
+    try:
+        files_of(marker.parent).probe(marker.parent)
+    except InputError:
+        marker.unlink()
+        raise
 
 
 def _identity(marker: Place) -> str:
@@ -148,6 +159,7 @@ _TEXTS = {
     "403 forbidden": _DENIED,
     "error sending request": _AWAY,
     "network_connection": _AWAY,
+    "timed out": _AWAY,
     "internalerror": _AWAY,
     "slowdown": _AWAY,
     "server error": _AWAY,

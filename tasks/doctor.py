@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings
 from storage import bars, clock, ingests, instruments, snapshots, tables, universe
 from storage.errors import NoDataError
 from storage.limits import Limits
+from storage.objects import ObjectStorage
 from storage.settings import Settings
 from storage.store import Store
 from tasks import calendars
@@ -41,7 +42,7 @@ class Series:
 def settings() -> list[dict[str, Any]]:
     """Every setting: name in the environment, value, whether it is set there, and what it means; secrets masked."""
     rows = []
-    for group in (Settings(), Limits(), YahooSettings(), QualitySettings()):
+    for group in (Settings(), ObjectStorage(), Limits(), YahooSettings(), QualitySettings()):
         given, prefix = _given(group), group.model_config["env_prefix"]
         for name, entry in type(group).model_fields.items():
             value = getattr(group, name)

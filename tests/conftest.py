@@ -39,7 +39,8 @@ def _serving(*arguments: object) -> Iterator[dict[str, str]]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             address = f"http://127.0.0.1:{server.stdout.readline().strip()}"
-            urlopen(Request(f"{address}/prism", method="PUT")).close()
+            for bucket in ("prism", "careless"):
+                urlopen(Request(f"{address}/{bucket}", method="PUT")).close()
             keys = {"AWS_ACCESS_KEY_ID": "prism-tests", "AWS_SECRET_ACCESS_KEY": "not-to-be-shown"}
             yield {"AWS_ENDPOINT_URL": address, "AWS_REGION": "us-east-1", **keys}
         finally:
@@ -48,7 +49,7 @@ def _serving(*arguments: object) -> Iterator[dict[str, str]]:
 
 @pytest.fixture(scope="session")
 def object_storage() -> Callable[..., AbstractContextManager[dict[str, str]]]:
-    """S3 on this machine, with a bucket `prism`, while a block runs; it gives what the environment says of it."""
+    """S3 on this machine (tests/object_storage.py) while a block runs; what the environment is to say of it."""
     return _serving
 
 

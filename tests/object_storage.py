@@ -2,7 +2,7 @@
 
 Each request is served alone, so that a condition and its write are one step, as S3 promises. A first argument is the
 share of requests that fail with 500 or 503, half of them after they were done; a second one seeds that choice. The
-bucket `denied` refuses everything.
+bucket `denied` refuses everything, and the bucket `careless` knows no conditions.
 """
 
 import random
@@ -24,6 +24,8 @@ class Storage:
     def __call__(self, environ, start_response):
         if environ["PATH_INFO"].startswith("/denied"):
             return failed(start_response, "403 Forbidden", "AccessDenied", AWSAccessKeyId=environ["HTTP_AUTHORIZATION"])
+        if environ["PATH_INFO"].startswith("/careless"):
+            environ = {name: value for name, value in environ.items() if not name.startswith("HTTP_IF_")}
         with self.alone:
             luck, said = self.chosen.random(), []
             if luck < self.faults / 2:
