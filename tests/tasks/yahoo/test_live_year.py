@@ -1,4 +1,4 @@
-"""A year of production: each month decided before its first open and marked in the evening, by the real client throughout."""
+"""A year of production by the real client: each month decided before its first open, and marked in the evenings."""
 
 from datetime import UTC, date, datetime, timedelta
 
