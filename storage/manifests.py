@@ -25,7 +25,7 @@ from storage.commits import File, Manifest
 from storage.errors import StoreError
 from storage.keys import digest, to_json
 from storage.locks import locked
-from storage.store import Store, explained
+from storage.store import MARKER, Store, explained
 
 NEWEST = "newest.json"
 _MANY = 64  # manifests of a table above which a writer merges them
@@ -176,8 +176,8 @@ def _temporary(target: Path) -> Path:
 
 def _begun(store: Store, name: str) -> Newest:
     """The table's newest.json, made before its first manifest, so that later its absence says that it was lost."""
-    place, marker = folder_of(store, name) / NEWEST, (store.root / "STORE.json").read_bytes()
-    known = Newest(name, marker=(len(marker), hashlib.sha256(marker).hexdigest()))
+    place = folder_of(store, name) / NEWEST
+    known = Newest(name, marker=_marker(store))
     place.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(place)
     try:
@@ -190,6 +190,19 @@ def _begun(store: Store, name: str) -> Newest:
     finally:
         temporary.unlink(missing_ok=True)
     return _newest(place, name)
+
+
+def _marker(store: Store) -> tuple[int, str]:
+    content = (store.root / MARKER).read_bytes()
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def mark_again(store: Store) -> None:
+    """List STORE.json as it is now, after a migration has changed it."""
+    for place in sorted((store.root / "manifests").glob(f"*/{NEWEST}")):
+        temporary = _temporary(place)
+        temporary.write_bytes(replace(_newest(place, place.parent.name), marker=_marker(store)).encoded())
+        temporary.replace(place)
 
 
 def _first(store: Store, known: Newest) -> tuple[Newest, Manifest]:

@@ -23,7 +23,7 @@ from pathlib import Path
 from storage.errors import InputError, PrismError, StoreError
 from storage.settings import Settings, current
 
-FORMAT = 1
+FORMAT, MARKER = 1, "STORE.json"
 _STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
 
 
@@ -74,7 +74,7 @@ def open_store(root: Path | None = None) -> Store:
         raise InputError(f"the store's path {str(root)!r} holds one of %?#*[]\\ or a new line; give another --store")
     check_place(root)
     with explained(f"opening the store {root}"):
-        marker = root / "STORE.json"
+        marker = root / MARKER
         if not marker.exists():
             _create(marker)
         return Store(root, _identity(marker))
@@ -99,11 +99,7 @@ def _create(marker: Path) -> None:
         raise InputError(f"{folder} is not empty and is no store; give --store an empty or a new folder")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".STORE.{uuid.uuid4().hex}"
-    with temporary.open("x") as file:
-        file.write(json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    temporary = _written(folder, FORMAT, uuid.uuid4().hex)
     try:
         os.link(temporary, marker)  # Delta's commits need hard links too: a file system without them fails here
     except FileExistsError:
@@ -112,16 +108,30 @@ def _create(marker: Path) -> None:
         temporary.unlink()
 
 
+def _written(folder: Path, number: int, identity: str) -> Path:
+    """A marker under a temporary name."""
+    temporary = folder / f".STORE.{uuid.uuid4().hex}"
+    with temporary.open("x") as file:
+        file.write(json.dumps({"format": number, "identity": identity}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    return temporary
+
+
+def replace_marker(root: Path, number: int) -> None:
+    """Have a store say another format, whole or not at all; for migrations, which do it to a copy."""
+    _written(root, number, json.loads((root / MARKER).read_text())["identity"]).replace(root / MARKER)
+
+
 def _identity(marker: Path) -> str:
     try:
         content = json.loads(marker.read_text())
-        known, identity = content["format"] == FORMAT, content["identity"]
+        known, identity = int(content["format"]), content["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{marker} is damaged ({error}); restore it from a backup of the store") from error
-    if not known:
-        raise InputError(
-            f"{marker} says format {content['format']}, this version reads {FORMAT}; use a matching version"
-        )
+    if known != FORMAT:
+        remedy = "`prism migrate` brings it up to date" if known < FORMAT else "use a matching version"
+        raise InputError(f"{marker} says format {known}, this version reads {FORMAT}; {remedy}")
     return identity
 
 
