@@ -16,9 +16,10 @@ from tasks import own_holdings
 
 pytestmark = pytest.mark.flow
 # views in which the kept stores have no rows
-EMPTY = set(
-    ["actions", "gates", "instruments", "judgements", "leak_checks", "live", "own_forecasts", "portfolio_judgements", "quality", "restatements", "spread"]
-)
+EMPTY = {
+    "actions", "gates", "instruments", "judgements", "leak_checks", "live", "own_forecasts", "portfolio_judgements",
+    "quality", "restatements", "spread",
+}  # fmt: skip
 KEPT = sorted((Path(__file__).parents[1] / "fixtures").glob("store-*.tar.xz"))
 
 
