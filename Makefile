@@ -3,6 +3,7 @@
 #   make test     environment, then the test suite, as CI runs it
 #   make test-all the suite with its long tests
 #   make ui       environment, then Prefect's pages on this machine: server, worker, deployments, reports
+#   make audit    known weaknesses of the packages, asked of the package index (pip-audit)
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
 
@@ -10,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run ui test test-all bench lint clean
+.PHONY: run ui test test-all audit bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
@@ -23,6 +24,9 @@ test: .venv/installed-dev
 
 test-all: .venv/installed-dev
 	@$(BIN)/python -m pytest -m "long or not long"
+
+audit: .venv/installed-audit
+	@sh deployments/audit.sh
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.benchmarks.run
@@ -38,3 +42,6 @@ clean:
 
 .venv/installed-dev: .venv/installed
 	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh deployments/install.sh '.[dev]' && touch $@
+
+.venv/installed-audit: .venv/installed
+	@PYTHON="$(PYTHON)" TORCH_INDEX="$(TORCH_INDEX)" sh deployments/install.sh '.[audit]' && touch $@

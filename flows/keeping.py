@@ -1,4 +1,4 @@
-"""Commands that keep a store in order: maintain, repair, backup, restore."""
+"""Commands that keep a store in order: maintain, repair, backup, restore, migrate."""
 
 import logging
 from pathlib import Path
@@ -8,7 +8,8 @@ import typer
 
 from flows import display
 from flows.options import Json, StoreOption, app, existing_store, use_store
-from storage import backups
+from storage import backups, migrations
+from storage.errors import NoDataError
 
 log = logging.getLogger("prism.cli")
 
@@ -79,3 +80,19 @@ def restore(
     root = use_store(store)
     backups.restore(backup.expanduser().absolute(), root)
     display.say({"store": str(root)}, as_json)
+
+
+@app.command()
+def migrate(store: StoreOption = None, as_json: Json = False) -> None:
+    """Bring a store that an earlier version wrote to this version's format; the old one is kept beside it."""
+    root = use_store(store)
+    if not root.is_dir():
+        raise NoDataError(f"there is no store at {root}; name another with --store")
+    made = migrations.migrate(root)
+    if as_json:
+        display.document({"store": str(root), "before": made.before, "after": made.after, "kept": made.kept})
+    elif made.before == made.after and made.kept is None:
+        display.say_line(f"{root} has format {made.after} already; there is nothing to do")
+    else:
+        display.say_line(f"{root} has format {made.after} now, copied, changed and verified")
+        display.say_line(f"as it was, it is in {made.kept}; delete that when you have looked at the new one")

@@ -22,6 +22,8 @@ from storage.store import Store, open_store
 from tasks import calibrate, features, forecast, gate, own_forecasts, panels
 from tasks.numerics.configs import Forecaster
 
+_NOTHING = "no month can be decided: no asset has the 132 sessions needed; bring longer prices"
+
 
 @dataclass(frozen=True)
 class MonthPlan:
@@ -119,7 +121,7 @@ def up_to(line: Line, day: date | None, today: date) -> tuple[Moment, ...]:
     """Possible rebalance dates whose as-of date is `day` or earlier (None: all)."""
     moments = possible(line)
     if not moments:
-        raise InputError("no month can be decided: no asset has the 132 sessions needed; bring longer prices")
+        raise InputError(_NOTHING)
     last = panels.load(open_store(), line.newest.panel).sessions[-1].item()
     span = f"give a date from {moments[0].as_of} to {min(last, today)}"
     if day is not None and day > today:
@@ -145,9 +147,11 @@ def between(line: Line, start: str, end: str) -> tuple[Moment, ...]:
     moments = possible(line)
     if start > end:
         raise InputError(f"start {start} is after end {end}; give the earlier month first")
+    if not moments:
+        raise InputError(_NOTHING)
     last = panels.moments(open_store(), line.newest.panel)[-1].month
-    if not moments or start < month_of(moments[0]) or end > last:
-        span = f"{month_of(moments[0])} to {last}" if moments else "none"
+    if start < month_of(moments[0]) or end > last:
+        span = f"{month_of(moments[0])} to {last}"
         raise InputError(f"months {start} to {end} cannot all be decided; the prices allow {span}")
     found = tuple(moment for moment in moments if start <= month_of(moment) <= end)
     if not found:

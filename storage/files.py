@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from storage.objects import ObjectPath
 
 Place: TypeAlias = "Path | ObjectPath"
+_EXCHANGE, _HERE = 2, -100  # of renameat2: both names change places; names are of this process's folder
 
 
 class Stat(Protocol):
@@ -227,3 +228,11 @@ def _deleted(place: Path) -> int:
     size = place.stat().st_size
     place.unlink()
     return size
+
+
+def exchange(one: Path, other: Path) -> None:
+    """Let two folders change their names in one act: at no moment is one of the names missing."""
+    names = os.fsencode(one), os.fsencode(other)
+    if ctypes.CDLL(None, use_errno=True).renameat2(_HERE, names[0], _HERE, names[1], _EXCHANGE):
+        code = ctypes.get_errno()
+        raise OSError(code, f"{os.strerror(code)}: this file system cannot exchange folders", str(other))

@@ -20,7 +20,7 @@ from storage.commits import File, Manifest
 from storage.errors import StoreError
 from storage.files import Place
 from storage.keys import digest, to_json
-from storage.store import Store, explained
+from storage.store import MARKER, Store, explained
 
 NEWEST = "newest.json"
 _MANY = 64  # manifests of a table above which a writer merges them
@@ -146,10 +146,20 @@ def _sweep(store: Store, name: str, merged: tuple[str, ...]) -> None:
 
 def _begun(store: Store, name: str) -> Newest:
     """The table's newest.json, made before its first manifest, so that later its absence says that it was lost."""
-    place, marker = folder_of(store, name) / NEWEST, (store.root / "STORE.json").read_bytes()
-    known = Newest(name, marker=(len(marker), hashlib.sha256(marker).hexdigest()))
-    store.files.create(place, known.encoded())  # another writer's is as good
+    place = folder_of(store, name) / NEWEST
+    store.files.create(place, Newest(name, marker=_marker(store)).encoded())  # another writer's is as good
     return _newest(place, name)
+
+
+def _marker(store: Store) -> tuple[int, str]:
+    content = (store.root / MARKER).read_bytes()
+    return len(content), hashlib.sha256(content).hexdigest()
+
+
+def mark_again(store: Store) -> None:
+    """List STORE.json as it is now, after a migration has changed it."""
+    for place in sorted((store.root / "manifests").glob(f"*/{NEWEST}")):
+        store.files.write(place, replace(_newest(place, place.parent.name), marker=_marker(store)).encoded())
 
 
 def _first(store: Store, known: Newest) -> tuple[Newest, Manifest]:

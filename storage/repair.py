@@ -9,9 +9,7 @@ be brought again. Of the ledger nothing is ever guessed: where rows of it are lo
 No run may be at work on the store meanwhile.
 """
 
-import ctypes
 import hashlib
-import os
 import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -26,7 +24,7 @@ from storage import bars, blobs, clock, commits, ledger, manifests, snapshots, t
 from storage.commits import LOG, Manifest
 from storage.damage import RESTORE, Finding
 from storage.errors import InputError, StoreError
-from storage.files import Place
+from storage.files import Place, exchange
 from storage.schemas import TABLES
 from storage.store import Store, explained, open_store
 from storage.verification import BLOBS, verify
@@ -42,7 +40,6 @@ _PARTS = {
     "portfolio_forecasts": ("portfolio_judgements",),
 }
 _READY = "ready"  # a table is written and to take its place
-_EXCHANGE, _HERE = 2, -100  # RENAME_EXCHANGE and AT_FDCWD of Linux
 
 
 @dataclass
@@ -153,7 +150,7 @@ def _put_in_place(store: Store, ready: Path) -> None:
     aside, name = ready.parent, ready.stem
     target, written = store.tables / name, aside / "new" / "tables" / name
     if not _is_of(target, aside.name):
-        _exchange(written, target) if target.exists() else written.rename(target)
+        exchange(written, target) if target.exists() else written.rename(target)
     if not (aside / "manifests" / name).exists():
         _move(manifests.folder_of(store, name), aside / "manifests" / name)
     _move(aside / "new" / "manifests" / name, manifests.folder_of(store, name))
@@ -174,13 +171,6 @@ def _in_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
         rows[field.name] if field.name in rows.column_names else pa.nulls(len(rows), field.type) for field in schema
     ]
     return pa.table(there, names=schema.names).cast(schema)
-
-
-def _exchange(one: Path, other: Path) -> None:
-    """Let two folders change places, at once: at no moment is one of the names missing."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.renameat2(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE):
-        raise OSError(ctypes.get_errno(), "folders cannot change places", str(other))
 
 
 def _move(place: Path, target: Path) -> None:

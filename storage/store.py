@@ -21,8 +21,7 @@ from storage.errors import InputError, PrismError, StoreError
 from storage.files import Files, Folder, Place
 from storage.settings import Settings, current
 
-FORMAT = 1
-MARKER = "STORE.json"
+FORMAT, MARKER = 1, "STORE.json"
 _STRANGE = r"[%?#*\[\]\\\n\r]"  # delta-rs and DuckDB take a path for a URL or a pattern, and miss the folder
 
 
@@ -112,9 +111,12 @@ def _create(marker: Place) -> None:
         raise InputError(f"{folder} is not empty and is no store; give --store an empty or a new folder")
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
-    content = json.dumps({"format": FORMAT, "identity": uuid.uuid4().hex}) + "\n"
-    files_of(folder).create(marker, content.encode())
+    files_of(folder).create(marker, _content(FORMAT, uuid.uuid4().hex))
     _check_writers(marker)
+
+
+def _content(number: int, identity: str) -> bytes:
+    return (json.dumps({"format": number, "identity": identity}) + "\n").encode()
 
 
 def _check_writers(marker: Place) -> None:
@@ -126,16 +128,20 @@ def _check_writers(marker: Place) -> None:
         raise
 
 
+def replace_marker(root: Path, number: int) -> None:
+    """Have a store say another format, whole or not at all; for migrations, which do it to a copy."""
+    Folder(root).write(root / MARKER, _content(number, json.loads((root / MARKER).read_bytes())["identity"]))
+
+
 def _identity(marker: Place) -> str:
     try:
         content = json.loads(marker.read_bytes())
-        known, identity = content["format"] == FORMAT, content["identity"]
+        known, identity = int(content["format"]), content["identity"]
     except (ValueError, KeyError, TypeError) as error:
         raise StoreError(f"{marker} is damaged ({error}); restore it from a backup of the store") from error
-    if not known:
-        raise InputError(
-            f"{marker} says format {content['format']}, this version reads {FORMAT}; use a matching version"
-        )
+    if known != FORMAT:
+        remedy = "`prism migrate` brings it up to date" if known < FORMAT else "use a matching version"
+        raise InputError(f"{marker} says format {known}, this version reads {FORMAT}; {remedy}")
     return identity
 
 

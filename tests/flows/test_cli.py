@@ -212,27 +212,11 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--set", "return_drawdown.alfa=0.7"], "there is no parameter 'return_drawdown.alfa'; did you mean return_"),
-        (
-            ["--set", "return_drawdown.alpha=-1"],
-            "return_drawdown.alpha: Input should be greater than or equal to 0 (got -1)",
-        ),
-        (["--set", "alpha"], "has no '='; write --set return_drawdown.alpha=0.7"),
-        (["--as-of", "yesterday"], "--as-of 'yesterday' is no date; write it as 2019-12-31"),
         (["--source", "files"], "dataset files:main has no prices yet; name the file or folder with --path"),
         (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
-        (
-            ["--universe", "sp501"],
-            "'sp501' is neither a file nor one of magnificent7, multi_asset, prism109, sample20, vlstm10",
-        ),
-        (["--scenario", "../up"], "scenario name '../up' must be lower-case letters"),
-        (["--set", "training.clip_norm=Infinity"], "clip_norm is inf; it must be a finite number"),
         (["--index", "NOSUCH"], "index 'NOSUCH' has no prices"),
-        (["--amend", "because"], "--amend changes nothing: scenario main has no other parameters"),
         (["--store", "/etc/hostname"], "the store /etc/hostname is a file; give --store a folder"),
-        (["--params", "/nowhere.toml"], "parameter file /nowhere.toml cannot be read"),
         (["--store", "s3://bucket"], "is not a local folder"),
-        (["--months", "0"], "Input should be greater than or equal to 1"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(prism, tmp_path, arguments, sentence):

@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from datetime import datetime
+from datetime import date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from flows.monthly import monthly_rebalance
 from flows.publishing import Answer
 from storage import catalog, clock, scenarios, tickers, universe
 from storage.errors import InputError
+from tasks.fetch import yahoo
 from tasks.fetch.files import read_prices
 
 TICKERS = [
@@ -64,6 +65,13 @@ def test_a_ticker_is_taken_as_it_stands_or_refused_by_a_sentence(tmp_path, name)
     if "\x00" not in name:
         with pytest.raises(InputError, match=re.escape(REFUSED[name])):
             universe.parse("mine", text.getvalue())
+
+
+def test_yahoo_is_not_asked_for_what_is_no_symbol():
+    strange = [name for name in (*TICKERS, *REFUSED) if not yahoo.SYMBOL.fullmatch(name.strip().upper())]
+    assert len(strange) == len(TICKERS) + len(REFUSED) - 4  # CON.txt, NUL, NULL and nan might be one
+    wanted = yahoo.Wanted("../../x", "America/New_York", date(2024, 1, 2), date(2024, 1, 3))
+    assert "'../../x' is no symbol of Yahoo's" in yahoo._fault("../../X", wanted)
 
 
 @pytest.mark.parametrize("name", [*(name for name in TICKERS if name not in ("null", "nan")), *REFUSED, "", "x" * 64])

@@ -126,7 +126,11 @@ def left(tmp_path_factory, prices, light):
     (place / "light.json").write_text(json.dumps(light.values()))
     given = ["--params", place / "light.json", "--path", place / "prices.csv", "--months", "2"]
     printed = b""
-    for command in (["run", *given], ["ingest", "--source", "yahoo", "--universe", "magnificent7"], ["doctor"]):
+    for command in (
+        ["run", *given],
+        ["ingest", "--source", "yahoo", "--universe", "magnificent7", "--scenario", "other"],
+        ["doctor"],
+    ):
         run = [sys.executable, "-c", RUN if command[0] == "run" else "from flows.cli import main; main()"]
         ended = subprocess.run([*run, *map(str, command)], cwd=ROOT, env=environment, capture_output=True, check=False)
         assert ended.returncode == (1 if command[0] == "ingest" else 0), ended.stderr.decode()
