@@ -21,9 +21,13 @@ os.environ["PRISM_LEAK_GATE"] = "false"  # its own tests switch it on
 os.environ["PRISM_REPORT"] = "false"  # and those that look at what a run leaves, too
 
 import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 import flows  # noqa: E402, F401 - prepares the environment as every entry point does
 from storage.store import Store, open_store  # noqa: E402
+
+settings.register_profile("busy", suppress_health_check=[HealthCheck.too_slow], deadline=None)  # no test of speed
+settings.load_profile("busy")
 
 
 @pytest.fixture
