@@ -175,6 +175,8 @@ def test_a_backup_is_a_folder_and_is_restored_to_either(s3, tmp_path):
     lost = blobs.put(store, b"partition")
     with pytest.raises(InputError, match="name a folder for backups"):
         backups.take(store)
+    with pytest.raises(InputError, match="holds no store; name the folder of a backup"):
+        backups.restore(tmp_path, place_of(tmp_path / "again"))
     copy = backups.take(store, tmp_path)
     assert open_store(copy).identity == store.identity
     for place in (place_of(tmp_path / "again"), place_of(f"{s3}-again")):
