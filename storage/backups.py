@@ -152,10 +152,12 @@ def restore(backup: Path, root: Place) -> None:
     Its STORE.json is written last, so that what was interrupted is no store, and goes on when it is begun again.
 
     Raises:
-        InputError: there is something else at `root`.
+        InputError: there is something else at `root`, or `backup` holds no store.
         StoreError: the backup is damaged, or its copy is.
 
     """
+    if not (backup / MARKER).exists():
+        raise InputError(f"{backup} holds no store; name the folder of a backup")
     _check_whole(backup)
     files = files_of(root)
     with explained(f"restoring {backup} to {root}"), ThreadPoolExecutor(_AT_ONCE) as pool:

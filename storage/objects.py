@@ -4,9 +4,6 @@ An object is whole once its one request has succeeded, and durable then. There a
 be done by one at a time is a conditional request (create only if absent, replace only what was read), which the
 storage itself decides; what has no such form is done so that doing it twice, or at once, changes nothing. Who deletes
 unused objects first says so by a guard, an object too: who keeps one at that moment sees the guard and writes it again.
-
-Place, keys and rights come from the environment: AWS_ENDPOINT_URL (default: Amazon's), AWS_REGION,
-AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN. They are never shown.
 """
 
 import os
@@ -28,11 +25,9 @@ from deltalake import DeltaTable, WriterProperties, write_deltalake
 from obstore.exceptions import AlreadyExistsError, PreconditionError
 from obstore.store import S3Store
 from pyarrow.fs import AwsStandardS3RetryStrategy, FileSystem, S3FileSystem, SubTreeFileSystem
-from pydantic import Field, SecretStr
-from pydantic_settings import SettingsConfigDict
 
 from storage.errors import InputError
-from storage.settings import Environment, current
+from storage.settings import ObjectStorage, current
 
 _PART = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _PLACE = re.compile(f"s3://([a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9])/({_PART}(?:/{_PART})*)/?")
@@ -43,32 +38,6 @@ _ANSWERED_WITHIN = 60
 _AT_ONCE = 8  # requests
 _BATCH = 500  # objects that one request deletes
 _GUARDED = 600  # seconds after which a guard is one that was left by a kill; its owner stops at half of that
-
-
-class ObjectStorage(Environment):
-    """Where the object storage is and by which keys it is reached, as AWS's own tools name it."""
-
-    model_config = SettingsConfigDict(env_prefix="AWS_", frozen=True)
-
-    endpoint_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
-    region: str = ""
-    default_region: str = "us-east-1"
-    access_key_id: SecretStr | None = None
-    secret_access_key: SecretStr | None = None
-    session_token: SecretStr | None = None
-
-    def named(self) -> dict[str, str]:
-        """What object_store, inside delta-rs and obstore, is to know; raises InputError without keys."""
-        if not (self.access_key_id and self.secret_access_key):
-            raise InputError("a store on S3 needs keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-        known = {
-            "region": self.region or self.default_region,
-            "access_key_id": self.access_key_id.get_secret_value(),
-            "secret_access_key": self.secret_access_key.get_secret_value(),
-            "session_token": self.session_token.get_secret_value() if self.session_token else "",
-            "endpoint": self.endpoint_url.rstrip("/"),
-        }
-        return {name: value for name, value in known.items() if value}
 
 
 class Stat(NamedTuple):

@@ -1,6 +1,6 @@
 """Where and on what PRISM runs: read from the environment, never part of a key.
 
-PRISM_STORE     the store: a folder (default ./store), or s3://BUCKET/NAME with the AWS_* of storage.objects
+PRISM_STORE     the store: a folder (default ./store), or s3://BUCKET/NAME on S3-compatible storage
 PRISM_CACHE     what may be deleted at any time: compiled kernels, Prefect's result records
 PRISM_DEVICE    cpu or cuda
 PRISM_WORKERS   chunks of work that run at once
@@ -19,6 +19,8 @@ PRISM_PUBLISH_BY  hours before the close of a rebalance date after which nothing
 PRISM_APPROVAL  true: nothing is published without a person's approval (default: only what breaks a PRISM_LIMIT_*)
 PRISM_APPROVAL_HOURS  how long an answer is waited for (default 8), until PRISM_PUBLISH_BY at most
 PRISM_HEARTBEAT_URL  called when a monthly run has succeeded, for a monitor elsewhere that misses it; never shown
+AWS_ENDPOINT_URL, AWS_REGION  of a store on S3 (default: Amazon's)
+AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN  by which it is reached; never shown
 """
 
 import hashlib
@@ -100,6 +102,32 @@ class Settings(Environment):
     def training_device(self) -> str:
         """What the blocks' models are trained on."""
         return self.train_device or self.device
+
+
+class ObjectStorage(Environment):
+    """Where the object storage is and by which keys it is reached, as AWS's own tools name it."""
+
+    model_config = SettingsConfigDict(env_prefix="AWS_", frozen=True)
+
+    endpoint_url: str = Field(default="", pattern=r"^(https?://[^\s/@]+/?)?$")
+    region: str = ""
+    default_region: str = "us-east-1"
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    session_token: SecretStr | None = None
+
+    def named(self) -> dict[str, str]:
+        """What object_store, inside delta-rs and obstore, is to know; raises InputError without keys."""
+        if not (self.access_key_id and self.secret_access_key):
+            raise InputError("a store on S3 needs keys; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+        known = {
+            "region": self.region or self.default_region,
+            "access_key_id": self.access_key_id.get_secret_value(),
+            "secret_access_key": self.secret_access_key.get_secret_value(),
+            "session_token": self.session_token.get_secret_value() if self.session_token else "",
+            "endpoint": self.endpoint_url.rstrip("/"),
+        }
+        return {name: value for name, value in known.items() if value}
 
 
 def current(kind: type[_Kind]) -> _Kind:

@@ -14,8 +14,7 @@ from pydantic_settings import BaseSettings
 from storage import bars, clock, ingests, instruments, snapshots, tables, universe
 from storage.errors import NoDataError
 from storage.limits import Limits
-from storage.objects import ObjectStorage
-from storage.settings import Settings
+from storage.settings import ObjectStorage, Settings
 from storage.store import Store
 from tasks import calendars
 from tasks.fetch.delivery import DEFAULT_EXCHANGE

@@ -30,6 +30,7 @@ from dataclasses import replace
 from datetime import date
 import pyarrow as pa
 from storage import blobs, ledger, tables
+from storage.clock import now
 from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import open_store
@@ -41,6 +42,9 @@ for place in range(many):
     row = {"key": f"{me}-{place}", "as_of": date(2024, 4, 30), "strategy": "s", "ticker": "A", "weight": 1.0}
     tables.put(store, "weights", pa.Table.from_pylist([row], TABLES["weights"].schema))
     blobs.put(store, f"{me}-{place}".encode())
+    said = dict.fromkeys(TABLES["runs"].columns, None) | {"run": row["key"], "started_at": now(), "finished_at": now()}
+    said |= dict.fromkeys(("command", "scenario", "status", "detail", "stages"), "")
+    tables.append(store, "runs", pa.Table.from_pylist([said], TABLES["runs"].schema))
     if place % 5 == 0:
         day = date(2000 + place, 1, 1 + int(me))
         made = Decision("main", day, day, "backfill", None, (row["key"],), "t", {})
@@ -171,6 +175,8 @@ def test_a_backup_is_a_folder_and_is_restored_to_either(s3, tmp_path):
     lost = blobs.put(store, b"partition")
     with pytest.raises(InputError, match="name a folder for backups"):
         backups.take(store)
+    with pytest.raises(InputError, match="holds no store; name the folder of a backup"):
+        backups.restore(tmp_path, place_of(tmp_path / "again"))
     copy = backups.take(store, tmp_path)
     assert open_store(copy).identity == store.identity
     for place in (place_of(tmp_path / "again"), place_of(f"{s3}-again")):
@@ -321,7 +327,7 @@ def test_a_claim_whose_answer_was_lost_counts_once(s3, monkeypatch):
 
 @pytest.mark.long
 def test_processes_that_commit_at_once_lose_nothing_though_answers_fail(object_storage, monkeypatch):
-    """4 processes x 50 commits, 5 % of all answers 500 or 503, half of them after the request was done."""
+    """50 commits and 50 appends each; 5 % of all answers are 500 or 503, half of them after the work was done."""
     with object_storage(0.05, 7) as environment:
         monkeypatch.setenv("PRISM_STORE", "s3://prism/busy")
         for name, value in environment.items():
@@ -338,7 +344,8 @@ def test_processes_that_commit_at_once_lose_nothing_though_answers_fail(object_s
             writer.communicate(timeout=600)
             assert writer.returncode == 0
         store = open_store()
-        assert keys(store) == sorted(f"{me}-{place}" for me in range(4) for place in range(50))
+        written = sorted(f"{me}-{place}" for me in range(4) for place in range(50))
+        assert keys(store) == sorted(tables.read(store, "runs")["run"].to_pylist()) == written
         chain = ledger.read(store, "main")
         assert len(chain) == len({entry.rebalance_date for entry in chain}) == 40
         assert ledger.broken(store, "main") is None
