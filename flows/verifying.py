@@ -6,10 +6,12 @@ from pathlib import Path
 from flows.display import document, say_line
 from storage import verification
 from storage.errors import NoDataError
+from storage.store import check_place
 
 
 def verified(root: Path, deep: bool, as_json: bool) -> bool:
     """Verify the store at `root` and say what was found; whether it is whole."""
+    check_place(root)
     if not any((root / name).exists() for name in ("STORE.json", "tables", "blobs")):
         raise NoDataError(f"there is no store at {root}; run `prism run` first, or name another with --store")
     found = verification.verify(root, deep)
