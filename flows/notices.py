@@ -48,7 +48,8 @@ def _troubles(store: Store, decision: Decision, before: Decision | None) -> list
     first = published(store, decision.scenario, decision.rebalance_date)
     own = {row["key"]: row["strategy"] for row in tables.read(store, "allocations", key=list(said)).to_pylist()}
     found = [f"degraded because {text}" for key, text in said.items() if own[key] == first]
-    found += [] if decision.forecasts else ["there is no forecast, so strategies that need one hold cash"]
+    if not decision.forecasts and not found:
+        found = ["there is no forecast, so strategies that need one hold cash"]
     known = before.record["left_out"] if before else decision.record["left_out"]
     newly = sorted(f"{ticker} ({why})" for ticker, why in decision.record["left_out"].items() if ticker not in known)
     return [*found, f"newly left out: {', '.join(newly)}"] if newly else found

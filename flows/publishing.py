@@ -108,8 +108,8 @@ def _settled(line: Line, panel: PanelKey, month: Month, given: Answer | None, ex
         return month
     close = last_moment(panels.load(open_store(), panel).universe.exchange, month.moment.rebalance_date)
     if clock.now() >= close:
-        late = {"answer": None, "said": _late(month, close)}
-        return replace(month, kind=BACKFILL, publication=late if expected else None)
+        late = {"answer": None, "said": _late(month, close)} if expected else None
+        return replace(month, kind=BACKFILL, publication=late)
     proposal, limits = propose(panel, line.scenario, month), Limits()
     broken = breaches(proposal, limits)
     record: dict[str, Any] = {"limits": limits.values(), "measured": proposal.values(), "breaches": broken}

@@ -70,18 +70,18 @@ def trained(
     return Stood(model, fits, device, why)
 
 
-def refreshed(parent: "Model", stands_in: str | None, known: History, forecaster: Forecaster, stamp: int) -> Stood:
-    """The block's model refreshed, or itself where that is not to be; `stands_in`: why the block's is a stand-in."""
+def refreshed(parent: "Model", why: str | None, known: History, forecaster: Forecaster, stamp: int) -> Stood:
+    """The block's model refreshed, or itself where that is not to be; `why`: what is second best about the block's."""
     from tasks.numerics import fitting, training
 
     as_it_is = tuple(map(fitting.started, parent.parameters))
-    if stands_in is not None:
-        return Stood(parent, as_it_is, "cpu", stands_in)
+    if training.is_baseline(parent):
+        return Stood(parent, as_it_is, "cpu", why)
     try:
         made = on_device(lambda device: training.refresh(parent, known, forecaster, stamp, device))
     except fitting.DivergedError as error:
         said = f"the refresh diverged ({error}), so the block's trained model stays as it was"
         log.warning(said)
         return Stood(parent, as_it_is, "cpu", said)
-    (model, fits), device, why = made
-    return Stood(model, fits, device, why)
+    (model, fits), device, small = made
+    return Stood(model, fits, device, small or why)

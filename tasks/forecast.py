@@ -267,8 +267,8 @@ def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaste
     if tables.existing(store, "models", [month.model]):
         return models.get(store, month.model, forecaster)
     started, moment, parent = time.monotonic(), month.learned, month.trained.key
-    stands_in, stamp = models.degraded(store, [parent]).get(parent), moment.as_of.toordinal()
-    made = fallbacks.refreshed(models.get(store, parent, forecaster), stands_in, known, forecaster, stamp)
+    why, stamp = models.degraded(store, [parent]).get(parent), moment.as_of.toordinal()
+    made = fallbacks.refreshed(models.get(store, parent, forecaster), why, known, forecaster, stamp)
     seconds = time.monotonic() - started
     by = _made_by(made.device)
     models.put(store, month.model, moment, parent, made.model, made.fits, seconds, forecaster, by, made.degraded)

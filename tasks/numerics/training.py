@@ -104,6 +104,11 @@ def baseline(history: History, config: Forecaster, stamp: int) -> Model:
     return model._replace(tails=tails.of(_residuals(model, data, config, 1)))
 
 
+def is_baseline(model: Model) -> bool:
+    """Whether no network of the model says anything of its own: all outputs are constants."""
+    return not any(values["output.weight"].any() for values in model.parameters)
+
+
 def _samples(history: History, config: Forecaster) -> tuple[BoolArray, BoolArray]:
     """Samples that train, of which there must be one, and samples that validate: two (A, T)."""
     lookback, horizon, training = config.features.lookback, config.features.horizon, config.training

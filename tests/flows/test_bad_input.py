@@ -269,6 +269,14 @@ STORES = {
     "a folder of other things": Case("run", "is not empty and is no store", {"mine.txt": "x"}, store="{here}"),
     "a pattern": Case("run", "holds one of", store="{here}/a*b"),
     "a name too long": Case("run", "File name too long|too long", store="{here}/" + "a" * 300),
+    "a name too long to verify": Case("verify", "File name too long", store="{here}/" + "a" * 300),
+    "nothing to migrate": Case("migrate", "there is no store at .*; name another", store="{here}/none"),
+    "no way to migrate": Case(
+        "migrate",
+        "has format 99, and nothing leads from there to",
+        {"STORE.json": '{"format": 99, "identity": "x"}'},
+        store="{here}",
+    ),
     "not there": Case("weights", "there is no store at .*; run `prism run` first", store="{here}/none"),
     "a later format": Case(
         "weights",

@@ -104,6 +104,10 @@ def test_a_gpu_without_memory_leaves_the_work_to_the_cpu_and_says_so(run, small_
         assert row(run, key)["degraded"] == said
         assert json.loads(row(run, key)["lineage"])["device"] == "cpu"
         assert checkpoints.lineage(run.store, row(run, key)["blob"])["machine"]["accelerator"] is None
+    before, after = (models.get(run.store, key, run.config) for key in (trained, months[1].model))
+    assert (
+        before.parameters[0]["z_mean.weight"] != after.parameters[0]["z_mean.weight"]
+    ).any()  # refreshed all the same
     assert (run.rows(months)["variance"] > 0).all()
     assert caplog.text.count(said) >= 3
 

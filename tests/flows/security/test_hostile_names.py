@@ -68,8 +68,8 @@ def test_a_ticker_is_taken_as_it_stands_or_refused_by_a_sentence(tmp_path, name)
 
 
 def test_yahoo_is_not_asked_for_what_is_no_symbol():
-    strange = [name for name in (*TICKERS, *REFUSED) if not yahoo.SYMBOL.fullmatch(name.strip().upper())]
-    assert len(strange) == len(TICKERS) + len(REFUSED) - 4  # CON.txt, NUL, NULL and nan might be one
+    found = {name for name in (*TICKERS, *REFUSED) if yahoo.SYMBOL.fullmatch(name.strip().upper())}
+    assert found == {"NUL", "CON.txt", "NULL", "null", "nan", "x" * 300, "\ufb01sh"}  # letters, and nothing but
     wanted = yahoo.Wanted("../../x", "America/New_York", date(2024, 1, 2), date(2024, 1, 3))
     assert "'../../x' is no symbol of Yahoo's" in yahoo._fault("../../X", wanted)
 
