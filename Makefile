@@ -2,6 +2,7 @@
 #   make run      environment, then the monthly run on the embedded sample
 #   make test     environment, then the test suite, as CI runs it
 #   make test-all the suite with its long tests
+#   make torture  kills by the thousand, every crash point, power cuts, killed flows; an hour and more
 #   make ui       environment, then Prefect's pages on this machine: server, worker, deployments, reports
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
@@ -10,7 +11,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run ui test test-all bench lint clean
+.PHONY: run ui test test-all torture bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
@@ -23,6 +24,9 @@ test: .venv/installed-dev
 
 test-all: .venv/installed-dev
 	@$(BIN)/python -m pytest -m "long or not long"
+
+torture: .venv/installed-dev
+	@sh tests/torture/all.sh $(BIN)/python
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.benchmarks.run

@@ -8,7 +8,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName, FlowRunFilter, FlowRunFilterEndTime
 
 from flows.zombies import OURS, watched
-from storage import catalog, pruning, tables
+from storage import catalog, pruning, tables, unfinished
 from storage.settings import Settings
 from storage.store import open_store
 from tasks import caching
@@ -26,6 +26,7 @@ def maintain() -> dict[str, Any]:
     files = tables.vacuum(store, settings.keep_unused)
     pruned = pruning.prune(store, settings.keep_unused)
     left = pruning.sweep(store, settings.keep_unused)
+    unfinished.forget(store)
     records = caching.forget_older(settings.keep_records)
     runs = _forget_runs(settings.keep_records)
     catalog.rebuild(store)

@@ -51,9 +51,15 @@ def get(store: Store, key: str) -> dict[str, np.ndarray] | None:
 
 def drop(store: Store, key: str) -> None:
     """Delete what is now an answer, and what nobody came back for."""
-    folder = store.root / "unfinished"
     with explained(f"deleting unfinished work {key[:12]}"):
         _path(store, key).unlink(missing_ok=True)
+    forget(store)
+
+
+def forget(store: Store) -> None:
+    """Delete what nobody came back for within a week."""
+    folder = store.root / "unfinished"
+    with explained(f"deleting unfinished work in {folder}"):
         for file in folder.iterdir() if folder.exists() else ():
             if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
                 file.unlink(missing_ok=True)

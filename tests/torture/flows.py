@@ -204,6 +204,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the server ends with this process
     with tempfile.TemporaryDirectory(prefix="prism-flows-") as folder:
         home = Path(folder) / "home"
         home.mkdir()

@@ -156,6 +156,7 @@ def keep(store: Store, days: int = 7) -> None:
     tables.vacuum(store, days)
     pruning.prune(store, days)
     pruning.sweep(store, days)
+    unfinished.forget(store)
     catalog.rebuild(store)
 
 
