@@ -2,6 +2,7 @@
 #   make run      environment, then the monthly run on the embedded sample
 #   make test     environment, then the test suite, as CI runs it
 #   make test-all the suite with its long tests
+#   make torture  kills by the thousand, every crash point, power cuts, killed flows; an hour and more
 #   make ui       environment, then Prefect's pages on this machine: server, worker, deployments, reports
 #   make audit    known weaknesses of the packages, asked of the package index (pip-audit)
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
@@ -11,7 +12,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run ui test test-all audit bench lint clean
+.PHONY: run ui test test-all torture audit bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
@@ -27,6 +28,9 @@ test-all: .venv/installed-dev
 
 audit: .venv/installed-audit
 	@sh deployments/audit.sh
+
+torture: .venv/installed-dev
+	@sh tests/torture/all.sh $(BIN)/python
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.benchmarks.run

@@ -90,6 +90,10 @@ def decide_months(
     if pending is not None:  # an amendment whose dates are still to come
         scenarios.write(store, line.scenario, pending)
     tables.compact(store)
+    late, asked = [moment for moment in _successors(store, line, wanted) if moment not in dates], diary.asked
+    if late:  # another run decided them meanwhile, without what is decided now
+        new += decide_months(line, late, diary)
+        diary.asked = asked
     return new
 
 

@@ -2,7 +2,9 @@
 
 Prefect learns of a process's end only from the process itself, or from the worker that started it. While a run is at
 work here, its process therefore holds the lock of a file that bears the run's id, in PRISM_CACHE; the kernel frees the
-lock however the process ends. A run whose lock is free, and which is not over, is a zombie.
+lock however the process ends. A run whose lock is free, and which is not over, is a zombie. So is one, wherever its
+process was, that has said to be running for some minutes and has not come so far as to take the label that says it has
+a lock.
 """
 
 import logging
@@ -10,11 +12,22 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowRunFilterParentFlowRunId
+from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
+    FlowRunFilter,
+    FlowRunFilterId,
+    FlowRunFilterParentFlowRunId,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -23,6 +36,12 @@ from storage.locks import locked
 from storage.settings import Settings
 
 _MESSAGE = "its process was killed; what it had stored is whole, and the same run started again goes on"
+_LABEL = "prism.watched"
+_PATIENCE = 600.0  # seconds until a run that runs has its label
+# our flows: a server may have others', whose runs are nobody's business here
+OURS = ("monthly_rebalance", "backfill", "rebalance", "ingest_prices", "train-forecaster", "mark_live", "maintain")
+OURS += ("verify", "backup", "report", "repair", "judge", "tune", "sweep", "replay", "amend", "leak_check")
+_WATCHED = frozenset(OURS) - {"leak_check"}  # which is a part of another one
 _FORGOTTEN = 30 * 86_400  # seconds after which a run of another server's is no longer waited for
 log = logging.getLogger("prism.flow")
 
@@ -34,13 +53,15 @@ def watched() -> Iterator[None]:
     if context is None or context.flow_run is None:
         yield
         return
-    bury()
     place = _folder() / str(context.flow_run.id)
     begun = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
     with locked(begun):
         begun.write_text(context.flow_run.name)
         begun.rename(place)  # nobody sees it without its lock
         try:
+            with get_client(sync_client=True) as client:
+                client.update_flow_run_labels(context.flow_run.id, {_LABEL: True})
+            bury()
             yield
         finally:
             place.unlink(missing_ok=True)
@@ -48,7 +69,7 @@ def watched() -> Iterator[None]:
 
 def bury() -> list[str]:
     """Show runs as crashed whose process is gone; their names."""
-    found = []
+    found = _without_label()
     for place in sorted(_folder().glob("[0-9a-f]*")):
         with locked(place, wait=False) as is_over:
             # a run that has ended at this very moment took its file along
@@ -65,6 +86,17 @@ def _folder() -> Path:
     folder = Settings().cache.expanduser() / "running"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
+
+
+def _without_label() -> list[str]:
+    """End the runs whose process was killed before it had a lock; their names."""
+    since = datetime.now(UTC) - timedelta(seconds=_PATIENCE)
+    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+    asked = FlowRunFilter(state=running, start_time=FlowRunFilterStartTime(before_=since))
+    ours = FlowFilter(name=FlowFilterName(any_=sorted(_WATCHED)))
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=asked)
+        return [name for run in runs if _LABEL not in run.labels for name in _end(client, run.id)]
 
 
 def _buried(place: Path) -> list[str]:

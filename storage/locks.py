@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from storage.store import explained
+
 
 @contextmanager
 def locked(file: Path, wait: bool = True, shared: bool = False) -> Iterator[bool]:
@@ -12,9 +14,11 @@ def locked(file: Path, wait: bool = True, shared: bool = False) -> Iterator[bool
 
     Several may hold it at once where all of them hold it `shared`.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
+    with explained(f"locking {file}"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        opened = file.open("a")
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with file.open("a") as opened:
+    with opened:
         try:
             fcntl.flock(opened, kind if wait else kind | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -247,7 +247,7 @@ def vacuum(store: Store, days: int) -> int:
             with explained(f"vacuuming table {name}", *_DAMAGE), suppress(CommitFailedError):
                 if table.vacuum(**asked):
                     deleted += len(table.vacuum(**asked, dry_run=False))
-                    manifests.add(store, name)
+                manifests.add(store, name)  # what a killed writer has not listed, too
     return deleted
 
 

@@ -39,6 +39,12 @@ def drop(store: Store, key: str) -> None:
     """Delete what is now an answer, and what nobody came back for."""
     with explained(f"deleting unfinished work {key[:12]}"):
         _path(store, key).unlink(missing_ok=True)
+    forget(store)
+
+
+def forget(store: Store) -> None:
+    """Delete what nobody came back for within a week."""
+    with explained("deleting unfinished work"):
         for file, found in store.files.entries(store.root / "unfinished"):
             if time.time() - found.st_mtime > _FORGOTTEN:
                 file.unlink(missing_ok=True)

@@ -5,7 +5,11 @@ import os
 import time
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.states import Completed
 
+from flows import maintain as upkeep
 from flows.maintain import maintain
 from flows.replay import replay
 from flows.reporting import report
@@ -75,5 +79,23 @@ def test_a_damaged_store_fails_the_scheduled_verification(store, monkeypatch):
 
 
 def test_maintenance_of_an_empty_store_does_nothing(store):
-    nothing = dict.fromkeys(("data_files", "blobs", "bytes_of_blobs", "temporaries", "records"), 0)
+    nothing = dict.fromkeys(("data_files", "blobs", "bytes_of_blobs", "temporaries", "records", "runs"), 0)
     assert maintain.fn() | {"records": 0} == nothing
+
+
+def test_maintenance_deletes_our_runs_of_long_ago_from_prefects_database():
+    @flow(name="somebody else's")
+    def other():
+        pass
+
+    with get_client(sync_client=True) as client:
+        made = [client.create_flow_run(each, state=Completed()).id for each in (maintain, other)]
+
+        def there():
+            left = {run.id for run in client.read_flow_runs()}
+            return [identity in left for identity in made]
+
+        upkeep._forget_runs(1)
+        assert there() == [True, True], "they are young"
+        assert upkeep._forget_runs(0) > 0
+        assert there() == [False, True]

@@ -1,6 +1,7 @@
 """Runs whose process is killed: shown as crashed by the next run, with their tasks; and nobody else is."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,9 +12,10 @@ from uuid import uuid4
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
+from prefect.states import Running
 
 from flows import zombies
-from flows.zombies import bury, watched
+from flows.zombies import OURS, bury, watched
 
 pytestmark = pytest.mark.flow
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,28 @@ def test_a_run_that_ends_by_itself_leaves_nothing_and_stays_as_it_ended(tmp_path
         looks(True)
     assert sorted(states("looks")[0]) == ["Completed", "Failed"]
     assert list(zombies._folder().iterdir()) == []
+
+
+def test_a_run_that_was_killed_before_it_had_a_lock_is_found_in_a_while(monkeypatch):
+    @flow(name="ingest_prices")
+    def ours():
+        pass
+
+    with get_client(sync_client=True) as client:
+        made = client.create_flow_run(ours, state=Running()).id
+        assert bury() == [], "it may have begun just now"
+        monkeypatch.setattr(zombies, "_PATIENCE", 0)
+        assert len(bury()) == 1
+        assert client.read_flow_run(made).state.name == "Crashed"
+
+
+def test_all_our_flows_and_no_others_are_looked_for():
+    found = {
+        name
+        for file in (ROOT / "flows").glob("*.py")
+        for name in re.findall(r'@flow\(\s*name="([\w-]+)"', file.read_text())
+    }
+    assert set(OURS) == found
 
 
 def test_a_run_of_another_server_is_waited_for_and_forgotten_after_a_month(tmp_path, monkeypatch):

@@ -61,12 +61,12 @@ class Outcome:
     wrong: list[str] = field(default_factory=list)
 
 
-def built(folder: Path) -> Path:
+def built(folder: Path | str) -> Path:
     """The shim's library; raises RuntimeError where there is no C compiler."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None:
         raise RuntimeError("no C compiler is here (cc, gcc, clang), so the shim cannot be built")
-    library = folder / "shim.so"
+    library = Path(folder) / "shim.so"
     options = ["-shared", "-fPIC", "-O1", "-Wall", "-Wno-nonnull-compare", "-Werror"]
     subprocess.run([compiler, *options, "-o", library, SOURCE, "-ldl"], check=True)
     return library

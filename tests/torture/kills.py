@@ -30,7 +30,7 @@ from storage.verification import verify
 from tests.torture import work
 
 WRITERS = 4
-LONGEST = 1.0  # seconds of a writer's life, at most
+LONGEST = 2.0  # seconds of a writer's life, at most
 DOUBLED = 10  # one job in so many is handed to two writers
 
 

@@ -4,6 +4,7 @@ A job is one month of a scenario: prices and their snapshot, features, a model w
 weights, trades, and the record that makes them count. A job that is done already writes nothing.
 """
 
+import uuid
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -55,7 +56,7 @@ def do(store: Store, number: int) -> bool:
     for name in RESULTS:
         if not tables.existing(store, name, [key_of(name, number)]):
             WRITERS[name](store, number)
-    row = {"run": f"{number}", "command": "torture", "scenario": "main", "status": "completed", "detail": ""}
+    row = {"run": uuid.uuid4().hex, "command": "torture", "scenario": "main", "status": "completed", "detail": ""}
     row |= {"started_at": datetime(2024, 1, 1), "finished_at": datetime(2024, 1, 1), "stages": "{}"}
     tables.append(store, DIARY, pa.Table.from_pylist([row | {"first_date": None, "last_date": None}], _schema(DIARY)))
     pointers.point(store, "portfolios", f"line-{number}", key_of("portfolios", number))
@@ -155,6 +156,7 @@ def keep(store: Store, days: int = 7) -> None:
     tables.vacuum(store, days)
     pruning.prune(store, days)
     pruning.sweep(store, days)
+    unfinished.forget(store)
     catalog.rebuild(store)
 
 
