@@ -67,21 +67,21 @@ class _Update:
         for name in self.merged:
             (self.folder / f"{name}.json").unlink(missing_ok=True)
         if self.merged:
-            self._sweep()
+            sweep(self.folder)
         return True
-
-    def _sweep(self) -> None:
-        """Delete what killed writers left long ago: temporary files, and manifests that were never named."""
-        table = self.folder.name
-        kept = {self.folder / f"{name}.json" for name in _newest(self.folder / NEWEST, table).manifests}
-        for file in {*self.folder.glob(".*.json.*"), *self.folder.glob("*.json")} - kept - {self.folder / NEWEST}:
-            if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
-                file.unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Delete what has no name yet."""
         for temporary, _ in self.renames:
             temporary.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed writers left long ago: temporary files, and manifests that were never named."""
+    kept = {folder / f"{name}.json" for name in _newest(folder / NEWEST, folder.name).manifests}
+    for file in {*folder.glob(".*.json.*"), *folder.glob("*.json")} - kept - {folder / NEWEST}:
+        if file.exists() and time.time() - file.stat().st_mtime > _FORGOTTEN:
+            file.unlink(missing_ok=True)
 
 
 def folder_of(store: Store, name: str) -> Path:
