@@ -3,8 +3,7 @@
 Prefect learns of a process's end only from the process itself, or from the worker that started it. While a run is at
 work here, its process therefore holds the lock of a file that bears the run's id, in PRISM_CACHE; the kernel frees the
 lock however the process ends. A run whose lock is free, and which is not over, is a zombie. So is one, wherever its
-process was, that has said to be running for some minutes and has not come so far as to take the label that says it has
-a lock.
+process was, that has begun some minutes ago and has not come so far as to take the label that says it has a lock.
 """
 
 import logging
@@ -23,11 +22,10 @@ from prefect.client.schemas.filters import (
     FlowRunFilter,
     FlowRunFilterId,
     FlowRunFilterParentFlowRunId,
-    FlowRunFilterStartTime,
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Crashed
@@ -90,13 +88,19 @@ def _folder() -> Path:
 
 def _without_label() -> list[str]:
     """End the runs whose process was killed before it had a lock; their names."""
-    since = datetime.now(UTC) - timedelta(seconds=_PATIENCE)
-    running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
-    asked = FlowRunFilter(state=running, start_time=FlowRunFilterStartTime(before_=since))
+    begun = FlowRunFilterStateType(any_=[StateType.PENDING, StateType.RUNNING])
+    asked = FlowRunFilter(state=FlowRunFilterState(type=begun))
     ours = FlowFilter(name=FlowFilterName(any_=sorted(_WATCHED)))
     with get_client(sync_client=True) as client:
         runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=asked)
-        return [name for run in runs if _LABEL not in run.labels for name in _end(client, run.id)]
+        return [name for run in runs if _is_lost(run) for name in _end(client, run.id)]
+
+
+def _is_lost(run: FlowRun) -> bool:
+    """Whether a run has had its time to take the label; one that a worker is to start may wait for longer."""
+    waits = run.state_type == StateType.PENDING and run.deployment_id is not None
+    begun = run.start_time or run.expected_start_time
+    return _LABEL not in run.labels and not waits and begun < datetime.now(UTC) - timedelta(seconds=_PATIENCE)
 
 
 def _buried(place: Path) -> list[str]:

@@ -12,7 +12,6 @@ and not there was lost. A store from before there were manifests is listed table
 import hashlib
 import json
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from storage import commits
@@ -110,7 +109,10 @@ def add(store: Store, name: str) -> None:
             store.sync()
             return
         if store.files.swap(folder_of(store, name) / NEWEST, update.before, update.contents):
-            _sweep(store, name, update.merged)
+            for merged in update.merged:
+                (folder_of(store, name) / f"{merged}.json").unlink(missing_ok=True)
+            if update.merged:
+                sweep(store, name)
             return
 
 
@@ -130,18 +132,13 @@ def _update(store: Store, name: str) -> _Update | None:
     return _Update(known.encoded(), contents, merged)
 
 
-def _sweep(store: Store, name: str, merged: tuple[str, ...]) -> None:
-    """Delete the merged manifests, and then what killed writers left long ago: files that have no name yet."""
-    if not merged:
-        return
+def sweep(store: Store, name: str) -> None:
+    """Delete what killed writers of a table left long ago: temporary files, and manifests that were never named."""
     folder = folder_of(store, name)
-    for entry in merged:
-        (folder / f"{entry}.json").unlink(missing_ok=True)
     kept = {folder / NEWEST, *(folder / f"{entry}.json" for entry in _newest(folder / NEWEST, name).manifests)}
-    for file, _ in store.files.entries(folder):
-        with suppress(FileNotFoundError):
-            if ".json" in file.name and file not in kept and time.time() - file.stat().st_mtime > _FORGOTTEN:
-                file.unlink()
+    for file, found in store.files.entries(folder):
+        if ".json" in file.name and file not in kept and time.time() - found.st_mtime > _FORGOTTEN:
+            file.unlink(missing_ok=True)
 
 
 def _begun(store: Store, name: str) -> Newest:

@@ -248,6 +248,7 @@ def vacuum(store: Store, days: int) -> int:
                 if table.vacuum(**asked):
                     deleted += len(table.vacuum(**asked, dry_run=False))
                 manifests.add(store, name)  # what a killed writer has not listed, too
+                manifests.sweep(store, name)
     return deleted
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from prefect import flow, task
 from prefect.client.orchestration import get_client
-from prefect.states import Running
+from prefect.states import Pending, Running
 
 from flows import zombies
 from flows.zombies import OURS, bury, watched
@@ -108,11 +108,11 @@ def test_a_run_that_was_killed_before_it_had_a_lock_is_found_in_a_while(monkeypa
         pass
 
     with get_client(sync_client=True) as client:
-        made = client.create_flow_run(ours, state=Running()).id
-        assert bury() == [], "it may have begun just now"
+        made = [client.create_flow_run(ours, state=state).id for state in (Running(), Pending())]
+        assert bury() == [], "they may have begun just now"
         monkeypatch.setattr(zombies, "_PATIENCE", 0)
-        assert len(bury()) == 1
-        assert client.read_flow_run(made).state.name == "Crashed"
+        assert len(bury()) == 2
+        assert [client.read_flow_run(run).state.name for run in made] == ["Crashed", "Crashed"]
 
 
 def test_all_our_flows_and_no_others_are_looked_for():

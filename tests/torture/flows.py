@@ -31,7 +31,7 @@ from tests.torture.kills import forked
 SEED = 3
 SHARES = {"ingest": 1, "train": 2, "backfill": 2}  # of the kills
 LONGEST = {"ingest": 2.0, "train": 5.0, "backfill": 5.0}  # seconds of a life; whoever is begun again goes on
-START, END = "2016-11", "2017-06"
+START, END = "2016-11", "2017-03"
 LIGHT = {
     "index": "IDX",
     "network": {"hidden": 8, "latent": 2},
