@@ -13,10 +13,10 @@ import typer
 from flows import parameters as forms
 from flows.parameters import Parameters
 from storage import scenarios
-from storage.errors import InputError, NoDataError
+from storage.errors import InputError, NoDataError, explained
 from storage.files import Place
 from storage.settings import Settings
-from storage.store import Store, explained, open_store, place_of
+from storage.store import Store, open_store, place_of
 
 app = typer.Typer(
     help="Which weights do I hold next, and what do I trade?",

@@ -4,9 +4,8 @@ from dataclasses import asdict
 
 from flows.display import document, say_line
 from storage import verification
-from storage.errors import NoDataError
+from storage.errors import NoDataError, explained
 from storage.files import Place
-from storage.store import explained
 
 
 def verified(root: Place, deep: bool, as_json: bool) -> bool:

@@ -17,11 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from storage import clock, commits, manifests, tables
-from storage.errors import InputError, StoreError
+from storage.errors import InputError, StoreError, explained
 from storage.files import Folder, Place
 from storage.manifests import NEWEST, Newest
 from storage.schemas import TABLES
-from storage.store import MARKER, Store, explained, files_of
+from storage.store import MARKER, Store, files_of
 from storage.verification import verify
 
 _ATTEMPTS = 5  # at a table that changes while it is copied

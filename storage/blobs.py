@@ -9,9 +9,9 @@ prunes it before its row is there (storage.pruning).
 import hashlib
 from collections.abc import Sequence
 
-from storage.errors import StoreError
+from storage.errors import StoreError, explained
 from storage.files import Place
-from storage.store import Store, explained
+from storage.store import Store
 
 
 def path(store: Store, blob: str) -> Place:

@@ -16,9 +16,9 @@ import duckdb
 import pyarrow as pa
 
 from storage import tables
-from storage.errors import InputError
+from storage.errors import InputError, explained
 from storage.schemas import TABLES
-from storage.store import Store, explained
+from storage.store import Store
 
 _DECIDED = """
     SELECT * FROM raw.decisions WHERE NOT advisory

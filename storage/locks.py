@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from storage.store import explained
+from storage.errors import explained
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from dataclasses import asdict, dataclass, replace
 
 from storage import commits
 from storage.commits import File, Manifest
-from storage.errors import StoreError
+from storage.errors import StoreError, explained
 from storage.files import Place
 from storage.keys import digest, to_json
-from storage.store import MARKER, Store, explained
+from storage.store import MARKER, Store
 
 NEWEST = "newest.json"
 _MANY = 64  # manifests of a table above which a writer merges them

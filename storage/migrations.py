@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from storage import manifests
-from storage.errors import InputError, StoreError
+from storage.errors import InputError, StoreError, explained
 from storage.files import Place, exchange
-from storage.store import FORMAT, MARKER, Store, explained, replace_marker
+from storage.store import FORMAT, MARKER, Store, replace_marker
 from storage.verification import verify
 
 Step = Callable[[Path], None]

@@ -16,8 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage import blobs, tables
+from storage.errors import explained
 from storage.schemas import TABLES
-from storage.store import Store, explained
+from storage.store import Store
 
 _DAY = 86_400  # seconds
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.wal)?|.+#\d+")  # ours and DuckDB's beside it, delta-rs's

@@ -23,10 +23,10 @@ from deltalake import DeltaTable, write_deltalake
 from storage import bars, blobs, clock, commits, ledger, manifests, snapshots, tables
 from storage.commits import LOG, Manifest
 from storage.damage import RESTORE, Finding
-from storage.errors import InputError, StoreError
+from storage.errors import InputError, StoreError, explained
 from storage.files import Place, exchange
 from storage.schemas import TABLES
-from storage.store import Store, explained, open_store
+from storage.store import Store, open_store
 from storage.verification import BLOBS, verify
 
 LEARNED = ("bars", "snapshots", "actions", "instruments", "restatements", "ingests", "quality", "own_forecasts")

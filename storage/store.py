@@ -8,16 +8,13 @@ catalog.duckdb          views for people, derived, in a folder only (storage.cat
 reports/                HTML reports, derived
 """
 
-import errno
 import json
 import re
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from storage.errors import InputError, PrismError, StoreError
+from storage.errors import InputError, StoreError, explained
 from storage.files import Files, Folder, Place
 from storage.settings import Settings, current
 
@@ -143,65 +140,3 @@ def _identity(marker: Place) -> str:
         remedy = "`prism migrate` brings it up to date" if known < FORMAT else "use a matching version"
         raise InputError(f"{marker} says format {known}, this version reads {FORMAT}; {remedy}")
     return identity
-
-
-_DENIED, _NO_BUCKET, _AWAY = "denied", "no bucket", "away"  # of object storage, which has no numbers for it
-_CAUSES = {
-    _DENIED: ("the object storage refuses it", "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and what they may do"),
-    _NO_BUCKET: ("there is no such bucket", "make it, or correct --store s3://BUCKET/NAME and AWS_ENDPOINT_URL"),
-    _AWAY: ("the object storage does not answer", "check AWS_ENDPOINT_URL and the network, then run it again"),
-    errno.ENOSPC: ("the disk is full", "free space and run the same command again: nothing is half-written"),
-    errno.EROFS: ("the file system is read-only", "mount it writable, or give another --store"),
-    errno.EACCES: ("the permission is denied", "check the owner and rights of the folder, or give another --store"),
-    errno.EPERM: ("the file system refuses it", "use a file system with hard links, or give another --store"),
-}
-_TEXTS = {
-    "nosuchbucket": _NO_BUCKET,
-    "no_such_bucket": _NO_BUCKET,
-    "accessdenied": _DENIED,
-    "access_denied": _DENIED,
-    "invalidaccesskeyid": _DENIED,
-    "signaturedoesnotmatch": _DENIED,
-    "403 forbidden": _DENIED,
-    "error sending request": _AWAY,
-    "network_connection": _AWAY,
-    "timed out": _AWAY,
-    "internalerror": _AWAY,
-    "slowdown": _AWAY,
-    "server error": _AWAY,
-    "no space left": errno.ENOSPC,
-    "read-only file system": errno.EROFS,
-    "readonlyfilesystem": errno.EROFS,
-    "permission denied": errno.EACCES,
-    "permissiondenied": errno.EACCES,
-}
-
-
-@contextmanager
-def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
-    """Turn what the operating system, delta-rs or object storage raise during `action` into one StoreError sentence.
-
-    `damage` are further errors that only damaged files cause here.
-    """
-    try:
-        yield
-    except PrismError:
-        raise
-    except Exception as error:
-        code = getattr(error, "errno", None) or _code_of(str(error).lower())
-        if code is None and not isinstance(error, (OSError, *damage)):
-            raise
-        # what a storage says of refused keys may hold them
-        raise _explanation(action, error, code) from (None if code == _DENIED else error)
-
-
-def _code_of(said: str) -> int | str | None:
-    return next((code for text, code in _TEXTS.items() if text in said), None)
-
-
-def _explanation(action: str, error: Exception, code: int | str | None) -> StoreError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
-    file = getattr(error, "filename", None)
-    place = f" ({file})" if code in _CAUSES and file else ""  # other causes are said with it
-    cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))
-    return StoreError(f"{action}: {cause}{place}; {remedy}")

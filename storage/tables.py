@@ -19,10 +19,10 @@ from deltalake.exceptions import CommitFailedError, DeltaError
 from pyarrow.dataset import Dataset
 
 from storage import commits, manifests
-from storage.errors import StoreError
+from storage.errors import StoreError, explained
 from storage.files import Place, Stat
 from storage.schemas import TABLES, validated
-from storage.store import Store, explained
+from storage.store import Store
 
 _PROPERTIES = WriterProperties(compression="ZSTD")
 _DAMAGE = (DeltaError, pa.ArrowException)  # what a log or a file raises that is not as it was written

@@ -9,8 +9,9 @@ import time
 
 from storage import arrays
 from storage.arrays import Arrays
+from storage.errors import explained
 from storage.files import Place
-from storage.store import Store, explained
+from storage.store import Store
 
 _FORGOTTEN = 7 * 86_400  # seconds
 log = logging.getLogger("prism.store")

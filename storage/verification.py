@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from storage import blobs, ledger, snapshots, tables
 from storage.damage import RESTORE, Finding, Findings, examine
-from storage.errors import PrismError
+from storage.errors import PrismError, explained
 from storage.files import Place
 from storage.schemas import TABLES
-from storage.store import FORMAT, Store, explained
+from storage.store import FORMAT, Store
 
 _LOOKS = 3  # at what looks damaged
 _PAUSE = 0.3  # seconds between two of them

@@ -16,7 +16,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from storage import universe
-from storage.store import Store, explained, open_store
+from storage.errors import explained
+from storage.store import Store, open_store
 from tasks.numerics.configs import TRADING_DAYS
 from tasks.report import (
     artifacts,

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pytest
 
 from storage import blobs, catalog, tables
-from storage.errors import InputError, StoreError
+from storage.errors import InputError, StoreError, explained
 from storage.schemas import TABLES
-from storage.store import FORMAT, explained, open_store
+from storage.store import FORMAT, open_store
 from storage.verification import verify
 
 ROOT = Path(__file__).parents[2]
