@@ -114,10 +114,12 @@ def _live(store: Store, name: str, damaged: Collection[str]) -> list[str] | None
     if any(path.startswith(f"manifests/{name}/") for path in damaged):
         return None
     known = manifests.newest(store, name)
+    if known is None or known.version < 0:  # never listed: only where it holds no row is that all there is to know
+        return None if any(place.glob("*.parquet")) else []
     listed = Manifest(name)
-    for entry in known.manifests if known else ():
+    for entry in known.manifests:
         listed.update(manifests.read(store, name, entry) or Manifest(name))
-    version = known.version + 1 if known else 0
+    version = known.version + 1
     while (place / commits.commit_path(version)).exists():  # one that was never reported as written may be torn
         try:
             listed.update(commits.of_version(place, name, version))

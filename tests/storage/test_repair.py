@@ -152,6 +152,14 @@ def test_a_ledger_that_lost_rows_is_left_as_it_is(copy):
     assert damaged_places(copy) == [f"tables/decisions/{lost.name}"]
 
 
+def test_a_damaged_log_without_manifests_is_left_to_a_backup(copy):
+    shutil.rmtree(manifests.folder_of(copy, "decisions"))
+    before = commit(copy, "decisions", 3).read_bytes()
+    commit(copy, "decisions").write_bytes(b"")
+    assert [entry.place for entry in repair.mend(copy.root).lost] == ["tables/decisions"]
+    assert commit(copy, "decisions", 3).read_bytes() == before
+
+
 @pytest.mark.long
 def test_a_log_and_manifests_that_are_both_damaged_are_left_to_a_backup(copy):
     commit(copy, "weights").write_bytes(b"")
