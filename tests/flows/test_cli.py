@@ -216,7 +216,7 @@ def test_params_name_every_parameter_with_default_range_and_help(prism):
         (["--source", "files", "--path", "/nowhere.csv"], "/nowhere.csv does not exist"),
         (["--index", "NOSUCH"], "index 'NOSUCH' has no prices"),
         (["--store", "/etc/hostname"], "the store /etc/hostname is a file; give --store a folder"),
-        (["--store", "s3://bucket"], "is not a local folder"),
+        (["--store", "s3://bucket"], "is no place on S3"),
     ],
 )
 def test_bad_input_ends_in_one_sentence_and_exit_code_2(prism, tmp_path, arguments, sentence):

@@ -282,7 +282,9 @@ def test_writers_at_once_lose_nothing(store, writers):
     expected = {f"{me}-{number}" for me in range(4) for number in range(5)}
     assert held(store) == sorted((key, f"T{i}", 0.5) for key in expected for i in range(3))
     found = verify(store.root, deep=True)
-    assert (found.damage, found.notes) == ([], [])
+    assert found.damage == []
+    # what a writer had written when another one was first
+    assert all("that no version of table weights uses" in note.said for note in found.notes)
     assert manifests.newest(store, "weights").version == 20
 
 

@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from storage import store as stores
-from storage import unfinished
+from storage import errors, unfinished
 from storage.errors import StoreError
 
 ROOT = Path(__file__).parents[2]
@@ -167,6 +166,6 @@ def test_a_refused_permission_is_a_sentence(store, monkeypatch, action):
         patched.setattr(Path, method, refuse)
         with pytest.raises(StoreError) as caught:
             act()
-    _, remedy = stores._CAUSES[13]
+    _, remedy = errors._CAUSES[13]
     assert str(caught.value) == f"{action} unfinished work key: the permission is denied; {remedy}"
     assert_same(unfinished.get(store, "key"), ARRAYS)

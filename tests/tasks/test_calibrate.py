@@ -127,7 +127,8 @@ def test_a_forecaster_worse_than_ewma_makes_the_optimiser_hold_risk_parity(book)
     start = f"risk parity: the forecaster was worse than EWMA by {worse:.2g} nats over 24 dates; sigma x "
     assert row["reason"].startswith(start)
     held, said = book.allocate(month.key)
-    assert said == {"status": "risk_parity", "reason": row["reason"], "without_forecast": []}
+    reason = row["reason"]
+    assert said == {"status": "risk_parity", "reason": reason, "degraded": reason, "without_forecast": []}
     matrix = covariances.of(book.loaded, month.moment.as_of, "ABCDE", new["variance"].to_numpy(), RULE.matrix)
     weights = np.array([held[ticker] for ticker in "ABCDE"])
     np.testing.assert_allclose(5 * risk_parity.contributions(weights, matrix), 1, atol=1e-9)
