@@ -128,10 +128,12 @@ def test_another_alpha_by_the_form_ends_in_a_summary_that_begins_with_what_diffe
     alpha = group.get_by_label("Alpha (Optional)")
     alpha.fill("-1")
     page.get_by_role("button", name="Submit").click()
-    group.get_by_text("-1 is less than the minimum of 0").wait_for()
+    refusal = group.get_by_text("-1 is less than the minimum of 0")
+    refusal.wait_for()
     alpha.fill("0.7")
-    page.wait_for_timeout(1000)
+    refusal.wait_for(state="hidden")
     page.get_by_role("button", name="Submit").click()
+    page.get_by_text("Submit", exact=True).wait_for(state="hidden")  # the form gave way to the deployment's page
 
     run = _found(ui, "flow_runs", lambda entry: entry["state_type"] in ("COMPLETED", "FAILED", "CRASHED"))
     assert run["name"] == "rebalance 2017-01"
