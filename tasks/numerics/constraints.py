@@ -94,9 +94,11 @@ def violation(limits: Limits, weights: FloatArray) -> float:
         abs(weights.sum() - 1.0),
         (limits.lower - weights).max(),
         (weights - limits.upper).max(),
-        (limits.members @ weights - limits.caps).max(initial=0.0),
-        turnover(limits, weights) - limits.turnover,
     ]
+    if limits.sectors:
+        misses.append((limits.members @ weights - limits.caps).max())
+    if limits.turnover < np.inf:
+        misses.append(turnover(limits, weights) - limits.turnover)
     return max(0.0, *(float(miss) for miss in misses))
 
 
@@ -105,11 +107,11 @@ def binding(limits: Limits, weights: FloatArray, config: ReturnDrawdownConfig) -
     found = []
     if config.max_weight < 1.0 and weights.max() >= config.max_weight - TOLERANCE:
         found.append("max_weight")
-    if (np.abs(weights - config.min_weight) < TOLERANCE)[weights > 0.0].any() and config.min_weight > 0.0:
+    if config.min_weight > 0.0 and (np.abs(weights - config.min_weight) < TOLERANCE)[weights > 0.0].any():
         found.append("min_weight")
     full = limits.members @ weights >= limits.caps - TOLERANCE
     found += [f"sector {name}" for name, reached in zip(limits.sectors, full, strict=True) if reached]
-    if turnover(limits, weights) >= limits.turnover - TOLERANCE:
+    if limits.turnover < np.inf and turnover(limits, weights) >= limits.turnover - TOLERANCE:
         found.append("turnover_limit")
     return tuple(found)
 

@@ -86,9 +86,14 @@ class _Found(NamedTuple):
     """The end of a run."""
 
     weights: FloatArray  # (n,)
-    ratio: float
+    point: _Point
     start: str
     iterations: int
+
+    @property
+    def ratio(self) -> float:
+        """What was sought the largest of."""
+        return self.point.ratio
 
 
 def solve(
@@ -116,7 +121,7 @@ def solve(
     found, kept = _within(problem, limits, exact)
     weights = np.zeros(mean.size)
     weights[usable] = found.weights
-    point = _at(found.weights, problem)
+    point = found.point
     gap = (exact.ratio - point.ratio) / max(abs(exact.ratio), 1e-12)
     certified = best.residual <= _CERTIFIED and gap >= -_CERTIFIED
     return Allocation(
@@ -218,7 +223,7 @@ def _relaxed(problem: _Problem, limits: Limits) -> tuple[Optimum, _Found]:
     weights = np.zeros(allowed.size)
     weights[allowed] = best.weights
     weights = constraints.clean(limits._replace(lower=np.zeros(allowed.size)), weights)
-    return best, _Found(weights, _at(weights, problem).ratio, "certified", 0)
+    return best, _Found(weights, _at(weights, problem), "certified", 0)
 
 
 def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, Limits]:
@@ -256,7 +261,7 @@ def _starts(problem: _Problem, limits: Limits, best: FloatArray) -> list[_Found]
         starts["held"] = constraints.nearest(limits, limits.held)
         starts["near certified"] = constraints.towards(limits, starts["held"], goal)
     cleaned = {name: constraints.clean(limits, weights) for name, weights in starts.items()}
-    return [_Found(weights, _at(weights, problem).ratio, name, 0) for name, weights in cleaned.items()]
+    return [_Found(weights, _at(weights, problem), name, 0) for name, weights in cleaned.items()]
 
 
 def _climb(problem: _Problem, limits: Limits, start: _Found, best: FloatArray) -> _Found:
@@ -300,7 +305,9 @@ def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) ->
     weights, iterations = np.zeros(chosen.size), start.iterations + int(count)
     weights[chosen] = split.base + split.matrix @ end
     weights = constraints.clean(limits, weights)
-    value = _at(weights[chosen], part).ratio
-    if value <= start.ratio or constraints.violation(limits, weights) > constraints.TOLERANCE:
+    if (
+        _at(weights[chosen], part).ratio <= start.ratio
+        or constraints.violation(limits, weights) > constraints.TOLERANCE
+    ):
         return start._replace(iterations=iterations)
-    return _Found(weights, value, start.start, iterations)
+    return _Found(weights, _at(weights, problem), start.start, iterations)
