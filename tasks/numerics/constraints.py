@@ -66,12 +66,13 @@ def limits(
     """
     caps = _sector_caps(config, usable.size, sectors)
     n, now = int(usable.sum()), _holdings(held, usable.size)
+    largest = np.full(n, config.max_weight)
     chosen = [sector for sector, there in zip(sectors or (), usable, strict=False) if there]
     names = tuple(name for name, cap in caps.items() if cap < 1.0 and name in chosen)
     members = np.array([[float(sector == name) for sector in chosen] for name in names]).reshape(len(names), n)
     found = Limits(
         lower=np.zeros(n),
-        upper=np.where([caps.get(sector) == 0.0 for sector in chosen] or np.zeros(n, bool), 0.0, config.max_weight),
+        upper=np.where([caps.get(name) == 0.0 for name in chosen], 0.0, largest) if 0.0 in caps.values() else largest,
         members=members,
         caps=np.array([caps[name] for name in names]),
         sectors=names,
@@ -155,7 +156,7 @@ def narrowed(limits: Limits, weights: FloatArray, minimum: float) -> Limits:
 
 def clean(limits: Limits, weights: FloatArray) -> FloatArray:
     """Weights (n,) without rounding: 0 or above `ZERO`, between the bounds, of sum 1 as far as these have room."""
-    inside = np.clip(np.where(weights < ZERO, 0.0, weights), limits.lower, limits.upper)
+    inside = np.minimum(np.maximum(np.where(weights < ZERO, 0.0, weights), limits.lower), limits.upper)
     left = 1.0 - inside.sum()
     room = np.where(inside > 0.0, limits.upper - inside if left > 0.0 else inside - limits.lower, 0.0)
     return inside + left * room / (room.sum() or 1.0)
@@ -278,8 +279,10 @@ def _check_room(limits: Limits, config: ReturnDrawdownConfig) -> None:
         raise ValueError(
             f"min_weight is {config.min_weight}, above max_weight, {config.max_weight}; lower it, or raise that"
         )
-    free = limits.upper[limits.members.sum(axis=0) == 0.0].sum()
-    room = free + np.minimum(limits.caps, limits.members @ limits.upper).sum()
+    room = limits.upper.sum()
+    if limits.sectors:
+        free = limits.upper[limits.members.sum(axis=0) == 0.0].sum()
+        room = free + np.minimum(limits.caps, limits.members @ limits.upper).sum()
     if room < 1.0 - 1e-12:
         raise ValueError(
             f"the caps leave room for weights of {room:.6g} in {limits.upper.size} assets; raise max_weight or those "
