@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,6 +38,23 @@ def yahoo(market, tmp_path):
     server = server_module.Yahoo(market, tmp_path)
     yield server
     server.close()
+
+
+@pytest.fixture
+def at(market, monkeypatch):
+    """Set the time, of the market and of the store alike."""
+
+    def turn(moment):
+        market.now = moment.replace(tzinfo=UTC)
+        time = {"now": moment}
+
+        def read():
+            time["now"] += timedelta(milliseconds=10)
+            return time["now"]
+
+        monkeypatch.setattr(clock, "now", read)
+
+    return turn
 
 
 @pytest.fixture

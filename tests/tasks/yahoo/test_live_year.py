@@ -1,13 +1,13 @@
 """A year of production by the real client: each month decided before its first open, and marked in the evenings."""
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pytest
 
 from flows.live import mark_live
 from flows.monthly import monthly_rebalance
-from storage import catalog, clock
+from storage import catalog
 from storage.store import open_store
 from tasks import calendars
 
@@ -19,23 +19,6 @@ GIVEN = {
     "forecast": {"forecaster": "ewma"},
     "accounting": {"cost": COST, "cash_rate": CASH_RATE},
 }
-
-
-@pytest.fixture
-def at(market, monkeypatch):
-    """Set the time, of the market and of the store alike."""
-
-    def turn(moment):
-        market.now = moment.replace(tzinfo=UTC)
-        time = {"now": moment}
-
-        def read():
-            time["now"] += timedelta(milliseconds=10)
-            return time["now"]
-
-        monkeypatch.setattr(clock, "now", read)
-
-    return turn
 
 
 @pytest.fixture

@@ -1,35 +1,18 @@
 """Monthly updates through the real client into a store, against the market's truth and against one whole refetch."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from storage import bars, clock, snapshots, tables, universe
+from storage import bars, snapshots, tables, universe
 from storage.keys import PanelKey
 from storage.store import open_store
 from tasks import calendars, panels
 from tasks import fetch as stage
 
 FIRST = "2022-01-03"
-
-
-@pytest.fixture
-def at(market, monkeypatch):
-    """Set the time, of the market and of the store alike."""
-
-    def turn(moment):
-        market.now = moment.replace(tzinfo=UTC)
-        time = {"now": moment}
-
-        def read():
-            time["now"] += timedelta(milliseconds=10)
-            return time["now"]
-
-        monkeypatch.setattr(clock, "now", read)
-
-    return turn
 
 
 @pytest.fixture
