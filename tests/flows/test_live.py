@@ -23,6 +23,7 @@ def test_nothing_is_marked_before_anything_is_decided(store):
 def test_evenings_are_marked_once_and_stale_prices_are_said(
     store, quick, prices, written, tmp_path, monkeypatch, prism
 ):
+    monkeypatch.setenv("PRISM_REPORT", "true")
     monkeypatch.setattr(clock, "now", lambda: datetime(2017, 11, 1, 15))
     early = written(prices.loc[:"2017-10-31"], tmp_path / "early.csv")
     report = monthly_rebalance(parameters=quick, path=early, months=1)["report"]
