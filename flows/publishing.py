@@ -19,6 +19,7 @@ from math import ceil
 from typing import Any, Literal
 from uuid import UUID
 
+import typer
 from prefect.client.orchestration import get_client
 from prefect.context import FlowRunContext
 from prefect.flow_runs import pause_flow_run
@@ -166,7 +167,12 @@ def _asked(month: Month, proposal: Proposal, broken: list[str], deadline: dateti
         return _paused(month, proposal, broken, deadline)
     if sys.stdin.isatty():
         return _prompted(month, proposal, broken)
-    raise ApprovalError(
+    raise ApprovalError(_unanswered(month, broken))
+
+
+def _unanswered(month: Month, broken: list[str]) -> str:
+    """That an answer is needed, and how to give it, in a sentence."""
+    return (
         f"{month.moment.month} needs a person's approval: {'; '.join(broken) or 'PRISM_APPROVAL is true'}; nothing was "
         'recorded: run again with --approve "why", or with --reject "why" to hold what is held'
     )
@@ -209,14 +215,12 @@ def _form(month: Month, proposal: Proposal, broken: list[str], deadline: datetim
 
 
 def _prompted(month: Month, proposal: Proposal, broken: list[str]) -> Answer:
-    """Ask on the terminal."""
-    write = sys.stderr.write
-    write(f"{month.moment.month}: turnover {100 * proposal.turnover:.1f} %\n")
-    write("".join(f"{sentence}\n" for sentence in broken))
-    write("publish it? y: yes, n: no, what is held stands [y/n] ")
-    sys.stderr.flush()
-    answer = sys.stdin.readline().strip().lower()
-    write("comment for the ledger: ")
-    sys.stderr.flush()
-    comment = sys.stdin.readline().strip()
-    return Answer("approve" if answer in ("y", "yes") else "reject", "", comment)
+    """Ask on the terminal until it is a yes or a no; raises ApprovalError where the input ends before."""
+    for line in (f"{month.moment.month}: turnover {100 * proposal.turnover:.1f} %", *broken):
+        typer.echo(line, err=True)
+    try:
+        publish = typer.confirm("publish it? after a no, what is held stands", default=None, err=True)
+        comment = typer.prompt("comment for the ledger", default="", show_default=False, err=True)
+    except typer.Abort:
+        raise ApprovalError(_unanswered(month, broken)) from None
+    return Answer("approve" if publish else "reject", getpass.getuser(), comment)

@@ -1,8 +1,15 @@
 """Before publishing: a limit that is broken needs a person, and what is not approved is held."""
 
+import getpass
 import http.server
+import os
+import pty
+import subprocess
+import sys
 import threading
+from contextlib import suppress
 from datetime import date, datetime
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +23,7 @@ from storage.errors import ApprovalError
 from storage.limits import Limits
 from tasks.proposal import Proposal
 
+ROOT = Path(__file__).parents[2]
 DECEMBER, JANUARY = date(2017, 12, 1), date(2018, 1, 2)
 CALM = Proposal(
     weights={"A": 0.6, "B": 0.4}, turnover=0.3, weight=0.6, weight_of="A", sector=0.7, sector_of="Energy",
@@ -86,6 +94,49 @@ def test_the_monitor_is_called_and_its_failure_fails_nothing_and_shows_no_secret
     ]
     assert "s3cret" not in caplog.text
     assert "s3 cret" not in caplog.text
+
+
+ASKING = """
+from datetime import date
+from types import SimpleNamespace
+import flows
+from flows import publishing
+from storage.errors import ApprovalError
+
+month = SimpleNamespace(moment=SimpleNamespace(month="2018-01"))
+try:
+    print(publishing._asked(month, SimpleNamespace(turnover=0.5), ["turnover is 50 %, above 40 %"], None))
+except ApprovalError as error:
+    print(f"refused: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("maybe\n\ny\nlooks right\n", "Answer(answer='approve', by='{user}', comment='looks right')"),
+        ("n\n\n", "Answer(answer='reject', by='{user}', comment='')"),
+        ("\x04", "refused: 2018-01 needs a person's approval: turnover is 50 %, above 40 %; nothing was recorded"),
+        ("y\n\x04", "refused: 2018-01 needs a person's approval"),
+    ],
+)
+def test_a_terminal_asks_until_it_is_a_yes_or_a_no_and_takes_no_end_for_an_answer(typed, said):
+    ours, theirs = pty.openpty()
+    asking = subprocess.Popen([sys.executable, "-c", ASKING], stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT)
+    os.close(theirs)
+    shown = ""
+    for line in typed.splitlines(keepends=True) or [typed]:
+        while not shown.endswith(": "):
+            shown += os.read(ours, 1000).decode()
+        os.write(ours, line.encode())
+        shown += "\n"
+    with suppress(OSError):  # how the end of a terminal is told
+        while more := os.read(ours, 1000):
+            shown += more.decode()
+    os.close(ours)
+    assert asking.wait(60) == 0
+    assert "2018-01: turnover 50.0 %" in shown
+    assert said.format(user=getpass.getuser()) in shown.replace("\r\n", "")
 
 
 @pytest.mark.long
