@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import date, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
@@ -74,15 +76,17 @@ def _with_all_columns(store: Store, table: DeltaTable, name: str) -> DeltaTable:
 
 
 def _made(store: Store, name: str) -> DeltaTable:
-    """The table, made now, or a moment ago by another process."""
-    folder = store.tables / name
-    try:
-        uri, options = store.files.uri(folder), store.files.options
-        table = DeltaTable.create(uri, schema=TABLES[name].schema, mode="ignore", storage_options=options)
-    except CommitFailedError:  # both found it absent, and the other one's first commit was earlier
-        table = store.files.delta(folder)
+    """The table, made now, or a moment ago by another process.
+
+    Its first commit is put in place only where there is none: of several processes that find no table, delta-rs lets
+    each one commit its own, after rows of another one even.
+    """
+    folder, first = store.tables / name, commits.commit_path(0)
+    with TemporaryDirectory() as scratch:
+        DeltaTable.create(scratch, schema=TABLES[name].schema)
+        store.files.create(folder / first, (Path(scratch) / first).read_bytes())
     manifests.add(store, name)
-    return table
+    return store.files.delta(folder)
 
 
 def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
