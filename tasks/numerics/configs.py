@@ -246,7 +246,7 @@ class ReturnDrawdownConfig(Config):
         """Raise ValueError also for a limit where the document's method has none."""
         super().__post_init__()
         names = ("max_weight", "max_sector_weight", "sector_caps", "min_weight", "turnover_limit")
-        limits = [entry.name for entry in fields(self) if entry.name in names and getattr(self, entry.name) != entry.default]
+        limits = [name for name in names if getattr(self, name) != getattr(type(self), name)]
         if self.method == "document" and limits:
             raise ValueError(
                 f"{limits[0]} is {getattr(self, limits[0])!r} and method 'document', which knows no limits; leave it "
@@ -287,7 +287,7 @@ class OnlineConfig(Config):
     lr_reset: Literal["block", "never"] = option(
         "block", "Start the decay again each January, or never, as the document does (the steps then die out)."
     )
-    window: int = option(90, "Sessions of returns in the objective.", ge=5, le=252)
+    window: int = option(90, "Sessions of returns in the objective.", ge=5, le=504)
     expected_return: Literal["mean", "exponential"] = option(
         "mean", "Expected return of the window: its mean, or with weights that halve every half_life sessions."
     )

@@ -32,12 +32,13 @@ _SMALLEST_RANGE = 1e-12  # below it a column of log returns is a constant price 
 def correlation(log_returns: FloatArray, shrinkage: str, decay: float = 0.97) -> FloatArray:
     """Correlation of the columns of `log_returns`, shrunk or not: symmetric, unit diagonal, semi-definite.
 
-    A column without variance has correlation 0 with every other and 1 with itself; with "identity" every column. `decay` is the weight of a session
-    relative to the next one, for "ewma"; sessions whose weight is rounding do not count.
+    A column without variance has correlation 0 with every other and 1 with itself, and with "identity" every column
+    has. `decay` is the weight of a session relative to the next one, for "ewma"; sessions whose weight is rounding do
+    not count.
 
     `log_returns` is (T, n) with T >= 2, the result (n, n). ValueError for a shrinkage other than "none",
-    "ledoit_wolf", "ewma" and "identity", for fewer than two sessions that count, and for a value that is not finite, with its
-    column.
+    "ledoit_wolf", "ewma" and "identity", for fewer than two sessions that count, and for a value that is not finite,
+    with its column.
     """
     if shrinkage not in ("none", "ledoit_wolf", "ewma", "identity"):
         raise ValueError(f"shrinkage is {shrinkage!r}; it must be 'none', 'ledoit_wolf', 'ewma' or 'identity'")
