@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from flows import display, judgements, positions, prices, studied, tunings
+from flows import display, judgements, positions, prices, tunings
 from flows import parameters as forms
 from flows.options import (
     Amend,
@@ -31,6 +31,7 @@ from flows.options import (
 )
 from storage.errors import InputError
 from storage.store import open_store
+from tasks import studies
 
 log = logging.getLogger("prism.cli")
 
@@ -289,12 +290,13 @@ def study(
 ) -> None:
     """What a part is worth, or whether the documents' claims hold: variants beside a default, with intervals."""
     if known or name is None:
-        studied.registry(as_json)
+        display.show(studies.listed(), as_json, as_csv)
         return
     use_store(store)
     months = [as_month(text, option) for text, option in ((start, "--start"), (end, "--end"), (split, "--split"))]
     given = given_values(source, universe, index, params, assignments)
     log.info("starting Prefect")
+    from flows import studied
     from flows.study import study as flow
 
     result = flow(name, *months, scenario, given or None, str(path) if path else None)

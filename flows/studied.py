@@ -8,20 +8,6 @@ from storage.store import Store
 from tasks.report import studied
 from tasks.report.listings import Row
 from tasks.report.studied import CLAIM_HEADS, Shown
-from tasks.studies import GROUPS, STUDIES
-
-
-def registry(as_json: bool) -> None:
-    """What can be asked."""
-    rows = [
-        {"study": name, "question": study.question, "strategy": study.strategy, "variants": len(study.variants)}
-        for name, study in STUDIES.items()
-    ]
-    rows += [
-        {"study": name, "question": f"{' and '.join(parts)}, one after the other", "strategy": None, "variants": None}
-        for name, parts in GROUPS.items()
-    ]
-    display.show(rows, as_json, False)
 
 
 def studies(store: Store, keys: Mapping[str, str], as_json: bool, as_csv: bool) -> None:

@@ -100,6 +100,8 @@ def _months(asked: Study, opened: Line, start: str | None, end: str | None, spli
     last = end or possible[-1]
     first = start or asked.first or max(f"{pd.Period(last, 'M') - 12 * _YEARS + 1}", possible[0])
     split = split or asked.split or None
+    if asked.candidates and split is None:
+        raise InputError(f"the best of {' and '.join(asked.candidates)} is tested on later months; give their --split")
     if split is not None and not first < split <= last:
         raise InputError(f"split {split} leaves one part of {first} to {last} empty; give a later month of these")
     return _Months(first, last, split)

@@ -25,6 +25,8 @@ from tasks.numerics.configs import TRADING_DAYS, FitnessConfig
 
 FloatArray = NDArray[np.float64]
 DayArray = NDArray[np.datetime64]
+BoolArray = NDArray[np.bool_]
+TextArray = NDArray[np.str_]
 
 MEASURES = (
     "sharpe", "annual_return", "annual_volatility", "sortino", "max_drawdown", "cumulative_return", "fitness",
@@ -46,9 +48,8 @@ class Record:
     weights: FloatArray  # (K, n)
     fitness: FitnessConfig
 
-    def between(self, first: np.datetime64, last: np.datetime64) -> "Record":
-        """The part of the record from one day to another, both included."""
-        days, traded = ((first <= each) & (each <= last) for each in (self.sessions, self.dates))
+    def where(self, days: BoolArray, traded: BoolArray) -> "Record":
+        """The part of the record of some sessions (S,) and rebalance dates (K,), joined as if they were all."""
         by_session = {name: getattr(self, name)[days] for name in ("sessions", "daily", "cash")}
         return replace(self, **by_session, **{name: getattr(self, name)[traded] for name in _BY_DATE})
 
@@ -113,6 +114,14 @@ def _cash(store: Store, newest: Decision, sessions: DayArray) -> FloatArray:
         return np.full(sessions.size, constant)
     rates = pd.Series(panel.risk_free, panel.sessions.astype("datetime64[D]"))
     return rates.reindex(sessions).fillna(constant).to_numpy()
+
+
+def by_label(record: Record, sessions: TextArray, dates: TextArray) -> dict[str, Record]:
+    """The parts of a record by label, in the order of their first sessions.
+
+    `sessions` (S,) and `dates` (K,) name what each session and rebalance date belongs to: a span of time, a regime.
+    """
+    return {name: record.where(sessions == name, dates == name) for name in dict.fromkeys(sessions.tolist())}
 
 
 def measures(record: Record) -> dict[str, float]:

@@ -14,6 +14,8 @@ from storage.errors import InputError
 from tasks.claims import DOCUMENT_A, DOCUMENT_B, Claim
 from tasks.numerics.configs import OPTIMISED_BASELINES
 
+ALL = "all"  # name of the part that is the whole record
+NONE = -1  # number of the rows that are about no variant
 Changes = Mapping[str, Any]
 
 
@@ -201,3 +203,15 @@ def named(name: str) -> list[str]:
         near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.4) or NAMES
         raise InputError(f"there is no study {name!r}; did you mean {' or '.join(near)}? See `prism study --list`")
     return list(GROUPS.get(name, (name,)))
+
+
+def listed() -> list[dict[str, Any]]:
+    """What can be asked."""
+    rows = [
+        {"study": name, "question": study.question, "strategy": study.strategy, "variants": len(study.variants)}
+        for name, study in STUDIES.items()
+    ]
+    groups = {name: f"{' and '.join(parts)}, one after the other" for name, parts in GROUPS.items()}
+    return rows + [
+        {"study": name, "question": question, "strategy": None, "variants": None} for name, question in groups.items()
+    ]

@@ -11,7 +11,6 @@ from datetime import date
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 from prefect import task
@@ -27,11 +26,19 @@ from tasks.claims import Claim
 from tasks.numerics import bootstrap, overfitting, singles
 from tasks.numerics.configs import BASELINES
 from tasks.records import Difference, Record
-from tasks.studies import STUDIES, Study
+from tasks.studies import ALL, NONE, STUDIES, Study
 
-KEYED = keyed_by(__name__, "tasks.numerics.differences", "tasks.numerics.overfitting", "tasks.numerics.singles")
-ALL = "all"  # the part that is the whole record
-NONE = -1  # number of what is said of no variant
+KEYED = keyed_by(
+    __name__,
+    "tasks.claims",
+    "tasks.numerics.overfitting",
+    "tasks.numerics.singles",
+    "tasks.panels",
+    "tasks.records",
+    "tasks.studies",
+    "tasks.trials",
+    packages=("numpy", "numba", "scipy", "pandas", "exchange-calendars"),
+)
 _ENDS = (0.025, 0.975)
 _DRAWS, _SEED = 2000, 0
 Row = dict[str, Any]
@@ -56,14 +63,13 @@ class Span:
     last: date
     split: date | None = None
 
-    def parts(self) -> dict[str, tuple[np.datetime64, np.datetime64]]:
-        """First and last day of each part, by its name."""
-        found = {ALL: (self.first, self.last)}
-        if self.split is not None:
-            before = (np.datetime64(self.split) - 1).item()
-            for ends in ((self.first, before), (self.split, self.last)):
-                found[f"{ends[0]:%Y-%m} to {ends[1]:%Y-%m}"] = ends
-        return {name: (np.datetime64(first), np.datetime64(last)) for name, (first, last) in found.items()}
+    def labels(self, days: NDArray[np.datetime64]) -> NDArray[np.str_]:
+        """The part that each day belongs to."""
+        if self.split is None:
+            return np.full(days.size, ALL)
+        before = (np.datetime64(self.split) - 1).item()
+        names = [f"{first:%Y-%m} to {last:%Y-%m}" for first, last in ((self.first, before), (self.split, self.last))]
+        return np.where(days < np.datetime64(self.split), *names)
 
 
 @task(cache_policy=NO_CACHE, task_run_name="measure {name}")
@@ -88,13 +94,19 @@ def _record(store: Store, one: Ran, span: Span) -> Record:
     return records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
 
 
+def _parts(record: Record, span: Span) -> dict[str, Record]:
+    """The whole record, and what lies before and after the split."""
+    labels = span.labels(record.sessions), span.labels(record.dates)
+    return {ALL: record} | records.by_label(record, *labels)
+
+
 def _measured(study: Study, ran: Sequence[Ran], whole: Mapping[str, Record], span: Span) -> list[Row]:
     """A row for each measure of each variant in each part."""
     rows = []
-    for part, ends in span.parts().items():
-        default = whole[study.default].between(*ends)
+    parts = {label: _parts(record, span) for label, record in whole.items()}
+    for part, default in parts[study.default].items():
         for number, one in enumerate(ran):
-            own = whole[one.label].between(*ends)
+            own = parts[one.label][part]
             gaps = records.compared(own, default) if one.label != study.default else {}
             said = {"part": part, "number": number, "variant": one.label}
             said |= {"strategy": one.strategy, "scenario": one.scenario}
@@ -137,9 +149,9 @@ def _claims(store: Store, study: Study, ran: Sequence[Ran], whole: Mapping[str, 
     """A row for each claim: what it is held to is the last part, with what was best in the one before."""
     if not study.claims:
         return []
-    part, ends = list(span.parts().items())[-1]
-    chosen = _best(study, whole, span)
-    later, rows = {label: record.between(*ends) for label, record in whole.items()}, []
+    parts = {label: _parts(record, span) for label, record in whole.items()}
+    part, chosen, rows = list(parts[study.default])[-1], _best(study, parts), []
+    later = {label: found[part] for label, found in parts.items()}
     by_label = {one.label: one for one in ran}
     for number, claim in enumerate(study.claims):
         own = claim.of or chosen
@@ -151,13 +163,11 @@ def _claims(store: Store, study: Study, ran: Sequence[Ran], whole: Mapping[str, 
     return rows
 
 
-def _best(study: Study, whole: Mapping[str, Record], span: Span) -> str:
-    """The candidate of the best fitness in the first part; nothing of a later one is looked at."""
-    if not study.candidates:
-        return ""
-    ends = list(span.parts().values())[1]
-    scores = {label: records.measures(whole[label].between(*ends))["fitness"] for label in study.candidates}
-    return max(scores, key=lambda label: scores[label])
+def _best(study: Study, parts: Mapping[str, dict[str, Record]]) -> str:
+    """The candidate of the best fitness before the split; nothing of what is after it is looked at."""
+    first = list(parts[study.default])[1:][:1]
+    scores = {label: records.measures(parts[label][part])["fitness"] for part in first for label in study.candidates}
+    return max(scores, key=lambda label: scores[label], default="")
 
 
 def _measured_words(claim: Claim, own: str) -> str:
@@ -192,14 +202,3 @@ def _beaten(store: Store, one: Ran, record: Record) -> Difference:
     lower, upper = np.quantile(np.mean(drawn[:, 1:] < drawn[:, :1], axis=1), _ENDS)
     total = logs.sum(axis=0)
     return Difference(singles.share_beaten(total[0], total[1:]), float(lower), float(upper))
-
-
-def read(store: Store, key: str) -> pd.DataFrame:
-    """The rows of a study, in order."""
-    rows = tables.read(store, "studies", key=key).to_pandas()
-    return rows.sort_values(["number", "part", "name"]).reset_index(drop=True)
-
-
-def read_claims(store: Store, key: str) -> list[Row]:
-    """The claims that a study was held to, in their order."""
-    return tables.read(store, "claims", key=key).sort_by("number").to_pylist()

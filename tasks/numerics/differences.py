@@ -65,18 +65,6 @@ def paired(own: FloatArray, other: FloatArray, risk_free: float | FloatArray) ->
     ]
 
 
-def by_label(
-    own: FloatArray, other: FloatArray, risk_free: float | FloatArray, labels: NDArray[np.str_]
-) -> dict[str, list[Comparison]]:
-    """The same of the sessions of each label: `labels` (S,) names years, regimes, or whatever else sorts sessions.
-
-    Sessions of a label need not follow each other; the bootstrap then joins them as if they did. Raises ValueError as
-    `paired` does.
-    """
-    cash = np.broadcast_to(np.asarray(risk_free, float), own.shape)
-    return {str(name): paired(*(values[labels == name] for values in (own, other, cash))) for name in np.unique(labels)}
-
-
 def _annual(log_return: FloatArray | float) -> FloatArray | float:
     return np.expm1(TRADING_DAYS * log_return)
 

@@ -38,6 +38,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _CERTIFIED = 1e-9  # largest residual of a sweep along the frontier that proves its maximum global
+_SCIPYS = 1e-6  # tolerance of scipy's SLSQP where none is given, as the document gives none
 _STATIONARY = 1e-9  # relative gain of a move towards other assets below which none is looked for
 
 
@@ -255,10 +256,10 @@ def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, L
 
 
 def _from_equal(problem: _Problem, limits: Limits) -> _Found:
-    """Where SLSQP over all assets ends from equal weights."""
+    """Where SLSQP over all assets ends from equal weights, with scipy's own tolerance on the objective as it is."""
     allowed = limits.upper > 0.0
     start = allowed / allowed.sum()
-    return _run(problem, limits, _Found(start, _at(start, problem), "equal", 0), allowed)
+    return _run(problem, limits, _Found(start, _at(start, problem), "equal", 0), allowed, 1.0, _SCIPYS)
 
 
 def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
@@ -297,11 +298,21 @@ def _climb(problem: _Problem, limits: Limits, start: _Found, best: FloatArray) -
         chosen = chosen | (target > 0.0)
 
 
-def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) -> _Found:
-    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits."""
+def _run(
+    problem: _Problem,
+    limits: Limits,
+    start: _Found,
+    chosen: BoolArray,
+    scale: float | None = None,
+    accuracy: float = 1e-12,
+) -> _Found:
+    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits.
+
+    It ends where the objective over `scale`, by default its value at the start, changes by less than `accuracy`.
+    """
     split = constraints.columns(limits, chosen)
     part = _Problem(problem.mean[chosen], problem.covariance[np.ix_(chosen, chosen)], problem.config)
-    scale = abs(start.ratio) or 1.0
+    scale = scale or abs(start.ratio) or 1.0
 
     def cost(x: FloatArray) -> float:
         return -_at(split.base + split.matrix @ x, part).ratio / scale
@@ -319,7 +330,7 @@ def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) ->
         f_ieqcons=(lambda x: split.room - split.rows @ x) if split.room.size else None,
         fprime_ieqcons=lambda _: -split.rows,
         iter=1000,
-        acc=1e-12,  # absolute, hence the scale
+        acc=accuracy,  # absolute, hence the scale
         iprint=0,
         full_output=True,
     )

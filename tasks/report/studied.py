@@ -11,15 +11,13 @@ import plotly.graph_objects as go
 
 from storage import tables
 from storage.store import Store
-from tasks import study as stage
 from tasks import trials
 from tasks.numerics import inference
 from tasks.report import figures
 from tasks.report.figures import AXIS, LAYOUT, Figure
 from tasks.report.formats import DASH, change, decimal, percent, whole
 from tasks.report.listings import Cell, Row
-from tasks.studies import STUDIES, Study
-from tasks.study import ALL, NONE
+from tasks.studies import ALL, NONE, STUDIES, Study
 
 Values = dict[str, Any]
 HEADS = (
@@ -64,7 +62,7 @@ def newest(store: Store) -> list[Shown]:
 
 def one(store: Store, name: str, key: str) -> Shown:
     """The study of a key."""
-    study, rows = STUDIES[name], stage.read(store, key)
+    study, rows = STUDIES[name], _read(store, key)
     parts = [part for part in dict.fromkeys(rows.sort_values("created_at")["part"]) if part != ALL]
     first, last, drawn = rows["start_date"].iloc[0], rows["end_date"].iloc[0], _bars(rows, study)
     return Shown(
@@ -74,11 +72,17 @@ def one(store: Store, name: str, key: str) -> Shown:
         span=f"{first:%Y-%m} to {last:%Y-%m}",
         heads=HEADS + tuple(f"Difference {part}" for part in parts),
         rows=_rows(store, rows, study, parts),
-        claims=[_claim(row) for row in stage.read_claims(store, key)],
+        claims=[_claim(row) for row in tables.read(store, "claims", key=key).sort_by("number").to_pylist()],
         sentences=sentences(study, rows),
         bars=drawn,
         figure=_figure(drawn),
     )
+
+
+def _read(store: Store, key: str) -> pd.DataFrame:
+    """The rows of a key, variant by variant."""
+    rows = tables.read(store, "studies", key=key).to_pandas()
+    return rows.sort_values(["number", "part", "name"]).reset_index(drop=True)
 
 
 def _variants(rows: pd.DataFrame, part: str) -> list[tuple[str, str, Values]]:
