@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 import plotly.graph_objects as go
 
-from storage import tables
+from storage import ledger, tables, universe
 from storage.store import Store
 from tasks import trials
 from tasks.numerics import inference
@@ -73,7 +73,7 @@ def one(store: Store, name: str, key: str) -> Shown:
         heads=HEADS + tuple(f"Difference {part}" for part in parts),
         rows=_rows(store, rows, study, parts),
         claims=[_claim(row) for row in tables.read(store, "claims", key=key).sort_by("number").to_pylist()],
-        sentences=sentences(study, rows),
+        sentences=sentences(study, rows) + _hindsight(store, rows),
         bars=drawn,
         figure=_figure(drawn),
     )
@@ -167,11 +167,19 @@ def sentences(study: Study, rows: pd.DataFrame) -> list[str]:
     found = {label: measured["sharpe"] for label, _, measured in _variants(rows, ALL)}
     said = [_compared(study.default, {label: row for label, row in found.items() if label != study.default})]
     part, without = study.worth
-    if without in found:
+    if without in found and found[without]["difference"] is not None:
         said.append(_worth(part, found[without]))
     counted = {row["name"]: row["value"] for row in rows[rows["number"] == NONE].to_dict("records")}
     said.append(_looked(counted["trials"], counted.get("overfitting")))
     return said
+
+
+def _hindsight(store: Store, rows: pd.DataFrame) -> list[str]:
+    """How the choice of the universe bears on the results, if it does."""
+    decided = [entry for name in rows["scenario"].dropna()[:1] for entry in ledger.current(store, name).values()]
+    used = [universe.load(store, entry.record["universe"]) for entry in decided[-1:]]
+    said = [universe.hindsight(each, rows["start_date"].iloc[0]) for each in used]
+    return [sentence for sentence in said if sentence]
 
 
 def _compared(default: str, others: dict[str, Values]) -> str:
