@@ -9,6 +9,7 @@ from storage import tables
 from storage.schemas import TABLES
 from tasks.records import MEASURES
 from tasks.report import pictures, studied
+from tasks.report.formats import DASH, MINUS
 from tasks.studies import ALL, NONE, STUDIES
 
 NAME = "ablations"
@@ -45,7 +46,7 @@ def test_sentences_name_what_is_told_apart_and_what_the_network_adds(store):
     assert shown.sentences == [
         f"By the Sharpe ratio, of 6 variants 1 above ({LABELS[1]}) and 1 below ({LABELS[2]}) that of everything at "
         "95%; the other 4 cannot be told from it.",
-        "The network adds +0.05 [\u22120.10, +0.20] to the Sharpe ratio, which cannot be told from nothing.",
+        f"The network adds +0.05 [{MINUS}0.10, +0.20] to the Sharpe ratio, which cannot be told from nothing.",
         "7 trials of the ledger; the best variant of one half of the sessions is no better than the middle of all in "
         "the other half in 50% of the ways to halve them.",
     ]
@@ -55,8 +56,11 @@ def test_sentences_name_what_is_told_apart_and_what_the_network_adds(store):
     ("gap", "said"),
     [
         ((-0.3, -0.5, -0.1), "adds +0.30 [+0.10, +0.50] to the Sharpe ratio, which is told from nothing at 95%."),
-        ((0.3, 0.1, 0.5), "adds \u22120.30 [\u22120.50, \u22120.10] to the Sharpe ratio, which is told from nothing at 95%."),
-        ((0.3, None, None), "adds \u22120.30 to the Sharpe ratio, which cannot be told from nothing."),
+        (
+            (0.3, 0.1, 0.5),
+            f"adds {MINUS}0.30 [{MINUS}0.50, {MINUS}0.10] to the Sharpe ratio, which is told from nothing at 95%.",
+        ),
+        ((0.3, None, None), f"adds {MINUS}0.30 to the Sharpe ratio, which cannot be told from nothing."),
     ],
 )  # fmt: skip
 def test_what_a_part_adds_is_what_the_variant_without_it_lacks(store, gap, said):
@@ -73,7 +77,8 @@ def test_the_table_has_a_row_for_each_variant_and_marks_the_default(store):
     shown = put(store, rows(**GAPS))
     assert [row.name for row in shown.rows] == [f"{LABELS[0]} (default)", *LABELS[1:]]
     assert all(len(row.cells) == len(shown.heads) for row in shown.rows)
-    assert [row.cells[1].text for row in shown.rows[:3]] == ["\u2013", "+0.30 [+0.10, +0.50]", "\u22120.40 [\u22120.70, \u22120.10]"]  # fmt: skip
+    expected = [DASH, "+0.30 [+0.10, +0.50]", f"{MINUS}0.40 [{MINUS}0.70, {MINUS}0.10]"]
+    assert [row.cells[1].text for row in shown.rows[:3]] == expected
     assert shown.span == "2011-01 to 2020-12"
 
 
