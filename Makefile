@@ -5,6 +5,7 @@
 #   make torture  kills by the thousand, every crash point, power cuts, killed flows; an hour and more
 #   make ui       environment, then Prefect's pages on this machine: server, worker, deployments, reports
 #   make audit    known weaknesses of the packages, asked of the package index (pip-audit)
+#   make results  environment, then the README's table of results on the embedded sample, made anew
 #   make bench    environment, then the benchmark: ours beside a baseline, kept in tests/benchmarks/latest.json
 # TORCH_INDEX=URL takes torch from another package index; PYTHON=... names the interpreter.
 
@@ -12,7 +13,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 TORCH_INDEX ?=
 BIN := .venv/bin
 
-.PHONY: run ui test test-all torture audit bench lint clean
+.PHONY: run ui test test-all torture audit results bench lint clean
 
 run: .venv/installed
 	@$(BIN)/prism run
@@ -34,6 +35,9 @@ torture: .venv/installed-dev
 
 bench: .venv/installed-dev
 	@$(BIN)/python -m tests.benchmarks.run
+
+results: .venv/installed-dev
+	@$(BIN)/python -m tests.benchmarks.results
 
 lint: .venv/installed-dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -1,4 +1,4 @@
-"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep."""
+"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep, study."""
 
 import logging
 from pathlib import Path
@@ -10,6 +10,7 @@ from flows import display, judgements, positions, prices, tunings
 from flows import parameters as forms
 from flows.options import (
     Amend,
+    Csv,
     Index,
     Json,
     ParamsFile,
@@ -30,6 +31,7 @@ from flows.options import (
 )
 from storage.errors import InputError
 from storage.store import open_store
+from tasks import studies
 
 log = logging.getLogger("prism.cli")
 
@@ -266,3 +268,36 @@ def sweep(
 
     flow(name, strategy, grid_of(grid), start, end, scenario, parameters, str(path) if path else None)
     tunings.sweep(open_store(), name, as_json)
+
+
+@app.command()
+def study(
+    name: Annotated[str | None, typer.Argument(help="Study, like turnover, ablations or claims.")] = None,
+    known: Annotated[bool, typer.Option("--list", help="The studies that there are.")] = False,
+    start: Annotated[str | None, typer.Option(help="First month (default: ten years before the last).")] = None,
+    end: Annotated[str | None, typer.Option(help="Last month (default: the newest).")] = None,
+    split: Annotated[str | None, typer.Option(help="First month that tests what was chosen before.")] = None,
+    source: Source = None,
+    path: PathOption = None,
+    universe: UniverseOption = None,
+    index: Index = None,
+    params: ParamsFile = None,
+    assignments: Set = None,
+    scenario: ScenarioOption = "main",
+    store: StoreOption = None,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """What a part is worth, or whether the documents' claims hold: variants beside a default, with intervals."""
+    if known or name is None:
+        display.show(studies.listed(), as_json, as_csv)
+        return
+    use_store(store)
+    months = [as_month(text, option) for text, option in ((start, "--start"), (end, "--end"), (split, "--split"))]
+    given = given_values(source, universe, index, params, assignments)
+    log.info("starting Prefect")
+    from flows import studied
+    from flows.study import study as flow
+
+    result = flow(name, *months, scenario, given or None, str(path) if path else None)
+    studied.studies(open_store(), result["studies"], as_json, as_csv)

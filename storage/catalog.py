@@ -142,6 +142,14 @@ _WHOLE = {
     "scenarios": f"SELECT * FROM raw.scenarios WHERE scenario IN ({_FIXED})",
     "models": "SELECT key AS model, block, as_of, kind, parent, loss, seconds, lineage, degraded FROM raw.models",
     "trials": "SELECT key AS trial, * EXCLUDE (key) FROM raw.trials",
+    "studies": """
+        SELECT study, part, variant, strategy, name, value, difference, lower, upper, start_date, end_date, scenario,
+               created_at, number
+        FROM raw.studies QUALIFY created_at = max(created_at) OVER (PARTITION BY study)""",
+    "claims": """
+        SELECT study, claim, document, measured, value, lower, upper, verdict, part, start_date, end_date, created_at,
+               number
+        FROM raw.claims QUALIFY created_at = max(created_at) OVER (PARTITION BY study)""",
     "ingests": """
         SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
 }

@@ -196,6 +196,20 @@ TABLES = {
         ("key", "strategy", "kind", "label", "name"),
         ("value", "error"),
     ),
+    "studies": Table(
+        {"key": TEXT, "study": TEXT, "start_date": DAY, "end_date": DAY, "part": TEXT, "number": COUNT}
+        | {"variant": TEXT, "strategy": TEXT, "scenario": TEXT, "name": TEXT, "value": REAL, "difference": REAL}
+        | {"lower": REAL, "upper": REAL, "created_at": TIME},
+        ("key", "part", "number", "name"),
+        ("strategy", "scenario", "value", "difference", "lower", "upper"),
+    ),
+    "claims": Table(
+        {"key": TEXT, "study": TEXT, "start_date": DAY, "end_date": DAY, "part": TEXT, "number": COUNT}
+        | {"claim": TEXT, "document": TEXT, "measured": TEXT, "value": REAL, "lower": REAL, "upper": REAL}
+        | {"verdict": TEXT, "created_at": TIME},
+        ("key", "number"),
+        ("value", "lower", "upper"),
+    ),
     # what was decided, in order
     "scenarios": Table(
         {"scenario": TEXT, "position": COUNT, "valid_from": DAY, "dataset": TEXT, "universe": TEXT}

@@ -175,7 +175,7 @@ def _key(moment: Moment, features_key: str, model: str | None, forecaster: Forec
 
 def _drawn(forecaster: Forecaster) -> dict[str, Any]:
     """What of the forecast's config its numbers depend on; gate and units are applied to them later."""
-    return {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink")}
+    return {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink", "volatility")}
 
 
 def _of_model(forecaster: Forecaster, device: str) -> dict[str, Any]:
@@ -320,6 +320,8 @@ def _forecasts(
         else:
             draw = partial(predictive.vlstm, learned.model, seen, own, forecaster, mean_shrink=shrink)
             made, _, _ = fallbacks.on_device(draw)
+        if forecaster.forecast.volatility == "ewma":
+            made = made._replace(variance=beside.ewma)
         found += _entries(panel, month, own, made, beside, forecaster)
     return pa.Table.from_pylist(found, TABLES["forecasts"].schema)
 

@@ -61,7 +61,7 @@ class Span:
 def span(moment: Moment, until: Moment, features: tuple[str, str], model: str | None, forecaster: Forecaster) -> Span:
     """The span and its key; `features` are the keys of both dates' partitions."""
     seen = {"learned": features[0], "seen": features[1], "model": model}
-    used = {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink")}
+    used = {name: getattr(forecaster.forecast, name) for name in ("forecaster", "draws", "mean_shrink", "volatility")}
     key = KEYED.key("predictions", **seen, **used, features=forecaster.features, seed=forecaster.training.seed)
     return Span(moment, until, model, key)
 
@@ -109,6 +109,8 @@ def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, fo
     else:
         model = models.get(store, part.model, forecaster)
         found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
+    if forecaster.forecast.volatility == "ewma":
+        found = found._replace(variance=simple.ewma)
     columns = {
         "mean": found.mean,
         "variance": found.variance,

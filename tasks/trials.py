@@ -56,6 +56,15 @@ def configuration(family: str, terms: Sequence[tuple[Any, str]], start: date) ->
     return digest([family, list(terms), start])
 
 
+def terms_of(strategy: str, months: Sequence[Decision]) -> list[tuple[Values, str]]:
+    """The configs and universes that a strategy's weights come from, in order, each once for as long as it held."""
+    made = [
+        (config_of(strategy, m.record.get("parameters", {}), m.record.get("code", {})), m.record["universe"])
+        for m in months
+    ]
+    return [entry for place, entry in enumerate(made) if not place or entry != made[place - 1]]
+
+
 def config_of(strategy: str, parameters: Values, code: Mapping[str, str]) -> Values:
     """The parameters that a strategy's weights come from; of one of one's own, its source."""
     found: Values = {"rebalance": parameters.get("rebalance", "M")}
@@ -93,11 +102,7 @@ def of_backtest(
     """
     if strategy in BASELINES:
         return
-    made = [
-        (config_of(strategy, m.record.get("parameters", {}), m.record.get("code", {})), m.record["universe"])
-        for m in months
-    ]
-    terms = [entry for place, entry in enumerate(made) if not place or entry != made[place - 1]]
+    terms = terms_of(strategy, months)
     start, end = months[0].as_of, months[-1].as_of
     named = configuration(strategy, terms, start)
     key = digest(["trial", named, end.year])

@@ -155,12 +155,15 @@ class ForecastConfig(Config):
         "The Variational LSTM; EWMA volatility, as it is or calibrated with the long-run one; each asset's own past; "
         "or forecasts of your own.",
     )
-    draws: int = option(32, "Latent draws per network.", ge=1, le=4096)
+    draws: int = option(32, "Latent draws per network; 0: the mean of the latent code alone.", ge=0, le=4096)
     mean_units: Literal["simple", "log"] = option(
         "simple",
         "Hand allocators the expected simple return (mean + variance/2), or the log mean as the document does.",
     )
     mean_shrink: float = option(1.0, "Weight of the forecast mean against the pooled historical mean.", ge=0, le=1)
+    volatility: Literal["forecast", "ewma"] = option(
+        "forecast", "Keep the forecast variance, or put EWMA's in its place, which leaves only the forecast mean."
+    )
     gate: bool = option(
         False, "Shrink the network's correction where it was worse than EWMA over its last 24 months with outcomes."
     )
@@ -201,9 +204,10 @@ class CovarianceConfig(Config):
     """How the correlation of recent returns is estimated."""
 
     sessions: int = option(60, "Sessions of daily log returns, the as-of session included.", ge=10, le=126)
-    shrinkage: Literal["ledoit_wolf", "none", "ewma"] = option(
+    shrinkage: Literal["ledoit_wolf", "none", "ewma", "identity"] = option(
         "ledoit_wolf",
-        "Ledoit-Wolf towards constant correlation, the document's sample correlation, or exponential weights.",
+        "Ledoit-Wolf towards constant correlation, the document's sample correlation, exponential weights, or no "
+        "correlation at all.",
     )
     ewma_decay: float = option(
         0.97, "Weight of a session relative to the next one, where shrinkage is ewma.", gt=0, le=1
@@ -214,8 +218,10 @@ class CovarianceConfig(Config):
 class ReturnDrawdownConfig(Config):
     """Objective and constraints of the return-drawdown optimiser."""
 
-    method: Literal["slsqp", "exact"] = option(
-        "slsqp", "SLSQP on the support of the certified optimum and started there, or that optimum as it is."
+    method: Literal["slsqp", "exact", "document"] = option(
+        "slsqp",
+        "SLSQP on the support of the certified optimum and started there, that optimum as it is, or SLSQP from equal "
+        "weights as the document runs it.",
     )
     alpha: float = option(0.2, "Weight of the expected return beside return over drawdown.", ge=0, le=100)
     horizon: int = option(21, "Sessions that the drawdown proxy covers.", ge=1, le=252)
@@ -235,6 +241,17 @@ class ReturnDrawdownConfig(Config):
         gt=0,
         le=1,
     )
+
+    def __post_init__(self) -> None:
+        """Raise ValueError also for a limit where the document's method has none."""
+        super().__post_init__()
+        names = ("max_weight", "max_sector_weight", "sector_caps", "min_weight", "turnover_limit")
+        limits = [name for name in names if getattr(self, name) != getattr(type(self), name)]
+        if self.method == "document" and limits:
+            raise ValueError(
+                f"{limits[0]} is {getattr(self, limits[0])!r} and method 'document', which knows no limits; leave it "
+                "as it is, or set method to 'slsqp'"
+            )
 
 
 @dataclass(frozen=True)
@@ -270,7 +287,7 @@ class OnlineConfig(Config):
     lr_reset: Literal["block", "never"] = option(
         "block", "Start the decay again each January, or never, as the document does (the steps then die out)."
     )
-    window: int = option(90, "Sessions of returns in the objective.", ge=5, le=252)
+    window: int = option(90, "Sessions of returns in the objective.", ge=5, le=504)
     expected_return: Literal["mean", "exponential"] = option(
         "mean", "Expected return of the window: its mean, or with weights that halve every half_life sessions."
     )

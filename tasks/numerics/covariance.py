@@ -32,18 +32,21 @@ _SMALLEST_RANGE = 1e-12  # below it a column of log returns is a constant price 
 def correlation(log_returns: FloatArray, shrinkage: str, decay: float = 0.97) -> FloatArray:
     """Correlation of the columns of `log_returns`, shrunk or not: symmetric, unit diagonal, semi-definite.
 
-    A column without variance has correlation 0 with every other and 1 with itself. `decay` is the weight of a session
-    relative to the next one, for "ewma"; sessions whose weight is rounding do not count.
+    A column without variance has correlation 0 with every other and 1 with itself, and with "identity" every column
+    has. `decay` is the weight of a session relative to the next one, for "ewma"; sessions whose weight is rounding do
+    not count.
 
     `log_returns` is (T, n) with T >= 2, the result (n, n). ValueError for a shrinkage other than "none",
-    "ledoit_wolf" and "ewma", for fewer than two sessions that count, and for a value that is not finite, with its
-    column.
+    "ledoit_wolf", "ewma" and "identity", for fewer than two sessions that count, and for a value that is not finite,
+    with its column.
     """
-    if shrinkage not in ("none", "ledoit_wolf", "ewma"):
-        raise ValueError(f"shrinkage is {shrinkage!r}; it must be 'none', 'ledoit_wolf' or 'ewma'")
+    if shrinkage not in ("none", "ledoit_wolf", "ewma", "identity"):
+        raise ValueError(f"shrinkage is {shrinkage!r}; it must be 'none', 'ledoit_wolf', 'ewma' or 'identity'")
     if log_returns.ndim != 2 or log_returns.shape[0] < 2:
         raise ValueError(f"log_returns has shape {log_returns.shape}; give at least 2 sessions as (sessions, assets)")
     _refuse_non_finite("log_returns", log_returns)
+    if shrinkage == "identity":
+        return np.eye(log_returns.shape[1])
     weights = _session_weights(log_returns.shape[0], decay if shrinkage == "ewma" else 1.0)
     counted = log_returns[-weights.size :]
     varies = np.ptp(counted, axis=0) > _SMALLEST_RANGE

@@ -173,16 +173,24 @@ def _concentration(weights: FloatArray) -> dict[str, float]:
     With p = |w| / sum|w|: HHI = 10,000 sum p^2, effective positions = 10,000 / mean HHI, top 10 = the ten largest p.
     Active positions are those above 0.5 % of wealth.
     """
-    gross = np.abs(weights).sum(axis=1, keepdims=True)
-    invested = gross[:, 0] > 0
-    if not invested.any():
+    held = weights[np.abs(weights).sum(axis=1) > 0]
+    if not held.size:
         return {"hhi": np.nan, "effective_positions": np.nan, "top10": np.nan, "active_positions": 0.0}
-    held = np.abs(weights[invested])
-    shares = held / gross[invested]
-    hhi = np.mean(np.sum(shares**2, axis=1))
+    found = {name: float(values.mean()) for name, values in concentration(held).items()}
+    return {"hhi": 1e4 * found["hhi"], "effective_positions": 1.0 / found["hhi"]} | {
+        name: found[name] for name in ("top10", "active_positions")
+    }
+
+
+def concentration(weights: FloatArray) -> dict[str, FloatArray]:
+    """HHI, as a fraction, share of the ten largest, and active positions at each date of `weights` (K, n): each (K,).
+
+    Every date must hold something.
+    """
+    held = np.abs(weights)
+    shares = held / held.sum(axis=1, keepdims=True)
     return {
-        "hhi": 1e4 * hhi,
-        "effective_positions": 1.0 / hhi,
-        "top10": np.sort(shares, axis=1)[:, -10:].sum(axis=1).mean(),
-        "active_positions": np.mean(np.sum(held > ACTIVE, axis=1)),
+        "hhi": np.sum(shares**2, axis=1),
+        "top10": np.sort(shares, axis=1)[:, -10:].sum(axis=1),
+        "active_positions": np.sum(held > ACTIVE, axis=1).astype(float),
     }

@@ -163,7 +163,12 @@ def _mixture(
 
 
 def _noise(rows: Rows, assets: int, member: int, config: Forecaster) -> Tensor:
-    """Latent draws of each row: (M, N, J). A day's draws are made for all assets, whichever of them are wanted."""
+    """Latent draws of each row: (M, N, J). A day's draws are made for all assets, whichever of them are wanted.
+
+    Without draws there is one of noise 0, the mean of the latent code.
+    """
+    if not config.forecast.draws:
+        return torch.zeros((1, rows.asset.size, config.network.latent))
     draws = {}
     for stamp in np.unique(rows.stamp).tolist():
         _, generator = generators(config.training.seed, member, stamp, FORECAST)

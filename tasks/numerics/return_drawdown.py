@@ -13,7 +13,8 @@ gives the same weights. The document gives alpha no value; 0.2 is what its noteb
 f is continuous, but not concave; its gradient jumps at m = 0 and where the floor starts to bind. SLSQP alone ends
 in local maxima, and always reports success, which is not read here. f rises in m and falls in s, so that the global
 maximum lies on the efficient frontier, where `frontier` finds it: that is method "exact". Method "slsqp" starts SLSQP
-there, on the assets held there, and returns the better of the two. Where the global maximum breaks a further limit,
+there, on the assets held there, and returns the better of the two; method "document" starts it at equal weights, on
+all assets, and returns where it ends. Where the global maximum breaks a further limit,
 SLSQP climbs, whatever the method, from several portfolios within the limits, and f of the global maximum without them
 is the bound that the gap refers to.
 
@@ -37,6 +38,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 _CERTIFIED = 1e-9  # largest residual of a sweep along the frontier that proves its maximum global
+_SCIPYS = 1e-6  # tolerance of scipy's SLSQP where none is given, as the document gives none
 _STATIONARY = 1e-9  # relative gain of a move towards other assets below which none is looked for
 
 
@@ -49,7 +51,7 @@ class Allocation(NamedTuple):
     volatility: float
     drawdown: float  # the proxy d
     branch: Literal["positive", "negative"]
-    status: Literal["global", "constrained", "uncertified"]  # constrained: the best that was found within the limits
+    status: Literal["global", "constrained", "local", "uncertified"]  # constrained: the best found within the limits
     gap: float | None  # (bound - f) / |bound|; None if uncertified
     bound: float  # f of the global maximum without sectors, turnover and minimum
     kkt: float  # residual of stationarity, 0 at a local maximum
@@ -131,7 +133,7 @@ def solve(
         volatility=point.volatility,
         drawdown=point.drawdown,
         branch="positive" if point.mean > 0.0 else "negative",
-        status="uncertified" if not certified else "global" if gap <= _CERTIFIED else "constrained",
+        status=_status(config, certified, gap),
         gap=max(gap, 0.0) if certified else None,
         bound=exact.ratio,
         kkt=_gain(found.weights, constraints.extreme(kept, point.gradient), point),
@@ -145,6 +147,17 @@ def solve(
         turnover=None if held is None else constraints.turnover(limits, found.weights),
         turnover_needed=kept.turnover if kept.turnover > limits.turnover else None,
     )
+
+
+def _status(
+    config: ReturnDrawdownConfig, certified: bool, gap: float
+) -> Literal["global", "constrained", "local", "uncertified"]:
+    """What the weights are, given whether the bound is proven and the gap to it."""
+    if not certified:
+        return "uncertified"
+    if gap <= _CERTIFIED:
+        return "global"
+    return "local" if config.method == "document" else "constrained"
 
 
 def ratio(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> float:
@@ -228,6 +241,8 @@ def _relaxed(problem: _Problem, limits: Limits) -> tuple[Optimum, _Found]:
 
 def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, Limits]:
     """The best portfolio within the limits and without positions that are too small, and the limits it keeps to."""
+    if problem.config.method == "document":
+        return _from_equal(problem, limits), limits
     kept, minimum = limits, problem.config.min_weight
     if constraints.violation(limits, exact.weights) > constraints.ZERO:
         kept = constraints.reachable(limits) or limits  # `limits` has seen that the caps leave room
@@ -238,6 +253,13 @@ def _within(problem: _Problem, limits: Limits, exact: _Found) -> tuple[_Found, L
         kept = constraints.narrowed(kept, found.weights, minimum)
         found = _best_within(problem, kept, _relaxed(problem, kept)[1])
     return found, kept
+
+
+def _from_equal(problem: _Problem, limits: Limits) -> _Found:
+    """Where SLSQP over all assets ends from equal weights, with scipy's own tolerance on the objective as it is."""
+    allowed = limits.upper > 0.0
+    start = allowed / allowed.sum()
+    return _run(problem, limits, _Found(start, _at(start, problem), "equal", 0), allowed, 1.0, _SCIPYS)
 
 
 def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
@@ -276,11 +298,21 @@ def _climb(problem: _Problem, limits: Limits, start: _Found, best: FloatArray) -
         chosen = chosen | (target > 0.0)
 
 
-def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) -> _Found:
-    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits."""
+def _run(
+    problem: _Problem,
+    limits: Limits,
+    start: _Found,
+    chosen: BoolArray,
+    scale: float | None = None,
+    accuracy: float = 1e-12,
+) -> _Found:
+    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits.
+
+    It ends where the objective over `scale`, by default its value at the start, changes by less than `accuracy`.
+    """
     split = constraints.columns(limits, chosen)
     part = _Problem(problem.mean[chosen], problem.covariance[np.ix_(chosen, chosen)], problem.config)
-    scale = abs(start.ratio) or 1.0
+    scale = scale or abs(start.ratio) or 1.0
 
     def cost(x: FloatArray) -> float:
         return -_at(split.base + split.matrix @ x, part).ratio / scale
@@ -298,7 +330,7 @@ def _run(problem: _Problem, limits: Limits, start: _Found, chosen: BoolArray) ->
         f_ieqcons=(lambda x: split.room - split.rows @ x) if split.room.size else None,
         fprime_ieqcons=lambda _: -split.rows,
         iter=1000,
-        acc=1e-12,  # absolute, hence the scale
+        acc=accuracy,  # absolute, hence the scale
         iprint=0,
         full_output=True,
     )

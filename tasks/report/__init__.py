@@ -31,6 +31,7 @@ from tasks.report import (
     measures,
     over_time,
     reasons,
+    studied,
 )
 from tasks.report.contents import Contents
 
@@ -71,7 +72,7 @@ def _environment() -> Environment:
 def _shown(store: Store, found: Contents) -> dict[str, Any]:
     """Everything that the template names."""
     accounting = found.record["parameters"]["accounting"]
-    verdicts = judged.judge(store, found)
+    verdicts, studies = judged.judge(store, found), studied.newest(store)
     shown = {
         "c": found,
         "accounting": accounting,
@@ -87,6 +88,8 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "live": listings.live(found),
         "left_out": sorted(found.record["left_out"].items()),
         "judged": verdicts,
+        "studies": studies,
+        "claim_heads": studied.CLAIM_HEADS,
         "monthly_bars": figures.is_monthly(found),
         "gate": next(iter(found.tables["gates"]["reason"]), None),
         "outlook": reasons.outlook(found),
@@ -97,6 +100,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
+        | {"studies": [shown.figure for shown in studies]}
         | ({"live": over_time.live(found)} if len(found.tables["live"]) else {})
         | (_drawn_results(store, found) if found.traded else {}),
     }

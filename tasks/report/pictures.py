@@ -11,6 +11,7 @@ from storage.schemas import CASH
 from tasks.numerics.configs import BASELINES
 from tasks.report.contents import Contents
 from tasks.report.formats import label
+from tasks.report.studied import Bars
 
 _ACCENT, _SOFT, _FILL, _GRID = "#0b6b63", "#6a6f76", "#0b6b6322", "#ebe8e1"
 _OTHERS = ("#b07d2b", "#5a6fa8", "#8c5a7d", "#7a8f3a")
@@ -51,6 +52,17 @@ def weights(contents: Contents) -> str:
     names = ["cash" if ticker == CASH else _literal(ticker) for ticker in held.index]
     axes.barh(names, held, color=[_ACCENT if weight > 0 else _OTHERS[0] for weight in held], height=0.62)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
+    return _data_uri(figure)
+
+
+def differences(drawn: Bars) -> str:
+    """A study's differences in the Sharpe ratio with their intervals, as a data URI."""
+    figure = Figure(figsize=(8, 1.0 + 0.3 * len(drawn.labels)), dpi=110, layout="constrained")
+    axes = figure.subplots()
+    names = [_literal(label) for label in drawn.labels]
+    axes.errorbar(drawn.values, names, xerr=[drawn.below, drawn.above], fmt="o", color=_ACCENT, linewidth=1.4)
+    axes.axvline(0, color=_SOFT, linewidth=1, linestyle=":")
+    axes.set_xlabel("difference in the Sharpe ratio, 95% interval", fontsize=8, color=_SOFT)
     return _data_uri(figure)
 
 

@@ -71,6 +71,11 @@ def certificate(contents: Contents) -> str | None:
             f"Within the limits on sectors, turnover or size these are the best weights found; without these limits "
             f"the objective could be {percent(said['gap'], 1)} better at most."
         )
+    if said.get("status") == "local":
+        return (
+            f"SLSQP from equal weights ended here, as the document runs it; the objective could be "
+            f"{percent(said['gap'], 1)} better."
+        )
     if said.get("status") == "uncertified":
         return "The optimiser could not prove these weights to be the best; they are the best that it found."
     return None

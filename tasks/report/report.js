@@ -98,4 +98,5 @@ const choice = document.getElementById("strategy");
 draw("months", figures.weights[choice.value]);
 choice.addEventListener("change", () => draw("months", figures.weights[choice.value]));
 for (const id of ["live", "rolling", "concentration", "betas"]) if (figures[id]) draw(id, figures[id]);
+figures.studies.forEach((figure, place) => draw("study-" + place, figure));
 figures.calibration.forEach((figure, place) => draw("calibration-" + place, figure));

@@ -16,6 +16,7 @@ from flows.judge import judge
 from flows.monthly import monthly_rebalance
 from flows.parameters import Parameters
 from flows.rebalance import rebalance
+from flows.study import study
 from flows.sweep import sweep
 from flows.train import train_forecaster
 from flows.tune import tune
@@ -32,6 +33,7 @@ FLOWS = {
     "tune": tune,
     "judge": judge,
     "sweep": sweep,
+    "study": study,
 }
 LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 GROUPS = {name: entry.default for name, entry in Parameters.model_fields.items() if isinstance(entry.default, Config)}

@@ -174,3 +174,8 @@ def test_what_is_no_correlation_problem_is_refused():
         covariance(np.ones(3), np.eye(2))
     with pytest.raises(ValueError, match="column 1"):
         covariance(np.array([0.1, -0.1]), np.eye(2))
+
+
+def test_identity_is_no_correlation_whatever_the_returns():
+    returns = np.random.default_rng(0).normal(size=(60, 4))
+    np.testing.assert_array_equal(correlation(returns, "identity"), np.eye(4))

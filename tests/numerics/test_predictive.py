@@ -252,6 +252,17 @@ def test_draws_repeat_with_the_date_and_change_with_it():
     assert (other.variance != forecast(model, history).variance).all()
 
 
+def test_without_draws_the_forecast_is_that_of_the_latent_mean():
+    model, history = make_model(), make_history()
+    still = replace(CONFIG, forecast=replace(CONFIG.forecast, draws=0))
+    found = predictive.vlstm(model, history, last_rows(history), still)
+    again = predictive.vlstm(model, history, last_rows(history, stamp=STAMP + 1), still)
+    assert as_bytes(found) == as_bytes(again)
+    many = replace(CONFIG, forecast=replace(CONFIG.forecast, draws=4000))
+    drawn = predictive.vlstm(model, history, last_rows(history), many)
+    assert (found.variance < drawn.variance).all()
+
+
 @pytest.mark.parametrize("share", [0.0, 0.25])
 def test_the_mean_is_shrunk_towards_the_pooled_mean(share):
     model, history = make_model(), make_history()

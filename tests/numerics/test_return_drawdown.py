@@ -287,3 +287,33 @@ def test_what_is_no_problem_is_refused():
             np.array([[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, np.nan, 1.0]]),
             DOCUMENT,
         )
+
+
+@pytest.mark.parametrize(("n", "seed"), [(3, 0), (12, 1), (25, 2)])
+def test_the_documents_method_ends_where_scipy_ends_from_equal_weights(n, seed):
+    mean, covariance = instance(seed, n, *REGIMES["mixed"])
+    found = solve(mean, covariance, ReturnDrawdownConfig(method="document"))
+    theirs = minimize(
+        lambda w: -ratio(w, mean, covariance, DOCUMENT), np.full(n, 1 / n), method="SLSQP", bounds=[(0, 1)] * n,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1}, options={"maxiter": 1000},
+    )  # fmt: skip
+    assert found.start == "equal"
+    assert found.ratio == pytest.approx(-theirs.fun, rel=1e-4)
+    assert found.ratio <= solve(mean, covariance, DOCUMENT).ratio + 1e-9
+
+
+def test_the_documents_method_says_how_far_it_is_from_the_best():
+    found = [
+        (solve(mean, covariance, ReturnDrawdownConfig(method="document")), solve(mean, covariance, DOCUMENT))
+        for mean, covariance in (instance(seed, 60, *REGIMES["bear"]) for seed in range(8))
+    ]
+    assert {own.status for own, _ in found} >= {"local"}
+    for own, best in found:
+        assert own.bound == pytest.approx(best.ratio, rel=1e-9)
+        assert own.gap == pytest.approx((best.ratio - own.ratio) / abs(best.ratio), abs=1e-8)
+        assert own.status == ("global" if own.gap <= 1e-9 else "local")
+
+
+def test_the_documents_method_knows_no_limits():
+    with pytest.raises(ValueError, match=r"max_weight is 0.5 and method 'document', which knows no limits"):
+        ReturnDrawdownConfig(method="document", max_weight=0.5)

@@ -28,6 +28,8 @@ COLUMNS = {
     "judgements": "forecaster kind label name value lower upper rows start_date end_date",
     "own_forecasts": "as_of ticker mean variance known_at known_from",
     "trials": "trial",
+    "studies": "study part variant strategy name value difference lower upper start_date end_date scenario created_at",
+    "claims": "study claim document measured value lower upper verdict part start_date end_date created_at",
     "weights": "as_of rebalance_date strategy ticker weight",
     "trades": "rebalance_date strategy ticker trade cost",
     "executions": "rebalance_date strategy ticker trade cost carried undone",
@@ -276,7 +278,9 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
                 connection.execute(sql.replace("{store}", str(store.root))).fetchall()
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
-    with pytest.raises(InputError, match=r"Permission Error.*; views are actions, against, bars, changes, comparisons"):
+    with pytest.raises(
+        InputError, match=r"Permission Error.*; views are actions, against, bars, changes, claims, comparisons"
+    ):
         catalog.query(store, "main", OUTSIDE[0])
 
 
@@ -291,7 +295,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
     with pytest.raises(
-        InputError, match=r"Error: .*; views are actions, against, bars, changes, comparisons"
+        InputError, match=r"Error: .*; views are actions, against, bars, changes, claims, comparisons"
     ) as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)

@@ -216,3 +216,18 @@ def test_ewma_is_possible_from_the_first_eligible_asset_on(market, small):
     assert forecast.possible(panel, moments, config, own_forecasts.Own())[0] == market.decidable(market.panel())[0]
     longer = replace(config, features=FeatureConfig(lookback=100, horizon=21))
     assert forecast.possible(panel, moments, longer, own_forecasts.Own())[0].as_of >= panel.sessions[199 + 21].item()
+
+
+def test_ewma_may_stand_in_for_the_networks_variance_alone(market, small, forecasting):
+    panel = market.panel()
+    own = forecasting(market, panel, small)
+    own.train(2016)
+    own.forecast(own.months(2016)[:1])
+    network = own.rows(own.months(2016)[:1])
+    mixed = forecasting(market, panel, replace(small, forecast=replace(small.forecast, volatility="ewma")))
+    months = mixed.months(2016)[:1]
+    mixed.forecast(months)
+    rows = mixed.rows(months)
+    np.testing.assert_array_equal(rows["mean"], network["mean"])
+    np.testing.assert_array_equal(rows["variance"], rows["baseline_variance"])
+    assert (rows["variance"] != network["variance"]).all()

@@ -1,0 +1,142 @@
+"""study: what a part is worth, or whether a document's claims hold: the variants of a study, decided and compared.
+
+Every variant is a scenario of its own, named by its parameters and months; what it shares with others comes from the
+cache, and what is decided is not decided again. Nothing is published.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from functools import partial
+from typing import Annotated, Any
+
+import pandas as pd
+from prefect import flow
+from prefect.states import Completed
+from pydantic import Field
+
+from flows import artifacts, lines, planning, studied
+from flows import parameters as forms
+from flows.diary import Diary
+from flows.endings import in_words
+from flows.form import Given, Path, Scenario, said
+from flows.lines import MAIN, Line
+from flows.parameters import MONTH, Parameters
+from flows.rebalance import RUNNER, decide_months, recorded
+from storage import catalog, scenarios
+from storage.errors import InputError
+from storage.keys import digest, to_json
+from storage.store import open_store
+from tasks import study as stage
+from tasks.backtest import backtest
+from tasks.report.evidence import YARDSTICK
+from tasks.studies import NAMES, STUDIES, Changes, Study, named
+from tasks.study import Ran, Span
+
+_YEARS = 10  # that a study looks at by default
+Month = Annotated[str, Field(title="Month", pattern=f"^{MONTH}$")]
+First = Annotated[Month | None, said("First month", "Like 2011-01; None: ten years before the last.")]
+Last = Annotated[Month | None, said("Last month", "Like 2020-12; None: the newest of the prices.")]
+Split = Annotated[Month | None, said("Split", "First month that tests what was chosen before.")]
+
+
+@flow(name="study", task_runner=RUNNER, flow_run_name="study {name}", timeout_seconds=48 * 3600)
+@in_words
+def study(
+    name: Annotated[str, said("Study", "What is asked; claims holds both documents to theirs.", enum=list(NAMES))],
+    start: First = None,
+    end: Last = None,
+    split: Split = None,
+    scenario: Scenario = MAIN,
+    parameters: Given = None,
+    path: Path = None,
+) -> dict[str, Any]:
+    """Decide every variant of a study over the months from `start` to `end`, and compare them, after costs.
+
+    What is not given is as the scenario has it. A study that was run before is only looked up.
+    """
+    with recorded("study", scenario) as diary:
+        found = {}
+        for each in named(name):
+            with diary.stage("ingest"):
+                opened = _opened(STUDIES[each], scenario, parameters, path)
+            found[each] = _answered(each, opened, _months(STUDIES[each], opened, start, end, split), diary)
+        catalog.rebuild(open_store())
+        for each, key in found.items():
+            artifacts.show("study", each, partial(studied.markdown, open_store(), each, key))
+        return Completed(message=f"{name}: {diary.words()}", data={"scenario": scenario, "studies": found})
+
+
+@dataclass(frozen=True)
+class _Months:
+    """First and last month of a study, and the first of its second part."""
+
+    first: str
+    last: str
+    split: str | None
+
+    @property
+    def span(self) -> Span:
+        """Their days."""
+        after = pd.Period(self.last, "M").end_time.date()
+        split = date.fromisoformat(f"{self.split}-01") if self.split else None
+        return Span(date.fromisoformat(f"{self.first}-01"), after, split)
+
+
+def _opened(asked: Study, scenario: str, given: Parameters | forms.Values | None, path: str | None) -> Line:
+    """Prices and parameters that all variants share; nothing is ever decided under this line's name."""
+    store, values = open_store(), {}
+    for name, value in asked.common.items():
+        values = forms.merged(values, forms.nested(name, value))
+    own = forms.over(lines.own_parameters(store, scenario), values)
+    wanted, terms = forms.over(own, given), scenarios.read(store, scenario)
+    shared = terms[0].dataset if terms and own.source == wanted.source else None
+    dataset = shared or lines.dataset_of(wanted.source, scenario)
+    return lines.open_line("study-prices", wanted, path, dataset=dataset, fetch=shared is None or path is not None)
+
+
+def _months(asked: Study, opened: Line, start: str | None, end: str | None, split: str | None) -> _Months:
+    """The months meant. InputError where the split leaves a part without any, or there must be one and is none."""
+    possible = [planning.month_of(moment) for moment in planning.possible(planning.monthly(opened))]
+    last = end or possible[-1]
+    first = start or asked.first or max(f"{pd.Period(last, 'M') - 12 * _YEARS + 1}", possible[0])
+    split = split or asked.split or None
+    if asked.candidates and split is None:
+        raise InputError(f"the best of {' and '.join(asked.candidates)} is tested on later months; give their --split")
+    if split is not None and not first < split <= last:
+        raise InputError(f"split {split} leaves one part of {first} to {last} empty; give a later month of these")
+    return _Months(first, last, split)
+
+
+def _answered(name: str, opened: Line, months: _Months, diary: Diary) -> str:
+    """Decide and compare the variants of a study; the key of its rows. Equal changes are one scenario."""
+    asked, ran, made = STUDIES[name], [], {}
+    for variant in asked.variants:
+        changes = to_json(variant.changes)
+        if changes not in made:
+            same = [entry for entry in asked.variants if to_json(entry.changes) == changes]
+            strategies = dict.fromkeys([*(asked.strategy_of(entry) for entry in same), YARDSTICK])
+            made[changes] = _accounted(opened, variant.changes, list(strategies), months, diary)
+        ran.append(Ran(variant.label, asked.strategy_of(variant), *made[changes]))
+    with diary.stage("measure"):
+        return stage.measure(name, tuple(ran), months.span)
+
+
+def _accounted(opened: Line, changes: Changes, strategies: list[str], months: _Months, diary: Diary) -> tuple[str, str]:
+    """The scenario of some changes, decided over the months, and the key of its backtest."""
+    own = opened.newest.parameters.values()
+    values = own | {
+        "strategies": strategies,
+        "publish": strategies[0],
+        "own": {},
+        "begin": own["begin"] or months.first,
+    }
+    for name, value in changes.items():
+        values = forms.merged(values, forms.nested(name, value))
+    scenario = f"study-{digest([values, months.first, months.last])[:12]}"
+    line = lines.open_line(scenario, forms.make(values), dataset=opened.newest.terms.dataset, fetch=False)
+    decide_months(line, planning.between(line, months.first, months.last), diary)
+    with diary.stage("backtest"):
+        key = backtest(line.newest.panel, scenario)
+    if key is None:
+        raise InputError(f"months {months.first} to {months.last} have not traded yet; give earlier ones")
+    return scenario, key

@@ -1,0 +1,217 @@
+"""Studies: named questions about what a part is worth, each a list of variants beside a default.
+
+A variant changes parameters by their dotted names; each becomes a scenario, decided by the same code as any other, and
+is compared with the default on the same sessions. A new study is one more entry below: `varied` makes one of the values
+of a single parameter.
+"""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from storage.errors import InputError
+from tasks.claims import DOCUMENT_A, DOCUMENT_B, Claim
+from tasks.numerics.configs import OPTIMISED_BASELINES
+
+ALL = "all"  # name of the part that is the whole record
+NONE = -1  # number of the rows that are about no variant
+Changes = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a study: what it is called, what it changes, and the strategy measured (empty: the study's)."""
+
+    label: str
+    changes: Changes = field(default_factory=dict)
+    strategy: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A question, and the variants that answer it."""
+
+    question: str
+    strategy: str
+    default: str  # label of the variant that the others are compared with
+    variants: tuple[Variant, ...]
+    common: Changes = field(default_factory=dict)  # holds for all variants, unless a person gives another value
+    worth: tuple[str, str] = ("", "")  # a part, and the label of the variant without it: what the part adds is said
+    first: str = ""  # first month, by default; empty: ten years before the last
+    split: str = ""  # first month of the second part, by default; empty: one part
+    candidates: tuple[str, ...] = ()  # of these labels the best of the first part is held to the claims in the second
+    claims: tuple[Claim, ...] = ()
+
+    def strategy_of(self, variant: Variant) -> str:
+        """The strategy that is measured of a variant."""
+        return variant.strategy or self.strategy
+
+
+def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any, **common: Any) -> Study:
+    """The study of one parameter's values; `common` are further parameters, their dots written as `__`."""
+    variants = tuple(Variant(f"{value}", {name: value}) for value in values)
+    return Study(
+        question, strategy, f"{default}", variants, {key.replace("__", "."): value for key, value in common.items()}
+    )
+
+
+def _shorts(total: float) -> Changes:
+    """Weights that sum to 1 with so much short at most."""
+    each = {"gross_limit": 1 + 2 * total, "short_total": total, "short_each": min(total, 0.05)}
+    return {f"ogd_long_short.{name}": value for name, value in each.items()}
+
+
+def _halves(strategy: str, **values: float | int) -> tuple[Variant, ...]:
+    """Each value of a strategy's config less and more by half, as a whole number where it is one."""
+    return tuple(
+        Variant(f"{name} {change:+.0%}", {f"{strategy}.{name}": type(value)(value * (1 + change))})
+        for name, value in values.items()
+        for change in (-0.5, 0.5)
+    )
+
+
+_OGD = "ogd_long_window"
+_NO_NETWORK = {"forecast.forecaster": "ewma"}
+_OGDS = (Variant("OGD long window"), Variant("OGD conservative", strategy="ogd_conservative"))
+_AS_DOCUMENT_A = {
+    "features.features": "document",
+    "network.head": "document",
+    "network.likelihood": "gaussian",
+    "network.latent": 16,
+    "forecast.mean_units": "log",
+    "covariance.shrinkage": "none",
+}
+_ABLATIONS = (
+    Variant("one mean for all assets", {"forecast.mean_shrink": 0.0, "forecast.mean_units": "log"}),
+    Variant("EWMA volatility", {"forecast.volatility": "ewma"}),
+    Variant("no network: EWMA and the pooled mean", _NO_NETWORK),
+    Variant("no latent draws", {"forecast.draws": 0}),
+    Variant("no correlation", {"covariance.shrinkage": "identity"}),
+    Variant("SLSQP from equal weights", {"return_drawdown.method": "document"}),
+)
+_STRATEGIES = (
+    _OGD,
+    "ogd_conservative",
+    "ogd_leveraged",
+    "ogd_long_short",
+    "exponentiated_gradient",
+    "mirror_descent",
+    "hedge",
+    "sector_ogd",
+    "experts",
+    "index",
+    *OPTIMISED_BASELINES,
+)
+
+STUDIES: dict[str, Study] = {
+    "turnover": varied(
+        "How large should the penalty on turnover be (a3)?", _OGD, f"{_OGD}.turnover_weight",
+        (0.0, 0.02, 0.1, 0.5, 2.0), 0.1, **{"forecast__forecaster": "ewma"},
+    ),
+    "sparsity": Study(
+        "What do the L1 penalty (a4) and a limit on positions do to a long-only portfolio?", _OGD, "L1 0.05",
+        tuple(Variant(f"L1 {value}", {f"{_OGD}.l1_weight": value}) for value in (0.0, 0.05, 0.5))
+        + tuple(Variant(f"at most {count}", {f"{_OGD}.max_positions": count}) for count in (5, 10, 20, 40)),
+        _NO_NETWORK,
+    ),
+    "sparsity_leveraged": varied(
+        "What does the L1 penalty (a4) do where weights need not sum to 1?", "ogd_leveraged",
+        "ogd_leveraged.l1_weight", (0.0, 0.05, 0.2, 0.5), 0.05, **{"forecast__forecaster": "ewma"},
+    ),
+    "costs": varied(
+        "What do trading costs take, from nothing to 50 basis points a side?", _OGD, "accounting.cost",
+        (0.0, 0.0005, 0.001, 0.002, 0.005), 0.0005, **{"forecast__forecaster": "ewma"},
+    ),
+    "frequency": varied(
+        "How often should one trade: every session, each month, each quarter?", _OGD, "rebalance",
+        ("D", "M", "Q"), "M", **{"forecast__forecaster": "ewma"},
+    ),
+    "shorts": Study(
+        "Do short positions help, up to 30 % in all and 5 % each?", "ogd_long_short", "0 %",
+        tuple(Variant(f"{total} %", _shorts(total / 100)) for total in (0, 10, 20, 30)), _NO_NETWORK,
+    ),
+    "leverage": varied(
+        "Does leverage help?", "ogd_leveraged", "ogd_leveraged.gross_limit", (1.0, 1.5, 2.0), 1.0,
+        **{"forecast__forecaster": "ewma"},
+    ),
+    "sectors": Study(
+        "Should one choose sectors first, and stocks within them?", _OGD, "flat",
+        (Variant("flat"), Variant("sectors first", strategy="sector_ogd")), _NO_NETWORK,
+    ),
+    "window": varied(
+        "How many sessions should the online objective look back?", _OGD, f"{_OGD}.window",
+        (21, 63, 90, 126, 252, 504), 90, **{"forecast__forecaster": "ewma"},
+    ),
+    "sensitivity": Study(
+        "How much depends on each hyper-parameter, half as large and half as large again?", _OGD, "as it is",
+        (
+            Variant("as it is"),
+            *_halves(
+                _OGD, learning_rate=0.01, window=90, sortino_weight=1.0, drawdown_weight=1.0, turnover_weight=0.1,
+                l1_weight=0.05, turnover_ceiling=0.2,
+            ),
+            Variant("momentum -50%", {f"{_OGD}.momentum": 0.4}),
+            Variant("momentum 0.9", {f"{_OGD}.momentum": 0.9}),
+        ),
+        _NO_NETWORK,
+    ),
+    "ablations": Study(
+        "What is each part of the forecast and of the allocator worth?", "return_drawdown", "everything",
+        (Variant("everything"), *_ABLATIONS),
+        worth=("the network", "no network: EWMA and the pooled mean"),
+    ),
+    "results": Study(
+        "What is every strategy, baseline and ablation worth beside equal weights?", "return_drawdown", "equal weight",
+        (
+            Variant("return drawdown"),
+            *(Variant(name.replace("_", " "), strategy=name) for name in _STRATEGIES),
+            Variant("equal weight", strategy="equal_weight"),
+            *(Variant(f"return drawdown, {entry.label}", entry.changes) for entry in _ABLATIONS),
+        ),
+    ),
+    "document_a": Study(
+        "Does the Variational LSTM portfolio do what its document says?", "return_drawdown", "index",
+        (
+            Variant("return drawdown"),
+            Variant("as the document has it", _AS_DOCUMENT_A),
+            Variant("index", strategy="index"),
+            Variant("equal weight", strategy="equal_weight"),
+        ),
+        {"universe": "vlstm10", "index": "SPY"}, first="2022-02", claims=DOCUMENT_A,
+    ),
+    "document_b": Study(
+        "Does online gradient descent do what its document says?", _OGD, "OGD long window",
+        (
+            *_OGDS,
+            Variant("without L1", {f"{_OGD}.l1_weight": 0.0}),
+            Variant("without the turnover penalty", {f"{_OGD}.turnover_weight": 0.0}),
+            Variant("equal weight", strategy="equal_weight"),
+            Variant("index", strategy="index"),
+        ),
+        {"universe": "prism109", **_NO_NETWORK}, first="2022-01", split="2024-01",
+        candidates=tuple(entry.label for entry in _OGDS), claims=DOCUMENT_B,
+    ),
+}  # fmt: skip
+GROUPS = {"claims": ("document_a", "document_b")}
+NAMES = (*STUDIES, *GROUPS)
+
+
+def named(name: str) -> list[str]:
+    """The studies that a name stands for; InputError with the nearest names where there is none."""
+    if name not in NAMES:
+        near = difflib.get_close_matches(name, NAMES, n=2, cutoff=0.4) or NAMES
+        raise InputError(f"there is no study {name!r}; did you mean {' or '.join(near)}? See `prism study --list`")
+    return list(GROUPS.get(name, (name,)))
+
+
+def listed() -> list[dict[str, Any]]:
+    """What can be asked."""
+    rows = [
+        {"study": name, "question": study.question, "strategy": study.strategy, "variants": len(study.variants)}
+        for name, study in STUDIES.items()
+    ]
+    groups = {name: f"{' and '.join(parts)}, one after the other" for name, parts in GROUPS.items()}
+    return rows + [
+        {"study": name, "question": question, "strategy": None, "variants": None} for name, question in groups.items()
+    ]

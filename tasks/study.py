@@ -1,0 +1,204 @@
+"""Stage *study*: what the variants of a study came to, beside its default, and what that says of its claims.
+
+Rows of the table `studies` are measures of each variant in each part of the record (all of it, and what lies before and
+after the split) with the difference to the default on the same sessions, after costs. Two rows of no variant say how
+many trials the study counts, and how likely the best of its variants is no better than the middle elsewhere.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from storage import clock, ledger, tables
+from storage.keys import PanelKey
+from storage.schemas import TABLES
+from storage.store import Store, open_store
+from tasks import claims, panels, records, trials
+from tasks.caching import keyed_by
+from tasks.claims import Claim
+from tasks.numerics import bootstrap, overfitting, singles
+from tasks.numerics.configs import BASELINES
+from tasks.records import Difference, Record
+from tasks.studies import ALL, NONE, STUDIES, Study
+
+KEYED = keyed_by(
+    __name__,
+    "tasks.claims",
+    "tasks.numerics.overfitting",
+    "tasks.numerics.singles",
+    "tasks.panels",
+    "tasks.records",
+    "tasks.studies",
+    "tasks.trials",
+    packages=("numpy", "numba", "scipy", "pandas", "exchange-calendars"),
+)
+_ENDS = (0.025, 0.975)
+_DRAWS, _SEED = 2000, 0
+Row = dict[str, Any]
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A variant that is decided and accounted."""
+
+    label: str
+    strategy: str
+    scenario: str
+    backtest: str
+
+
+@dataclass(frozen=True)
+class Span:
+    """The sessions that are looked at, and the first of the second part."""
+
+    first: date
+    last: date
+    split: date | None = None
+
+    def labels(self, days: NDArray[np.datetime64]) -> NDArray[np.str_]:
+        """The part that each day belongs to."""
+        if self.split is None:
+            return np.full(days.size, ALL)
+        before = (np.datetime64(self.split) - 1).item()
+        names = [f"{first:%Y-%m} to {last:%Y-%m}" for first, last in ((self.first, before), (self.split, self.last))]
+        return np.where(days < np.datetime64(self.split), *names)
+
+
+@task(cache_policy=NO_CACHE, task_run_name="measure {name}")
+def measure(name: str, ran: tuple[Ran, ...], span: Span) -> str:
+    """Compare the variants with the default, and the claims with what was found; the key of the rows."""
+    store, study = open_store(), STUDIES[name]
+    key = KEYED.key("study", name=name, default=study.default, ran=ran, span=span, claims=study.claims)
+    if tables.existing(store, "studies", [key]):
+        return key
+    whole = {one.label: _record(store, one, span) for one in ran}
+    shared = {"key": key, "study": name, "start_date": span.first, "end_date": span.last, "created_at": clock.now()}
+    judged = _claims(store, study, ran, whole, span)
+    if judged:
+        rows = [shared | row for row in judged]
+        tables.put(store, "claims", pa.Table.from_pylist(rows, TABLES["claims"].schema))
+    rows = [shared | row for row in [*_measured(study, ran, whole, span), *_of_all(store, ran, whole)]]
+    tables.put(store, "studies", pa.Table.from_pylist(rows, TABLES["studies"].schema))
+    return key
+
+
+def _record(store: Store, one: Ran, span: Span) -> Record:
+    return records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
+
+
+def _parts(record: Record, span: Span) -> dict[str, Record]:
+    """The whole record, and what lies before and after the split."""
+    labels = span.labels(record.sessions), span.labels(record.dates)
+    return {ALL: record} | records.by_label(record, *labels)
+
+
+def _measured(study: Study, ran: Sequence[Ran], whole: Mapping[str, Record], span: Span) -> list[Row]:
+    """A row for each measure of each variant in each part."""
+    rows = []
+    parts = {label: _parts(record, span) for label, record in whole.items()}
+    for part, default in parts[study.default].items():
+        for number, one in enumerate(ran):
+            own = parts[one.label][part]
+            gaps = records.compared(own, default) if one.label != study.default else {}
+            said = {"part": part, "number": number, "variant": one.label}
+            said |= {"strategy": one.strategy, "scenario": one.scenario}
+            for name, value in records.measures(own).items():
+                rows.append(said | {"name": name, "value": _number(value)} | _ends(gaps.get(name)))
+    return rows
+
+
+def _ends(gap: Difference | None) -> Row:
+    found = gap or Difference(np.nan)
+    return {"difference": _number(found.value)} | {name: _number(getattr(found, name)) for name in ("lower", "upper")}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _of_all(store: Store, ran: Sequence[Ran], whole: Mapping[str, Record]) -> list[Row]:
+    """Trials of the study, and its probability of overfitting where its record is long enough."""
+    found = {"trials": float(len(_trials(store, ran)))}
+    columns = [record.daily - record.cash for record in whole.values()]
+    sizes = {column.size for column in columns}
+    if len(columns) > 1 and len(sizes) == 1 and sizes.pop() >= 2 * overfitting.BLOCKS:
+        found["overfitting"] = overfitting.backtest_overfitting(np.column_stack(columns))
+    said = {"part": ALL, "number": NONE, "variant": "", "strategy": None, "scenario": None} | _ends(None)
+    return [said | {"name": name, "value": value} for name, value in found.items()]
+
+
+def _trials(store: Store, ran: Sequence[Ran]) -> set[str]:
+    """Names of the trials that the variants are; one for those that differ only in what trading costs."""
+    found = set()
+    for one in ran:
+        if one.strategy not in BASELINES:
+            months = list(ledger.current(store, one.scenario).values())
+            found.add(trials.configuration(one.strategy, trials.terms_of(one.strategy, months), months[0].as_of))
+    return found
+
+
+def _claims(store: Store, study: Study, ran: Sequence[Ran], whole: Mapping[str, Record], span: Span) -> list[Row]:
+    """A row for each claim: what it is held to is the last part, with what was best in the one before."""
+    if not study.claims:
+        return []
+    parts = {label: _parts(record, span) for label, record in whole.items()}
+    part, chosen, rows = list(parts[study.default])[-1], _best(study, parts), []
+    later = {label: found[part] for label, found in parts.items()}
+    by_label = {one.label: one for one in ran}
+    for number, claim in enumerate(study.claims):
+        own = claim.of or chosen
+        found = _found(store, claim, by_label[own], later, own)
+        said = {"number": number, "claim": claim.text, "document": claim.document, "part": part}
+        said |= {"measured": _measured_words(claim, own), "value": _number(found.value)}
+        said |= {name: _number(getattr(found, name)) for name in ("lower", "upper")}
+        rows.append(said | {"verdict": claims.verdict(claim, said["lower"], said["upper"])})
+    return rows
+
+
+def _best(study: Study, parts: Mapping[str, dict[str, Record]]) -> str:
+    """The candidate of the best fitness before the split; nothing of what is after it is looked at."""
+    first = list(parts[study.default])[1:][:1]
+    scores = {label: records.measures(parts[label][part])["fitness"] for part in first for label in study.candidates}
+    return max(scores, key=lambda label: scores[label], default="")
+
+
+def _measured_words(claim: Claim, own: str) -> str:
+    """What the claim's number is, in words."""
+    if claim.kind == "singles":
+        return f"share of single stocks below {own}"
+    name = claim.measure.replace("_", " ")
+    return f"{name} of {own}" + (f" less that of {claim.against}" if claim.kind == "difference" else "")
+
+
+def _found(store: Store, claim: Claim, one: Ran, later: Mapping[str, Record], own: str) -> Difference:
+    """The claim's number with its interval."""
+    if claim.kind == "difference":
+        return records.compared(later[own], later[claim.against])[claim.measure]
+    if claim.kind == "mean":
+        return records.mean_of(records.by_date(later[own])[claim.measure])
+    return _beaten(store, one, later[own])
+
+
+def _beaten(store: Store, one: Ran, record: Record) -> Difference:
+    """The share of single stocks that earned less, each bought for nothing at the record's begin and held to its end.
+
+    Ends are those of a bootstrap of whole sessions, in which a stock is below where its mean log return is.
+    """
+    newest = list(ledger.current(store, one.scenario).values())[-1]
+    panel = panels.load(store, PanelKey(newest.record["snapshot"], newest.record["universe"]))
+    days = np.searchsorted(panel.sessions, record.sessions.astype(panel.sessions.dtype))
+    held = panel.eligible[days[0]]
+    logs = np.log1p(np.column_stack([record.daily, np.nan_to_num(panel.returns[days][:, held])]))
+    block = bootstrap.block_length(logs[:, 0] - logs[:, 1:].mean(axis=1))
+    drawn = bootstrap.means(logs, block, np.random.default_rng(_SEED), _DRAWS)
+    lower, upper = np.quantile(np.mean(drawn[:, 1:] < drawn[:, :1], axis=1), _ENDS)
+    total = logs.sum(axis=0)
+    return Difference(singles.share_beaten(total[0], total[1:]), float(lower), float(upper))

@@ -1,0 +1,155 @@
+"""Studies from end to end on a small market: what is decided, compared, looked up again, and shown."""
+
+import json
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from flows import parameters as forms
+from flows.study import study
+from storage import catalog, ledger, tables
+from storage.errors import InputError
+from tasks import comparing, studies
+from tasks.claims import Claim
+from tasks.report import studied, write_report
+from tasks.studies import Study, Variant
+
+OGD = "ogd_long_window"
+SMALL = Study(
+    "What does a penalty do?",
+    OGD,
+    "as it is",
+    (
+        Variant("as it is"),
+        Variant("none", {f"{OGD}.turnover_weight": 0.0}),
+        Variant("the same", {f"{OGD}.turnover_weight": 0.1}),
+        Variant("costly", {"accounting.cost": 0.01}),
+        Variant("equal", strategy="equal_weight"),
+    ),
+    candidates=("none", "equal"),
+    claims=(
+        Claim("it costs less", "less", "difference", "costs", "as it is", "costly", below=0.0),
+        Claim("the best is above most", "most", "singles", "share", above=0.5),
+        Claim("all of it is in ten", "70-90 %", "mean", "top10", above=0.7, below=0.9),
+    ),
+)
+MONTHS = {"start": "2016-03", "end": "2017-02", "split": "2016-10"}
+
+pytestmark = pytest.mark.long  # whole flows
+
+
+@pytest.fixture(scope="module")
+def registered():
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(studies.STUDIES, "small", SMALL)
+        patched.setattr("flows.study.named", lambda name: [name])
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(registered, tmp_path_factory, quick, prices):
+    folder = tmp_path_factory.mktemp("studied")
+    prices.to_csv(folder / "prices.csv")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PRISM_STORE", str(folder / "store"))
+        result = study("small", **MONTHS, parameters=quick, path=str(folder / "prices.csv"))
+        yield folder, result["studies"]["small"]
+
+
+@pytest.fixture
+def store(ran, place):
+    return place(ran[0] / "store")
+
+
+def test_a_study_run_again_decides_and_computes_nothing(ran, store, quick):
+    before = {name: tables.read(store, name).num_rows for name in ("decisions", "allocations", "trials", "studies")}
+    runs = len(catalog.query(store, "main", "SELECT * FROM runs"))
+    again = study("small", **MONTHS, parameters=quick, path=str(ran[0] / "prices.csv"))
+    assert again["studies"]["small"] == ran[1]
+    assert {name: tables.read(store, name).num_rows for name in before} == before
+    stages = json.loads(
+        tables.read(store, "runs", ["started_at", "stages"]).sort_by("started_at")["stages"][-1].as_py()
+    )
+    assert len(catalog.query(store, "main", "SELECT * FROM runs")) == runs + 1
+    assert not any(count for name, (count, _) in stages.items() if name != "decide")
+
+
+def test_main_is_left_alone_and_equal_changes_share_a_scenario(ran, store):
+    rows = tables.read(store, "studies", key=ran[1]).to_pandas()
+    named = rows[rows["part"] == "all"].groupby("variant")["scenario"].first()
+    assert not ledger.current(store, "main")
+    assert named["as it is"] == named["equal"]
+    assert len({named["as it is"], named["none"], named["costly"]}) == 3
+    assert sorted(comparing.names(store)) == sorted(set(named.dropna()))
+
+
+def test_differences_are_those_that_compare_shows(ran, store):
+    rows = tables.read(store, "studies", key=ran[1], part="all").to_pandas()
+    own = rows[(rows["variant"] == "none") & (rows["name"] == "sharpe")].iloc[0]
+    default = rows[rows["variant"] == "as it is"]["scenario"].iloc[0]
+    sides = [comparing.side(store, comparing.decision(store, name, None), OGD) for name in (default, own["scenario"])]
+    wealth = [
+        tables.read(store, "wealth", ["session", "daily_return"], key=_backtest(store, one), strategy=OGD)
+        .to_pandas().sort_values("session")[1:]
+        for one in (default, own["scenario"])
+    ]  # fmt: skip
+    until = [one[one["session"] <= date(2017, 2, 28)]["daily_return"].to_numpy() - 0.02 / 252 for one in wealth]
+    ratios = [np.sqrt(252) * excess.mean() / excess.std(ddof=1) for excess in until]
+    assert own["value"] == pytest.approx(ratios[1])
+    assert own["difference"] == pytest.approx(ratios[1] - ratios[0])
+    assert own["lower"] < own["difference"] < own["upper"]
+    # to the end of the prices, as compare has them
+    whole = comparing.backtests(store, *sides)
+    assert whole["sessions"] > until[0].size
+
+
+def _backtest(store, scenario):
+    return tables.read(store, "backtests", scenario=scenario).sort_by("position")["key"][-1].as_py()
+
+
+def test_what_changes_nothing_differs_by_nothing_and_what_costs_more_is_no_further_trial(ran, store):
+    rows = tables.read(store, "studies", key=ran[1], part="all").to_pandas()
+    same = rows[(rows["variant"] == "the same") & rows["name"].isin(["sharpe", "turnover", "annual_return"])]
+    assert (same[["difference", "lower", "upper"]] == 0).all(axis=None)
+    (trials,) = rows[rows["name"] == "trials"]["value"]
+    assert trials == 2
+    costs = rows[rows["name"] == "costs"].set_index("variant")["value"]
+    assert costs["costly"] > 10 * costs["as it is"]
+
+
+def test_parts_make_up_the_record_and_claims_are_held_to_the_later_one(ran, store):
+    rows = tables.read(store, "studies", key=ran[1]).to_pandas()
+    assert set(rows["part"]) == {"all", "2016-03 to 2016-09", "2016-10 to 2017-02"}
+    growth = rows[(rows["name"] == "cumulative_return") & (rows["variant"] == "as it is")].set_index("part")["value"]
+    parts = (1 + growth["2016-03 to 2016-09"]) * (1 + growth["2016-10 to 2017-02"])
+    assert 1 + growth["all"] == pytest.approx(parts)
+    fitness = rows[(rows["name"] == "fitness") & (rows["part"] == "2016-03 to 2016-09")].set_index("variant")["value"]
+    best = max(SMALL.candidates, key=lambda label: fitness[label])
+    claims = tables.read(store, "claims", key=ran[1]).sort_by("number").to_pylist()
+    assert {row["part"] for row in claims} == {"2016-10 to 2017-02"}
+    assert [row["verdict"] for row in claims[::2]] == ["holds", "does not hold"]
+    assert claims[1]["measured"] == f"share of single stocks below {best}"
+    assert claims[1]["lower"] <= claims[1]["value"] <= claims[1]["upper"]
+
+
+def test_terminal_artifact_and_report_show_it(ran, store, prism):
+    code, out, _ = prism("study", "--list")
+    assert code == 0
+    assert "ablations" in out
+    shown = studied.one(store, "small", ran[1])
+    scenario = tables.read(store, "studies", key=ran[1], variant="as it is")["scenario"][0].as_py()
+    page = Path(write_report.fn(scenario, OGD)).read_text()
+    assert 'id="studies"' in page
+    assert all(row.name in page for row in shown.rows)
+    assert catalog.query(store, "main", "SELECT DISTINCT study FROM studies").to_pylist() == [{"study": "small"}]
+
+
+def test_what_cannot_be_asked_is_refused_in_a_sentence(ran, store, quick):
+    with pytest.raises(InputError, match=r"tested on later months; give their --split"):
+        study("small", "2016-03", "2017-02", parameters=quick)
+    with pytest.raises(InputError, match=r"split 2018-01 leaves one part of 2016-03 to 2017-02 empty"):
+        study("small", "2016-03", "2017-02", "2018-01", parameters=quick)
+    with pytest.raises(InputError, match="there is no parameter"):
+        study("small", **MONTHS, parameters=forms.merged(quick.values(), {"no": 1}))
