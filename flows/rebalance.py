@@ -37,6 +37,7 @@ from storage.store import Store, open_store
 from tasks import allocate, baselines, calendars, calibrate, decide, experts, features, forecast, gate, learn, panels
 from tasks.backtest import backtest
 from tasks.portfolio import judge_portfolios
+from tasks.regimes import label_dates
 from tasks.report import write_report
 
 RUNNER = runner()
@@ -241,6 +242,9 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
         judge_portfolios(line.newest.panel, line.scenario)
     decided = ledger.current(store, line.scenario)
     newest = decided[max(decided)]
+    with diary.stage("regimes"):
+        for panel, moments in planning.decided(line, decided):
+            label_dates(panel, moments)
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
     path = None

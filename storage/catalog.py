@@ -62,6 +62,12 @@ _BY_SCENARIO = {
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.spread r USING (allocation)
         QUALIFY r.key = first_value(r.key) OVER (
             PARTITION BY d.scenario, r.allocation ORDER BY r.created_at DESC, r.key)""",
+    "regimes": """
+        SELECT d.scenario, r.as_of, d.rebalance_date, r.regime, r.volatility, r.lower, r.upper, r.distance
+        FROM (SELECT scenario, rebalance_date, record ->> 'prefix' AS prefix FROM raw.decided) d
+        JOIN raw.regimes r USING (prefix)
+        QUALIFY r.key = first_value(r.key) OVER (
+            PARTITION BY d.scenario, prefix ORDER BY r.created_at DESC, r.key)""",
     "executions": """
         SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",
@@ -161,6 +167,7 @@ _ORDER = {
     "trades": "rebalance_date, strategy, ticker",
     "changes": "rebalance_date, strategy, ticker, part",
     "spread": "rebalance_date, strategy, ticker",
+    "regimes": "rebalance_date",
     "executions": "rebalance_date, strategy, ticker",
     "wealth": "session, strategy",
     "metrics": "strategy, name",

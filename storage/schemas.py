@@ -119,6 +119,12 @@ TABLES = {
         | {"known_from": TIME},
         ("dataset", "as_of", "ticker"),
     ),
+    "regimes": Table(
+        {"key": TEXT, "prefix": TEXT, "as_of": DAY, "regime": TEXT, "volatility": REAL, "lower": REAL, "upper": REAL}
+        | {"distance": REAL, "created_at": TIME},
+        ("key",),
+        ("regime", "volatility", "lower", "upper", "distance"),
+    ),
     "carried": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "state": TEXT}, ("key",)),
     "allocations": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "diagnostics": TEXT}, ("key",)),
     "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),

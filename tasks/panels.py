@@ -315,6 +315,11 @@ def sectors(panel: Panel) -> tuple[str, ...]:
     return tuple(named[ticker] for ticker in panel.universe.assets)
 
 
+def level_returns(panel: Panel) -> FloatArray:
+    """The market's simple returns as `Panel.market` has them, NaN up to the index's first: (S,)."""
+    return panel.market if panel.index_returns is None else panel.index_returns
+
+
 def market_on(panel: Panel, asset: Asset) -> FloatArray:
     """The market's log return over each of the asset's own intervals, (T,), the first NaN."""
     level = np.cumsum(np.log1p(panel.market))

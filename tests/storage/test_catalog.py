@@ -51,6 +51,7 @@ COLUMNS = {
     "models": "model",
     "changes": "rebalance_date as_of strategy ticker part change",
     "spread": "rebalance_date strategy ticker lowest highest deviation",
+    "regimes": "as_of rebalance_date regime volatility lower upper distance",
     "ingests": "run ticker outcome rows detail",
     "quality": "ticker session check_name severity value action",
 }
