@@ -49,6 +49,13 @@ _BY_SCENARIO = {
         SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight, a.degraded
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation
         LEFT JOIN (SELECT key, diagnostics ->> 'degraded' AS degraded FROM raw.allocations) a USING (key)""",
+    "tunings": """
+        SELECT DISTINCT d.scenario, t.strategy, t.year, t.as_of, t.settings, t.sessions, t.setting, t.fitness,
+               t.median_fitness, t.overfitting, t.followed_fitness, t.hindsight_fitness, t.followed_return,
+               t.hindsight_return, t.hindsight
+        FROM (SELECT scenario, unnest(weights) AS allocation FROM raw.decided) d
+        JOIN (SELECT key AS allocation, diagnostics ->> 'choice' AS choice FROM raw.allocations) a USING (allocation)
+        JOIN raw.tunings t ON t.key = a.choice""",
     "trades": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
@@ -164,6 +171,7 @@ _ORDER = {
     "judgements": "kind, label, forecaster, name",
     "own_forecasts": "as_of, ticker",
     "weights": "as_of, strategy, ticker",
+    "tunings": "strategy, year",
     "trades": "rebalance_date, strategy, ticker",
     "changes": "rebalance_date, strategy, ticker, part",
     "spread": "rebalance_date, strategy, ticker",

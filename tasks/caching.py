@@ -51,6 +51,7 @@ _CLOSED_OVER = (
     "tasks.histories",
     "tasks.holdings",
     "tasks.judging",
+    "tasks.lanes",
     "tasks.learning",
     "tasks.measuring",
     "tasks.models",

@@ -407,6 +407,19 @@ class Prices:
         return last.item() if missed >= dates.ALLOWED_GAPS else None
 
 
+def until(prices: Prices, count: int) -> Prices:
+    """The prices as they were known when `count` sessions were over."""
+    cash = None if prices.risk_free is None else prices.risk_free[:count]
+    return replace(
+        prices,
+        sessions=prices.sessions[:count],
+        returns=prices.returns[:count],
+        traded=prices.traded[:count],
+        delisted=np.minimum(prices.delisted, count),
+        risk_free=cash,
+    )
+
+
 def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
     """Returns of all assets and indices of the universes, up to the last one's last session and on its exchange.
 
