@@ -165,8 +165,8 @@ def _allocating(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
         yield "return_drawdown", _return_drawdown(plan)
     for name, recipe in plan.strategies.recipes.items():
         yield name, [partial(learn.learn, panel, plan.folds, moments, recipe, parameters.rebalance)]
-    if plan.strategies.tuned:
-        yield tuned.NAME, [partial(tuned.follow, panel, plan.folds, moments, plan.strategies.tuned)]
+    if plan.strategies.choosing:
+        yield tuned.NAME, [partial(tuned.follow, panel, plan.folds, moments, plan.strategies.choosing)]
     for name, (path, source) in plan.strategies.modules.items():
         forecasts = tuple(month.forecasts for month in plan.chain)
         yield name, [partial(allocate.allocate_own, panel, moments, forecasts, name, path, source)]

@@ -27,7 +27,7 @@ class Strategies:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     modules: dict[str, tuple[str, str]] = field(default_factory=dict)  # path, and hash of its source
     optimised: dict[str, baselines.Rule] = field(default_factory=dict)
-    tuned: tuned.Rule | None = None
+    choosing: tuned.Rule | None = None
 
     @property
     def is_chained(self) -> bool:
@@ -38,7 +38,7 @@ class Strategies:
     def code(self) -> dict[str, str]:
         """Hash of the source of each module of one's own, for the record."""
         found = {f"own.{name}": source for name, (_, source) in self.modules.items()}
-        found |= {f"own.{tuned.NAME}": self.tuned.source} if self.tuned and self.tuned.source else {}
+        found |= {f"own.{tuned.NAME}": self.choosing.source} if self.choosing and self.choosing.source else {}
         return found | {f"own.{name}": recipe.source for name, recipe in self.recipes.items() if recipe.source}
 
 
@@ -133,7 +133,7 @@ def _apart(strategies: Strategies, moment: Moment, forecast: str | None, paramet
     """Keys of the strategies whose dates do not depend on each other."""
     found = {name: learn.key(moment, recipe, parameters.rebalance) for name, recipe in strategies.recipes.items()}
     found |= {name: allocate.fixed_key(moment, name) for name in strategies.names if name in FIXED}
-    found |= {tuned.NAME: tuned.key(moment, strategies.tuned)} if strategies.tuned else {}
+    found |= {tuned.NAME: tuned.key(moment, strategies.choosing)} if strategies.choosing else {}
     found |= {name: baselines.key(moment, rule) for name, rule in strategies.optimised.items()}
     return found | {
         name: allocate.own_key(moment, forecast, name, path, source)

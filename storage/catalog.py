@@ -106,6 +106,10 @@ _BY_SCENARIO = {
     "comparisons": """
         SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
         FROM raw.result b JOIN raw.comparisons r USING (key)""",
+    "capacity": """
+        SELECT scenario, strategy, capital, sharpe, annual_return, costs, turnover, late, undone, capacity, start_date,
+               end_date
+        FROM raw.capacity QUALIFY created_at = max(created_at) OVER (PARTITION BY scenario)""",
     "portfolio_forecasts": """
         SELECT b.scenario, r.rebalance_date, r.as_of, r.strategy, r.mean, r.volatility, r.lower_90, r.upper_90,
                r.realised, r.pit, r.drawdown_proxy, r.drawdown_proxy_sane, r.realised_drawdown, r.scale, r.degrees
@@ -185,6 +189,7 @@ _ORDER = {
     "contributions": "strategy, ticker",
     "periods": "kind DESC, start_date, period, strategy, name",
     "comparisons": "strategy, baseline, name",
+    "capacity": "strategy, capital",
     "portfolio_forecasts": "rebalance_date, strategy",
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",

@@ -198,6 +198,13 @@ TABLES = {
         ("key", "strategy", "baseline", "name"),
         ("value", "lower", "upper"),
     ),
+    "capacity": Table(
+        {"key": TEXT, "scenario": TEXT, "strategy": TEXT, "capital": REAL, "capacity": REAL}
+        | dict.fromkeys(("sharpe", "annual_return", "costs", "turnover", "late", "undone"), REAL)
+        | {"start_date": DAY, "end_date": DAY, "created_at": TIME},
+        ("key", "strategy", "capital"),
+        ("capacity", "sharpe"),
+    ),
     "portfolio_forecasts": Table(
         {"key": TEXT, "rebalance_date": DAY, "as_of": DAY, "strategy": TEXT}
         | dict.fromkeys(("mean", "volatility", "scale", "degrees", "lower_90", "upper_90", "realised", "pit"), REAL)

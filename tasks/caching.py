@@ -47,6 +47,7 @@ _CLOSED_OVER = (
     "tasks.covariances",
     "tasks.crossed",
     "tasks.expectations",
+    "tasks.followed",
     "tasks.garch",
     "tasks.histories",
     "tasks.holdings",

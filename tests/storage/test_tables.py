@@ -8,7 +8,6 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltalake import DeltaTable
-from deltalake.exceptions import CommitFailedError
 from deltalake.fs import DeltaStorageHandler
 
 from storage import manifests, tables

@@ -17,7 +17,8 @@ from storage.keys import PanelKey
 from storage.schemas import CASH
 from storage.universe import Member
 from tasks import decide, panels
-from tasks.backtest import backtest, stretch
+from tasks.backtest import backtest
+from tasks.followed import stretch
 from tasks.numerics import regimes
 from tasks.numerics.configs import AccountingConfig
 
