@@ -37,6 +37,7 @@ from tasks.numerics.configs import (
     ReturnDrawdownConfig,
     SectorConfig,
     TrainingConfig,
+    TunedConfig,
     VLSTMConfig,
 )
 
@@ -52,6 +53,7 @@ Strategy = Literal[
     "hedge",
     "sector_ogd",
     "experts",
+    "ogd_tuned",
     "equal_weight",
     "risk_parity",
     "minimum_variance",
@@ -67,7 +69,7 @@ DEFAULT_STRATEGIES: tuple[Strategy, ...] = (
     "equal_weight",
     "index",
 )
-ONLINE = tuple(name for name in STRATEGIES if name.startswith("ogd_")) + STRATEGIES[5:8]
+ONLINE = STRATEGIES[1:8]
 FIXED = ("equal_weight", "index")
 MONTH = r"\d{4}-(0[1-9]|1[0-2])"
 Values = dict[str, Any]
@@ -134,6 +136,7 @@ class Parameters(BaseModel):
     hedge: OnlineConfig = Field(HEDGE, description="Multiplicative weights that climb the last session's return.")
     sector_ogd: SectorConfig = Field(SectorConfig(), description="One allocator among sectors, one within each.")
     experts: ExpertsConfig = Field(ExpertsConfig(), description="Aggregation of the other strategies.")
+    ogd_tuned: TunedConfig = Field(TunedConfig(), description="The setting of a grid that did best, each January.")
     baselines: BaselineConfig = Field(BaselineConfig(), description="What the optimised baselines look at.")
     begin: str = Field(
         "",
@@ -156,7 +159,7 @@ class Parameters(BaseModel):
                 raise ValueError(
                     f"own names a strategy {name!r}; use lower-case letters, digits and _, and no name that PRISM has"
                 )
-        _check_levels(self)
+        _check_made_of(self)
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
         if self.forecast.gate and self.calibration.gate_allocation:
@@ -186,13 +189,15 @@ class Parameters(BaseModel):
         return self.model_dump(mode="json")
 
 
-def _check_levels(parameters: Parameters) -> None:
-    """Refuse levels of `sector_ogd` that are no strategy that may be one."""
+def _check_made_of(parameters: Parameters) -> None:
+    """Refuse strategies made of another one that is no strategy that may be that."""
     known = [*ONLINE, *parameters.own, "equal_weight"]
     for level in ("outer", "inner"):
         name = getattr(parameters.sector_ogd, level)
         if name not in known:
             raise ValueError(f"sector_ogd.{level} is {name!r}; it must be one of {known}")
+    if parameters.ogd_tuned.base not in ONLINE:
+        raise ValueError(f"ogd_tuned.base is {parameters.ogd_tuned.base!r}; it must be one of {list(ONLINE)}")
 
 
 def make(values: Values) -> Parameters:

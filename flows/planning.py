@@ -5,7 +5,7 @@ missing, and `prism plan`, which only says what that would be.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from itertools import groupby, pairwise
@@ -17,7 +17,7 @@ from flows.parameters import Parameters
 from flows.strategies import Strategies
 from storage import tables
 from storage.errors import InputError
-from storage.keys import Moment
+from storage.keys import Moment, PanelKey
 from storage.store import Store, open_store
 from tasks import calibrate, features, forecast, gate, own_forecasts, panels
 from tasks.numerics.configs import Forecaster
@@ -109,6 +109,13 @@ def schedule(line: Line) -> tuple[Moment, ...]:
         for moment in panels.moments(store, segment.panel, segment.parameters.rebalance)
         if line.at(moment.rebalance_date) is segment
     )
+
+
+def decided(line: Line, days: Collection[date]) -> list[tuple[PanelKey, tuple[Moment, ...]]]:
+    """The rebalance dates among `days` of each segment that has some, with the prices that they are decided by."""
+    moments = [moment for moment in schedule(line) if moment.rebalance_date in days]
+    parts = groupby(moments, lambda moment: line.at(moment.rebalance_date).panel)
+    return [(panel, tuple(part)) for panel, part in parts]
 
 
 def possible(line: Line) -> tuple[Moment, ...]:

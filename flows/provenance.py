@@ -3,7 +3,7 @@
 from typing import Any
 
 from flows.planning import Plan
-from tasks import allocate, baselines, calibrate, decide, experts, features, forecast, gate, learn
+from tasks import allocate, baselines, calibrate, decide, experts, features, forecast, gate, learn, tuned
 from tasks.caching import StageKey, versions
 
 _STAGES: tuple[StageKey, ...] = (
@@ -16,6 +16,7 @@ _STAGES: tuple[StageKey, ...] = (
     allocate.OWN,
     baselines.KEYED,
     learn.KEYED,
+    tuned.KEYED,
     experts.KEYED,
     decide.KEYED,
 )

@@ -34,9 +34,23 @@ from storage.keys import Moment, PanelKey
 from storage.ledger import HELD, PUBLISHED
 from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import allocate, baselines, calendars, calibrate, decide, experts, features, forecast, gate, learn, panels
+from tasks import (
+    allocate,
+    baselines,
+    calendars,
+    calibrate,
+    decide,
+    experts,
+    features,
+    forecast,
+    gate,
+    learn,
+    panels,
+    tuned,
+)
 from tasks.backtest import backtest
 from tasks.portfolio import judge_portfolios
+from tasks.regimes import label_dates
 from tasks.report import write_report
 
 RUNNER = runner()
@@ -151,6 +165,8 @@ def _allocating(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
         yield "return_drawdown", _return_drawdown(plan)
     for name, recipe in plan.strategies.recipes.items():
         yield name, [partial(learn.learn, panel, plan.folds, moments, recipe, parameters.rebalance)]
+    if plan.strategies.choosing:
+        yield tuned.NAME, [partial(tuned.follow, panel, plan.folds, moments, plan.strategies.choosing)]
     for name, (path, source) in plan.strategies.modules.items():
         forecasts = tuple(month.forecasts for month in plan.chain)
         yield name, [partial(allocate.allocate_own, panel, moments, forecasts, name, path, source)]
@@ -241,6 +257,9 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
         judge_portfolios(line.newest.panel, line.scenario)
     decided = ledger.current(store, line.scenario)
     newest = decided[max(decided)]
+    with diary.stage("regimes"):
+        for panel, moments in planning.decided(line, decided):
+            label_dates(panel, moments)
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
     path = None

@@ -263,7 +263,7 @@ def sweep(
     as_month(start, "--start"), as_month(end, "--end")
     parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
     log.info("starting Prefect")
-    from flows.sweep import grid_of
+    from flows.grids import grid_of
     from flows.sweep import sweep as flow
 
     flow(name, strategy, grid_of(grid), start, end, scenario, parameters, str(path) if path else None)

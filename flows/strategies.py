@@ -8,10 +8,11 @@ on its turnover starts from what it held, and experts follow what the others ear
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from flows.grids import grid_of
 from flows.parameters import FIXED, Parameters
 from storage.errors import InputError
 from storage.keys import Moment
-from tasks import accounts, allocate, baselines, experts, learn, learning, own_code, panels
+from tasks import accounts, allocate, baselines, experts, learn, learning, own_code, panels, sweep, tuned
 from tasks.allocate import Rule
 from tasks.learning import Recipe
 from tasks.numerics.configs import OPTIMISED_BASELINES
@@ -26,6 +27,7 @@ class Strategies:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     modules: dict[str, tuple[str, str]] = field(default_factory=dict)  # path, and hash of its source
     optimised: dict[str, baselines.Rule] = field(default_factory=dict)
+    choosing: tuned.Rule | None = None
 
     @property
     def is_chained(self) -> bool:
@@ -36,6 +38,7 @@ class Strategies:
     def code(self) -> dict[str, str]:
         """Hash of the source of each module of one's own, for the record."""
         found = {f"own.{name}": source for name, (_, source) in self.modules.items()}
+        found |= {f"own.{tuned.NAME}": self.choosing.source} if self.choosing and self.choosing.source else {}
         return found | {f"own.{name}": recipe.source for name, recipe in self.recipes.items() if recipe.source}
 
 
@@ -43,7 +46,7 @@ def of(panel: panels.Panel, parameters: Parameters) -> Strategies:
     """The strategies that these prices allow: `index` needs an index, and is left out without one.
 
     InputError where that leaves out the published one, where sectors are needed and the universe names none, where
-    costs need what an asset's prices lack, and where a module of one's own cannot be used.
+    costs need what an asset's prices lack, where a module of one's own cannot be used, and where a grid is none.
     """
     names = [name for name in parameters.strategies if name != "index" or panel.index_returns is not None]
     names += parameters.own
@@ -65,7 +68,8 @@ def of(panel: panels.Panel, parameters: Parameters) -> Strategies:
     rule = Rule(units, parameters.covariance, parameters.return_drawdown, costs)
     known = [name for name in names if name in OPTIMISED_BASELINES]
     optimised = {name: baselines.Rule(name, parameters.baselines, costs.cash_rate) for name in known}
-    return Strategies(tuple(names), rule, recipes, modules, optimised)
+    choosing = _tuned_rule(parameters) if tuned.NAME in names else None
+    return Strategies(tuple(names), rule, recipes, modules, optimised, choosing)
 
 
 def _recipe(name: str, parameters: Parameters) -> Recipe:
@@ -81,6 +85,15 @@ def _sector_recipe(parameters: Parameters) -> Recipe:
     config = parameters.sector_ogd
     outer, inner = (_recipe(level, parameters) for level in (config.outer, config.inner))
     return Recipe("sector_ogd", outer=outer, inner=inner, cap=config.max_sector_weight)
+
+
+def _tuned_rule(parameters: Parameters) -> tuned.Rule:
+    """What `ogd_tuned` chooses from. InputError for a grid with a combination that is no config."""
+    config, base = parameters.ogd_tuned, parameters.online[parameters.ogd_tuned.base]
+    grid = sweep.checked_grid(base, grid_of(config.grid.split(";")))
+    source = learning.of_online(tuned.NAME, base).source
+    terms = parameters.fitness, parameters.accounting, parameters.rebalance
+    return tuned.Rule(base, grid, config.years, config.minimum_sessions, *terms, source)
 
 
 @dataclass(frozen=True)
@@ -120,6 +133,7 @@ def _apart(strategies: Strategies, moment: Moment, forecast: str | None, paramet
     """Keys of the strategies whose dates do not depend on each other."""
     found = {name: learn.key(moment, recipe, parameters.rebalance) for name, recipe in strategies.recipes.items()}
     found |= {name: allocate.fixed_key(moment, name) for name in strategies.names if name in FIXED}
+    found |= {tuned.NAME: tuned.key(moment, strategies.choosing)} if strategies.choosing else {}
     found |= {name: baselines.key(moment, rule) for name, rule in strategies.optimised.items()}
     return found | {
         name: allocate.own_key(moment, forecast, name, path, source)

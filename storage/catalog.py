@@ -49,6 +49,13 @@ _BY_SCENARIO = {
         SELECT d.scenario, r.as_of, d.rebalance_date, r.strategy, r.ticker, r.weight, a.degraded
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.weights r ON r.key = d.allocation
         LEFT JOIN (SELECT key, diagnostics ->> 'degraded' AS degraded FROM raw.allocations) a USING (key)""",
+    "tunings": """
+        SELECT DISTINCT d.scenario, t.strategy, t.year, t.as_of, t.settings, t.sessions, t.setting, t.fitness,
+               t.median_fitness, t.overfitting, t.followed_fitness, t.hindsight_fitness, t.followed_return,
+               t.hindsight_return, t.hindsight
+        FROM (SELECT scenario, unnest(weights) AS allocation FROM raw.decided) d
+        JOIN (SELECT key AS allocation, diagnostics ->> 'choice' AS choice FROM raw.allocations) a USING (allocation)
+        JOIN raw.tunings t ON t.key = a.choice""",
     "trades": """
         SELECT d.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost
         FROM raw.decided d JOIN raw.trades r ON r.key = d.trades""",
@@ -62,6 +69,12 @@ _BY_SCENARIO = {
         FROM (SELECT *, unnest(weights) AS allocation FROM raw.decided) d JOIN raw.spread r USING (allocation)
         QUALIFY r.key = first_value(r.key) OVER (
             PARTITION BY d.scenario, r.allocation ORDER BY r.created_at DESC, r.key)""",
+    "regimes": """
+        SELECT d.scenario, r.as_of, d.rebalance_date, r.regime, r.volatility, r.lower, r.upper, r.distance
+        FROM (SELECT scenario, rebalance_date, record ->> 'prefix' AS prefix FROM raw.decided) d
+        JOIN raw.regimes r USING (prefix)
+        QUALIFY r.key = first_value(r.key) OVER (
+            PARTITION BY d.scenario, prefix ORDER BY r.created_at DESC, r.key)""",
     "executions": """
         SELECT b.scenario, r.rebalance_date, r.strategy, r.ticker, r.trade, r.cost, r.carried, r.undone
         FROM raw.result b JOIN raw.executions r USING (key)""",
@@ -93,6 +106,10 @@ _BY_SCENARIO = {
     "comparisons": """
         SELECT b.scenario, r.strategy, r.baseline, r.name, r.value, r.lower, r.upper, r.method
         FROM raw.result b JOIN raw.comparisons r USING (key)""",
+    "capacity": """
+        SELECT scenario, strategy, capital, sharpe, annual_return, costs, turnover, late, undone, capacity, start_date,
+               end_date
+        FROM raw.capacity QUALIFY created_at = max(created_at) OVER (PARTITION BY scenario)""",
     "portfolio_forecasts": """
         SELECT b.scenario, r.rebalance_date, r.as_of, r.strategy, r.mean, r.volatility, r.lower_90, r.upper_90,
                r.realised, r.pit, r.drawdown_proxy, r.drawdown_proxy_sane, r.realised_drawdown, r.scale, r.degrees
@@ -166,9 +183,11 @@ _ORDER = {
     "judgements": "kind, label, forecaster, name",
     "own_forecasts": "as_of, ticker",
     "weights": "as_of, strategy, ticker",
+    "tunings": "strategy, year",
     "trades": "rebalance_date, strategy, ticker",
     "changes": "rebalance_date, strategy, ticker, part",
     "spread": "rebalance_date, strategy, ticker",
+    "regimes": "rebalance_date",
     "executions": "rebalance_date, strategy, ticker",
     "wealth": "session, strategy",
     "metrics": "strategy, name",
@@ -178,6 +197,7 @@ _ORDER = {
     "contributions": "strategy, ticker",
     "periods": "kind DESC, start_date, period, strategy, name",
     "comparisons": "strategy, baseline, name",
+    "capacity": "strategy, capital",
     "portfolio_forecasts": "rebalance_date, strategy",
     "portfolio_judgements": "kind, label, strategy, name",
     "decisions": "rebalance_date",

@@ -35,6 +35,8 @@ _BAR = {"ticker": TEXT, "session": DAY, **dict.fromkeys(_PRICES, REAL), "basis":
 _POSITION = {"key": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEXT, "trade": REAL, "cost": REAL}
 
 _SIMPLE = ("label_mean", "calibrated_variance", "trailing_variance", "historical_mean", "historical_variance")
+_RATED = ("fitness", "median_fitness", "overfitting", "followed_fitness", "hindsight_fitness", "followed_return")
+_RATED += ("hindsight_return",)
 _PARTITION = Table({"key": TEXT, "month": TEXT, "as_of": DAY, "names": TEXTS, "rows": COUNT, "blob": TEXT}, ("key",))
 
 TABLES = {
@@ -119,6 +121,19 @@ TABLES = {
         | {"known_from": TIME},
         ("dataset", "as_of", "ticker"),
     ),
+    "regimes": Table(
+        {"key": TEXT, "prefix": TEXT, "as_of": DAY, "regime": TEXT, "volatility": REAL, "lower": REAL, "upper": REAL}
+        | {"distance": REAL, "created_at": TIME},
+        ("key",),
+        ("regime", "volatility", "lower", "upper", "distance"),
+    ),
+    "tunings": Table(
+        {"key": TEXT, "strategy": TEXT, "year": COUNT, "as_of": DAY, "settings": COUNT}
+        | {"sessions": COUNT, "number": COUNT, "setting": TEXT, "hindsight": TEXT, "created_at": TIME}
+        | dict.fromkeys(_RATED, REAL),
+        ("key",),
+        ("number", "setting", "hindsight", *_RATED),
+    ),
     "carried": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "tickers": TEXTS, "state": TEXT}, ("key",)),
     "allocations": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "diagnostics": TEXT}, ("key",)),
     "weights": Table({"key": TEXT, "as_of": DAY, "strategy": TEXT, "ticker": TEXT, "weight": REAL}, ("key", "ticker")),
@@ -182,6 +197,13 @@ TABLES = {
         | {"method": TEXT},
         ("key", "strategy", "baseline", "name"),
         ("value", "lower", "upper"),
+    ),
+    "capacity": Table(
+        {"key": TEXT, "scenario": TEXT, "strategy": TEXT, "capital": REAL, "capacity": REAL}
+        | dict.fromkeys(("sharpe", "annual_return", "costs", "turnover", "late", "undone"), REAL)
+        | {"start_date": DAY, "end_date": DAY, "created_at": TIME},
+        ("key", "strategy", "capital"),
+        ("capacity", "sharpe"),
     ),
     "portfolio_forecasts": Table(
         {"key": TEXT, "rebalance_date": DAY, "as_of": DAY, "strategy": TEXT}

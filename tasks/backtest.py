@@ -6,11 +6,8 @@ dates, with what impact costs carried over to later sessions; what a delisting s
 the log, and counts in turnover and costs. A held date trades nothing: every account goes on with what it holds.
 """
 
-import json
 import logging
-from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,22 +16,24 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import ledger, pointers, tables
-from storage.keys import PanelKey, digest, to_json
-from storage.ledger import HELD, Decision
+from storage import pointers, tables
+from storage.keys import PanelKey, digest
+from storage.ledger import Decision
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import accounts, attribution, measuring, panels, trials
+from tasks import accounts, attribution, followed, measuring, panels, trials
 from tasks.caching import keyed_by
+from tasks.followed import Strategy
 from tasks.numerics import metrics
 from tasks.numerics.accounting import Account
-from tasks.numerics.configs import BASELINES, AccountingConfig, FitnessConfig
+from tasks.numerics.configs import BASELINES, FitnessConfig
 from tasks.numerics.execution import Liquidity
 
 KEYED = keyed_by(
     __name__,
     "tasks.accounts",
     "tasks.attribution",
+    "tasks.followed",
     "tasks.measuring",
     "tasks.numerics.metrics",
     "tasks.panels",
@@ -46,32 +45,6 @@ log = logging.getLogger("prism.backtest")
 Rows = dict[str, list[dict[str, Any]]]
 
 
-@dataclass(frozen=True)
-class _Strategy:
-    """One strategy's decided dates, without a gap, and its weights at each."""
-
-    name: str
-    months: list[Decision]
-    targets: list[dict[str, float]]
-
-
-def stretch(decided: dict[date, Decision]) -> list[Decision]:
-    """The newest decided rebalance dates that follow each other without a gap, in order of time."""
-    newest_first: list[Decision] = []
-    for day, decision in sorted(decided.items(), reverse=True):
-        if newest_first and not _follows(newest_first[-1], day):
-            break
-        newest_first.append(decision)
-    return newest_first[::-1]
-
-
-def _follows(later: Decision, day: date) -> bool:
-    """Whether `day` is the rebalance date before; a record that does not say so is of a scenario of whole months."""
-    if "follows" in later.record:
-        return later.record["follows"] == f"{day}"
-    return 12 * (later.rebalance_date.year - day.year) + later.rebalance_date.month - day.month == 1
-
-
 @task(cache_policy=NO_CACHE, task_run_name="backtest {scenario}")
 def backtest(panel: PanelKey, scenario: str) -> str | None:
     """Account the scenario's decisions up to the last session of the data; the key of the result.
@@ -79,16 +52,13 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     None, and nothing written, while none of them has traded yet.
     """
     store = open_store()
-    months = stretch(ledger.current(store, scenario))
-    used = [panel.universe, *(month.record["universe"] for month in reversed(months))]
-    universes = list(dict.fromkeys(used))[::-1]  # the newest one last: its sessions are the account's
-    last = panels.load(store, panel).sessions[-1].item()
-    months = [month for month in months if month.kind != HELD and _trade_date(month) <= last]
+    months, universes = followed.traded(store, panel, scenario)
     if not months:
         return None
+    last = panels.load(store, panel).sessions[-1].item()
     seen = [panels.prefix(store, PanelKey(panel.snapshot, identity), last) for identity in universes]
     weights = [month.weights for month in months]
-    terms = [(month.rebalance_date, _terms(month)) for month in months]
+    terms = [(month.rebalance_date, followed.terms(month)) for month in months]
     score = FitnessConfig(**months[-1].record["parameters"].get("fitness", {}))
     key = KEYED.key("backtest", seen=seen, weights=weights, terms=terms, fitness=score, baselines=BASELINES)
     if not tables.existing(store, "metrics", [key]):
@@ -100,25 +70,11 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
     return key
 
 
-def _terms(month: Decision) -> AccountingConfig:
-    """What trading and holding cost by the parameters that the date was decided with."""
-    return _config(to_json(month.record["parameters"]["accounting"]))
-
-
-@lru_cache(maxsize=16)
-def _config(values: str) -> AccountingConfig:
-    return AccountingConfig(**json.loads(values))
-
-
-def _trade_date(month: Decision) -> date:
-    return month.rebalance_date if _terms(month).lag else month.as_of
-
-
 def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision], score: FitnessConfig) -> Rows:
     """Rows of all tables but that of trials, which are written here: they are the ledger's, and have keys of it."""
-    strategies = _strategies(store, months)
+    strategies = followed.strategies(store, months)
     prices = panels.prices_of(store, snapshot, universes)
-    market = accounts.liquidity(prices, [_terms(month) for month in months])
+    market = accounts.liquidity(prices, [followed.terms(month) for month in months])
     kept = [_kept(strategy, prices, market) for strategy in strategies]
     records = [measuring.record(prices, entry) for entry in kept]
     for strategy, record in zip(strategies, records, strict=True):
@@ -132,31 +88,14 @@ def _accounts(store: Store, snapshot: str, universes: list[str], months: list[De
     return {name: [row for part in found for row in part.get(name, [])] for name in names}
 
 
-def _strategies(store: Store, months: list[Decision]) -> list[_Strategy]:
-    """Each strategy of the newest date, as far back as it was decided at every date."""
-    by_key: dict[str, tuple[str, dict[str, float]]] = {}
-    for row in tables.read(store, "weights", key=[key for month in months for key in month.weights]).to_pylist():
-        by_key.setdefault(row["key"], (row["strategy"], {}))[1][row["ticker"]] = row["weight"]
-    decided = [dict(by_key[key] for key in month.weights) for month in months]
-    found = []
-    for name in sorted(decided[-1]):
-        lacking = [place for place, month in enumerate(decided) if name not in month]
-        begin = lacking[-1] + 1 if lacking else 0
-        found.append(_Strategy(name, months[begin:], [month[name] for month in decided[begin:]]))
-    return found
-
-
-def _kept(strategy: _Strategy, prices: panels.Prices, market: Liquidity | None) -> accounts.Kept:
+def _kept(strategy: Strategy, prices: panels.Prices, market: Liquidity | None) -> accounts.Kept:
     """One strategy's account."""
-    days = [np.datetime64(_trade_date(month)) for month in strategy.months]
-    when = np.searchsorted(prices.sessions, days).astype(np.int64)
-    targets = np.array([[target.get(ticker, 0.0) for ticker in prices.tickers] for target in strategy.targets])
-    configs = [_terms(month) for month in strategy.months]
+    when, targets, configs = strategy.on(prices)
     account = accounts.simulate(prices, when, targets, configs, market)
     return accounts.Kept(strategy.name, when, targets, configs, account)
 
 
-def _shown(strategy: _Strategy, kept: accounts.Kept, record: measuring.Record, prices: panels.Prices) -> Rows:
+def _shown(strategy: Strategy, kept: accounts.Kept, record: measuring.Record, prices: panels.Prices) -> Rows:
     """One strategy's rows of executions and wealth; what was out of the ordinary is told in the log."""
     _, when, targets, _, account = kept
     _say_untraded(strategy, prices, account, when, targets)
@@ -169,7 +108,11 @@ def _shown(strategy: _Strategy, kept: accounts.Kept, record: measuring.Record, p
 
 
 def _say_untraded(
-    strategy: _Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64], targets: NDArray[np.float64]
+    strategy: Strategy,
+    prices: panels.Prices,
+    account: Account,
+    when: NDArray[np.int64],
+    targets: NDArray[np.float64],
 ) -> None:
     """Name the assets that should have been traded without a bar that day, and those that are halted to the end."""
     before = np.vstack([np.zeros_like(targets[:1]), targets[:-1]])
@@ -189,7 +132,7 @@ def _say_untraded(
             log.warning(said, strategy.name, prices.tickers[column], since)
 
 
-def _say_carried(strategy: _Strategy, tickers: tuple[str, ...], account: Account) -> None:
+def _say_carried(strategy: Strategy, tickers: tuple[str, ...], account: Account) -> None:
     """Say what was more than a session's volume takes, and what of it was never traded."""
     late = np.abs(account.carried) > ROUNDING
     if late.any():
@@ -210,12 +153,12 @@ def _say_carried(strategy: _Strategy, tickers: tuple[str, ...], account: Account
         log.warning(said, strategy.name, (left > ROUNDING).sum(), 100 * left.max())
 
 
-def _say_delisted(strategy: _Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64]) -> None:
+def _say_delisted(strategy: Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64]) -> None:
     """Name what was sold as its asset was delisted, and the weights that stayed in cash since it was."""
     days = prices.sessions[np.minimum(prices.delisted, prices.sessions.size - 1)]
     for column in np.flatnonzero(account.sold):
         place = np.searchsorted(when, prices.delisted[column]) - 1
-        haircut = _terms(strategy.months[place]).delisting_haircut
+        haircut = followed.terms(strategy.months[place]).delisting_haircut
         how = f"sold at its last price{f' less {100 * haircut:g} %' if haircut else ''}"
         done = how if account.sold[column] < 0 else "bought back at its last price"
         log.warning("%s: %s was delisted on %s and %s", strategy.name, prices.tickers[column], days[column], done)
@@ -225,7 +168,7 @@ def _say_delisted(strategy: _Strategy, prices: panels.Prices, account: Account, 
         log.warning(said, strategy.name, ticker, days[column], month)
 
 
-def _executions(strategy: _Strategy, tickers: tuple[str, ...], account: Account) -> list[dict[str, Any]]:
+def _executions(strategy: Strategy, tickers: tuple[str, ...], account: Account) -> list[dict[str, Any]]:
     rows = []
     for place, month in enumerate(strategy.months):
         for column in np.flatnonzero((account.trades[place] != 0) | (account.undone[place] != 0)):

@@ -17,7 +17,7 @@ from storage.keys import PanelKey
 from storage.store import Store
 from tasks import calendars, panels
 from tasks.accounts import Kept
-from tasks.numerics import differences, fitness, metrics, periods
+from tasks.numerics import differences, fitness, metrics, periods, regimes
 from tasks.numerics.configs import BASELINES, TRADING_DAYS, FitnessConfig
 
 FloatArray = NDArray[np.float64]
@@ -37,6 +37,7 @@ class Record:
     risk_free: FloatArray  # (S,)
     traded: DayArray  # (K,) sessions of rebalance dates, then of delistings
     turnover: FloatArray  # (K,)
+    as_of: DayArray  # (D,) sessions on which the rebalance dates, the first D of `traded`, were decided
     measures: dict[str, float]
 
     @property
@@ -64,7 +65,8 @@ def record(prices: panels.Prices, kept: Kept) -> Record:
     )
     traded = prices.sessions[np.append(kept.when, prices.delisted[left])]
     before = prices.sessions[start - 1].item()
-    return Record(kept.name, before, sessions, account.daily_return, cash, traded, turnover, measured)
+    as_of = prices.sessions[kept.when - np.array([config.lag for config in kept.configs])]
+    return Record(kept.name, before, sessions, account.daily_return, cash, traded, turnover, as_of, measured)
 
 
 def rows(store: Store, panel: PanelKey, records: Sequence[Record], config: FitnessConfig) -> Rows:
@@ -77,7 +79,7 @@ def rows(store: Store, panel: PanelKey, records: Sequence[Record], config: Fitne
         measured = entry.measures | fitness.score(entry.measures, entry.daily_return, betas, config)
         span = {"strategy": entry.strategy, "start_date": entry.before, "end_date": entry.sessions[-1].item()}
         found["metrics"] += [span | {"name": name, "value": _number(value)} for name, value in measured.items()]
-        found["periods"] += _periods(entry, exchange)
+        found["periods"] += _periods(entry, exchange) + _regimes(panels.load(store, panel), entry)
         if entry.strategy not in BASELINES:
             for name in BASELINES:
                 found["comparisons"] += _compared(entry, by_name[name]) if name in by_name else []
@@ -99,6 +101,20 @@ def _periods(entry: Record, exchange: str) -> list[dict[str, Any]]:
         | {"start_date": part.start, "end_date": part.end, "whole": part.whole}
         for part in parts
         for name, value in part.measures.items()
+    ]
+
+
+def _regimes(market: panels.Panel, entry: Record) -> list[dict[str, Any]]:
+    """A row for each measure of each regime in which some return was made by what had been decided."""
+    decided = np.searchsorted(market.sessions, entry.as_of, side="right") - 1
+    known = regimes.at(panels.level_returns(market), decided).regime
+    traded = np.searchsorted(entry.sessions, entry.traded[: decided.size])
+    own = regimes.of_returns(traded, known, entry.sessions.size)
+    span = {"strategy": entry.strategy, "start_date": entry.before, "end_date": entry.sessions[-1].item()}
+    return [
+        span | {"kind": "regime", "period": period, "name": name, "value": _number(value), "whole": True}
+        for period, measured in regimes.measured(own, entry.daily_return, entry.risk_free).items()
+        for name, value in measured.items()
     ]
 
 

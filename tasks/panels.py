@@ -315,6 +315,11 @@ def sectors(panel: Panel) -> tuple[str, ...]:
     return tuple(named[ticker] for ticker in panel.universe.assets)
 
 
+def level_returns(panel: Panel) -> FloatArray:
+    """The market's simple returns as `Panel.market` has them, NaN up to the index's first: (S,)."""
+    return panel.market if panel.index_returns is None else panel.index_returns
+
+
 def market_on(panel: Panel, asset: Asset) -> FloatArray:
     """The market's log return over each of the asset's own intervals, (T,), the first NaN."""
     level = np.cumsum(np.log1p(panel.market))
@@ -400,6 +405,19 @@ class Prices:
         seen = calendars.last_closed(asset.exchange, self.exchange, self.sessions[at : at + 1])[0]
         missed = calendars.sessions(asset.exchange, last, seen).size - 1
         return last.item() if missed >= dates.ALLOWED_GAPS else None
+
+
+def until(prices: Prices, count: int) -> Prices:
+    """The prices as they were known when `count` sessions were over."""
+    cash = None if prices.risk_free is None else prices.risk_free[:count]
+    return replace(
+        prices,
+        sessions=prices.sessions[:count],
+        returns=prices.returns[:count],
+        traded=prices.traded[:count],
+        delisted=np.minimum(prices.delisted, count),
+        risk_free=cash,
+    )
 
 
 def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:

@@ -19,23 +19,20 @@ from numpy.typing import NDArray
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from storage import clock, tables
+from storage import tables
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, canonical, digest, to_json
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import accounts, learning, panels
+from tasks import accounts, lanes, panels
 from tasks import trials as ledger
 from tasks.caching import keyed_by, versions
-from tasks.numerics import metrics
-from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
-from tasks.numerics.execution import Liquidity
+from tasks.numerics.configs import AccountingConfig, OnlineConfig
 
 KEYED = keyed_by(
     __name__,
-    "tasks.learning",
     "tasks.accounts",
-    "tasks.numerics.metrics",
+    "tasks.lanes",
     "tasks.panels",
     "tasks.trials",
     packages=("numpy", "numba", "exchange-calendars"),
@@ -54,7 +51,7 @@ class Sweep:
     name: str
     strategy: str
     base: OnlineConfig
-    grid: tuple[tuple[str, tuple[Any, ...]], ...]  # by field, its values
+    grid: lanes.Grid
     accounting: AccountingConfig
     universe: str
     rebalance: str
@@ -62,11 +59,7 @@ class Sweep:
     @property
     def configs(self) -> list[OnlineConfig]:
         """Every combination of the grid's values, the last field's changing fastest."""
-        names = [name for name, _ in self.grid]
-        return [
-            replace(self.base, **dict(zip(names, values, strict=True)))
-            for values in itertools.product(*(values for _, values in self.grid))
-        ]
+        return lanes.combinations(self.base, self.grid)
 
 
 def checked_grid(base: OnlineConfig, grid: dict[str, Sequence[Any]]) -> tuple[tuple[str, tuple[Any, ...]], ...]:
@@ -121,87 +114,37 @@ def _terms(sweep: Sweep, moments: tuple[Moment, ...]) -> dict[str, Any]:
     return named | span | {"prices": moments[-1].prefix[:16], "code": KEYED.code, "versions": versions(KEYED.packages)}
 
 
-@dataclass(frozen=True)
-class _Trial:
-    config: OnlineConfig
-    days: FloatArray  # (S,) daily returns after costs
-    measures: dict[str, float]
-    daily_sharpe: float
-
-
 def _trials(
     store: Store, panel: PanelKey, history: tuple[Moment, ...], moments: tuple[Moment, ...], sweep: Sweep
-) -> Iterator[_Trial]:
-    """The trials, in the order of the configs."""
+) -> Iterator[lanes.Lane]:
+    """The accounts, in the order of the configs."""
     everything = panels.load(store, panel)
     prices = panels.prices_of(store, panel.snapshot, [panel.universe])
-    traded = [moment.rebalance_date if sweep.accounting.lag else moment.as_of for moment in moments]
-    when = np.searchsorted(prices.sessions, np.array(traded, "datetime64[D]")).astype(np.int64)
-    columns = [prices.tickers.index(ticker) for ticker in everything.universe.assets if ticker in prices.tickers]
-    there = [ticker in prices.tickers for ticker in everything.universe.assets]
+    when = lanes.traded(prices, moments, sweep.accounting)
     configs, market = sweep.configs, accounts.liquidity(prices, [sweep.accounting])
     for first in range(0, len(configs), _AT_ONCE):
-        lanes = tuple(configs[first : first + _AT_ONCE])
-        weights = _weights(everything, history, moments, lanes)
-        for lane, config in enumerate(lanes):
-            targets = np.zeros((len(moments), len(prices.tickers)))
-            targets[:, columns] = weights[:, lane][:, there]
-            yield _accounted(prices, market, when, targets, config, sweep.accounting)
-        log.info("%d of %d configs", first + len(lanes), len(configs))
-
-
-def _weights(
-    panel: panels.Panel, history: tuple[Moment, ...], moments: tuple[Moment, ...], lanes: tuple[OnlineConfig, ...]
-) -> FloatArray:
-    """Weights (dates, lanes, assets); nothing before the inception."""
-    learner, limits = learning.online_allocator(lanes), np.array([config.max_trade for config in lanes])
-    place = {moment: k for k, moment in enumerate(moments)}
-    found = np.zeros((len(moments), len(lanes), len(panel.universe.assets)))
-    for moment, standing in learning.fold(panel, learner, history, max_trade=limits):
-        if moment in place and standing is not None:
-            found[place[moment]] = standing.held  # before its first step the same for all lanes
-    return found
-
-
-def _accounted(
-    prices: panels.Prices,
-    market: Liquidity | None,
-    when: IntArray,
-    targets: FloatArray,
-    config: OnlineConfig,
-    terms: AccountingConfig,
-) -> _Trial:
-    account = accounts.simulate(prices, when, targets, terms, market)
-    sessions = prices.sessions[when[0] :]
-    cash = terms.cash_rate / TRADING_DAYS if prices.risk_free is None else prices.risk_free[when[0] :]
-    found = metrics.measures(
-        account.daily_return,
-        targets,
-        np.append(account.turnover, np.abs(account.sold) / 2),
-        np.append(account.costs.sum(axis=1), account.sale_costs),
-        sessions.astype("datetime64[M]").astype(np.int64),
-        cash,
-    )
-    shown = {name: found[name] if np.isfinite(found[name]) else None for name in ledger.MEASURES}
-    return _Trial(config, account.daily_return, shown, found["sharpe"] / np.sqrt(TRADING_DAYS))
+        some = tuple(configs[first : first + _AT_ONCE])
+        held = lanes.weights(everything, history, moments, some)
+        for lane in range(len(some)):
+            targets = lanes.targets(everything, prices, held[:, lane])
+            yield lanes.account(prices, market, when, targets, sweep.accounting)
+        log.info("%d of %d configs", first + len(some), len(configs))
 
 
 def _record(
-    store: Store, sweep: Sweep, terms: dict[str, Any], moments: tuple[Moment, ...], trials: Sequence[_Trial]
+    store: Store, sweep: Sweep, terms: dict[str, Any], moments: tuple[Moment, ...], trials: Sequence[lanes.Lane]
 ) -> None:
     """Write all trials, their daily returns as columns of one blob."""
     blob = ledger.keep_returns(store, [trial.days for trial in trials])
     dates = {"start_date": moments[0].as_of, "end_date": moments[-1].as_of}
     shared = {"study": sweep.name, "family": sweep.strategy, "terms": to_json(terms), "universe": sweep.universe}
-    shared |= {"code": digest(KEYED.code)[:16], "objective": ledger.OBJECTIVE, "returns": blob}
+    shared |= {"code": digest(KEYED.code)[:16]}
     rows = [
-        {"key": digest(["trial", sweep.name, number]), "number": number, **shared, **dates, "created_at": clock.now()}
-        | {"config": to_json({sweep.strategy: trial.config}), "sessions": trial.days.size, "steps": []}
-        | {"configuration": _configuration(sweep, trial.config, moments[0].as_of)}
-        | {"state": "complete" if np.isfinite(trial.daily_sharpe) else "failed", "value": trial.measures["sharpe"]}
-        | {"daily_sharpe": trial.daily_sharpe if np.isfinite(trial.daily_sharpe) else None}
-        | {"measures": to_json(trial.measures)}
-        for number, trial in enumerate(trials)
+        {"key": digest(["trial", sweep.name, number]), "number": number, **shared, **dates}
+        | ledger.of_lane(trial.days, trial.measures)
+        | {"config": to_json({sweep.strategy: config}), "returns": blob}
+        | {"configuration": _configuration(sweep, config, moments[0].as_of)}
+        for number, (config, trial) in enumerate(zip(sweep.configs, trials, strict=True))
     ]
     tables.put(store, "trials", pa.Table.from_pylist(rows, TABLES["trials"].schema))
 

@@ -79,6 +79,10 @@ def config_of(strategy: str, parameters: Values, code: Mapping[str, str]) -> Val
         others = [*parameters.get("strategies", ()), *parameters.get("own", ())]
         followed = {name: config_of(name, parameters, code) for name in others if name not in ("experts", "index")}
         return found | {"experts": parameters.get("experts"), "begin": parameters.get("begin"), "followed": followed}
+    if strategy == "ogd_tuned":
+        config = parameters.get(strategy) or {}
+        names = (strategy, config.get("base", ""), "fitness", "accounting")
+        return found | {name: parameters.get(name) for name in names}
     if strategy == "sector_ogd":
         config = parameters.get("sector_ogd") or {}
         levels = {level: config_of(config[level], parameters, code) for level in ("outer", "inner") if level in config}
@@ -108,23 +112,21 @@ def of_backtest(
     key = digest(["trial", named, end.year])
     if tables.existing(store, "trials", [key]):
         return
-    shown = {name: value if np.isfinite(value) else None for name, value in measures.items() if name in MEASURES}
-    ratio = measures["sharpe"] / np.sqrt(TRADING_DAYS)
     newest, universe = terms[-1]
     row = {"key": key, "study": f"scenario:{months[-1].scenario}", "number": 0, "family": strategy}
     row |= {"config": to_json({strategy: newest}), "terms": to_json({"rebalance": newest["rebalance"]})}
-    row |= {
-        "configuration": named,
-        "code": code,
-        "universe": universe,
-        "start_date": start,
-        "end_date": end,
-        "sessions": daily_return.size,
-    }
-    row |= {"state": "complete" if np.isfinite(ratio) else "failed", "objective": OBJECTIVE, "steps": []}
-    row |= {"value": shown[OBJECTIVE], "daily_sharpe": float(ratio) if np.isfinite(ratio) else None}
-    row |= {"returns": keep_returns(store, [daily_return]), "created_at": clock.now(), "measures": to_json(shown)}
+    row |= {"configuration": named, "code": code, "universe": universe, "start_date": start, "end_date": end}
+    row |= {"returns": keep_returns(store, [daily_return]), **of_lane(daily_return, measures)}
     tables.put(store, "trials", pa.Table.from_pylist([row], TABLES["trials"].schema))
+
+
+def of_lane(daily_return: NDArray[np.float64], measures: Mapping[str, float]) -> Values:
+    """The columns of a trial that say what its account (S,) came to."""
+    ratio = measures["sharpe"] / np.sqrt(TRADING_DAYS)
+    shown = {name: value if np.isfinite(value) else None for name, value in measures.items() if name in MEASURES}
+    found = {"state": "complete" if np.isfinite(ratio) else "failed", "objective": OBJECTIVE, "steps": []}
+    found |= {"value": shown[OBJECTIVE], "daily_sharpe": float(ratio) if np.isfinite(ratio) else None}
+    return found | {"sessions": daily_return.size, "measures": to_json(shown), "created_at": clock.now()}
 
 
 def keep_returns(store: Store, series: Iterable[NDArray[np.float64]]) -> str:

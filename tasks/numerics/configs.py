@@ -388,6 +388,22 @@ class SectorConfig(Config):
 
 
 @dataclass(frozen=True)
+class TunedConfig(Config):
+    """An online strategy whose setting is chosen anew each January, by what each had earned by then."""
+
+    base: str = option("ogd_long_window", "Online strategy whose config the grid varies.", text=True)
+    grid: str = option(
+        "learning_rate=0.001,0.003,0.01,0.03,0.1; momentum=0,0.8; window=63,126,252",
+        "Values of its fields, as in a sweep, with ; between fields: every combination is a setting.",
+        text=True,
+    )
+    years: int = option(0, "Years of 252 sessions of each setting's record that are rated; 0: all of it.", ge=0, le=100)
+    minimum_sessions: int = option(
+        252, "Sessions of record below which nothing is chosen and the base's own config is followed.", ge=63
+    )
+
+
+@dataclass(frozen=True)
 class ExpertsConfig(Config):
     """Online aggregation of the other strategies by their returns after costs."""
 

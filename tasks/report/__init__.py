@@ -147,6 +147,7 @@ def _results(store: Store, found: Contents) -> dict[str, Any]:
         "sure": evidence.table(store, found),
         "singles": attributed.singles(found),
         "stress": attributed.stress(found),
+        "regimes": attributed.regimes(found),
         "exposures": attributed.exposures(found),
         "baselines": attributed.baselines(found),
         "contributions": attributed.contributions(found),

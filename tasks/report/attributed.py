@@ -1,4 +1,4 @@
-"""Where a strategy's returns came from: factors, baselines, times of stress, sectors and assets."""
+"""Where a strategy's returns came from: factors, baselines, times of stress, regimes, sectors and assets."""
 
 import html
 import math
@@ -6,6 +6,7 @@ import math
 import plotly.graph_objects as go
 
 from storage.schemas import CASH
+from tasks.numerics import regimes as kinds
 from tasks.report import figures
 from tasks.report.contents import Contents, Frame
 from tasks.report.figures import AXIS, LAYOUT, Figure
@@ -107,6 +108,26 @@ def stress(contents: Contents) -> dict[str, list[Row]]:
             Row(words, [Cell(form(value), value) for value in (values.get((own, key)) for own in contents.measured)])
             for key, words, form in (("return", "Return", change), ("max_drawdown", "Maximum drawdown", percent))
         ]
+    return found
+
+
+def regimes(contents: Contents) -> dict[str, list[Row]]:
+    """By regime, the calmest first: return and Sharpe ratio of every strategy, with the leading one's sessions."""
+    rows: Frame = contents.tables["periods"]
+    rows = rows[rows["kind"] == "regime"].set_index(["period", "strategy", "name"])["value"]
+    found = {}
+    for regime in kinds.NAMES:
+        sessions = rows.get((regime, contents.leading, "sessions"), 0.0)
+        if sessions:
+            volatility, _, trend = regime.partition("_")
+            name = f"{volatility.capitalize()} volatility, {trend} its mean level, {sessions:.0f} sessions"
+            found[name] = [
+                Row(
+                    words,
+                    [Cell(form(value), value) for value in (rows.get((regime, own, key)) for own in contents.measured)],
+                )
+                for key, words, form in (("return", "Return", change), ("sharpe", "Sharpe ratio a year", decimal))
+            ]
     return found
 
 

@@ -26,6 +26,7 @@ from tasks.numerics.configs import (
     ReturnDrawdownConfig,
     SectorConfig,
     TrainingConfig,
+    TunedConfig,
     VLSTMConfig,
 )
 from tasks.report.contents import Contents, Frame
@@ -43,6 +44,7 @@ _OF_STRATEGIES = {
     "hedge": HEDGE,
     "sector_ogd": SectorConfig(),
     "experts": ExpertsConfig(),
+    "ogd_tuned": TunedConfig(),
 }
 _DEFAULTS = _OF_STRATEGIES | {
     "features": FeatureConfig(),
@@ -208,6 +210,7 @@ def parameters(contents: Contents) -> list[tuple[str, Any, bool]]:
     rows: list[tuple[str, Any, bool]] = []
     values = contents.record["parameters"]
     idle = _OF_STRATEGIES.keys() - set(values["strategies"]) - set(values.get("sector_ogd", {}).values())
+    idle -= {values.get("ogd_tuned", {}).get("base")}
     for group, value in sorted(values.items()):
         if group in idle:
             continue

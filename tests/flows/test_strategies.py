@@ -9,8 +9,9 @@ import pytest
 
 from flows import parameters as forms
 from flows.backfill import backfill
+from flows.grids import grid_of, levels
 from flows.parameters import STRATEGIES
-from flows.sweep import grid_of, levels, sweep
+from flows.sweep import sweep
 from storage import tables
 from storage.errors import InputError
 from storage.schemas import CASH

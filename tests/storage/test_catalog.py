@@ -53,6 +53,10 @@ COLUMNS = {
     "models": "model",
     "changes": "rebalance_date as_of strategy ticker part change",
     "spread": "rebalance_date strategy ticker lowest highest deviation",
+    "regimes": "as_of rebalance_date regime volatility lower upper distance",
+    "tunings": "strategy year as_of settings sessions setting fitness median_fitness overfitting followed_fitness "
+    "hindsight_fitness followed_return hindsight_return hindsight",
+    "capacity": "strategy capital sharpe annual_return costs turnover late undone capacity start_date end_date",
     "ingests": "run ticker outcome rows detail",
     "quality": "ticker session check_name severity value action",
 }

@@ -17,7 +17,9 @@ from storage.keys import PanelKey
 from storage.schemas import CASH
 from storage.universe import Member
 from tasks import decide, panels
-from tasks.backtest import backtest, stretch
+from tasks.backtest import backtest
+from tasks.followed import stretch
+from tasks.numerics import regimes
 from tasks.numerics.configs import AccountingConfig
 
 COSTS = AccountingConfig(cost=0.002, cash_rate=0.03)
@@ -448,6 +450,27 @@ def test_years_differences_and_trials_stand_beside_the_measures(market):
     (trial,) = tables.read(market.store, "trials").to_pylist()
     assert (trial["family"], trial["start_date"]) == ("hand", wealth.index[0])
     assert trial["daily_sharpe"] == pytest.approx(ratio["hand"] / 252**0.5, rel=1e-9)
+
+
+@pytest.mark.parametrize("lag", [0, 1])
+def test_returns_are_split_by_the_regime_in_which_they_were_decided(market, lag):
+    panel = market.panel(market.bars(count=700))
+    config = replace(COSTS, lag=lag)
+    months = [f"2017-{month:02}" for month in range(1, 10)]
+    put(market, panel, {name: {"hand": PLANS[0]} for name in months}, config=config)
+    wealth, _, _, key = result(market, panel)
+    read = tables.read(market.store, "periods", key=key, kind="regime").to_pandas()
+    loaded, daily = panels.load(market.store, panel), wealth["hand"].pct_change().iloc[1:]
+    moments = [m for m in panels.moments(market.store, panel) if m.month in months]
+    known = regimes.at(loaded.market, np.array([loaded.at(m.as_of) for m in moments])).regime
+    traded = [m.rebalance_date if lag else m.as_of for m in moments]
+    own = [known[max(sum(day < session for day in traded) - 1, 0)] for session in daily.index]
+    expected = (1 + daily).groupby(own).prod() - 1
+    found = read[read["name"] == "return"].set_index("period")["value"]
+    assert len(found) > 1
+    for place, value in expected.items():
+        assert found[regimes.NAMES[place]] == pytest.approx(value, rel=1e-12)
+    assert set(read["name"]) == {"sessions", "return", "volatility", "sharpe"}
 
 
 def test_the_weights_of_the_fitness_score_are_those_of_the_newest_parameters(market):

@@ -184,6 +184,25 @@ def test_times_of_stress_hold_return_and_drawdown_of_every_strategy():
     ]
 
 
+def test_kinds_of_market_stand_from_calm_to_wild_and_those_without_sessions_are_left_out():
+    day = pd.Timestamp("2020-03-02")
+    rows = [
+        (OWN, "regime", period, name, value, day, day, True)
+        for period, values in {"high_below": (40, -0.1, -1.5), "low_above": (100, 0.2, 2.0)}.items()
+        for name, value in zip(("sessions", "return", "sharpe"), values, strict=True)
+    ]
+    columns = "strategy kind period name value start_date end_date whole"
+    found = attributed.regimes(contents(periods=frame(columns, *rows)))
+    assert list(found) == [
+        "Low volatility, above its mean level, 100 sessions",
+        "High volatility, below its mean level, 40 sessions",
+    ]
+    assert [(row.name, row.cells[0].text) for row in found["High volatility, below its mean level, 40 sessions"]] == [
+        ("Return", "\u221210.00%"),
+        ("Sharpe ratio a year", "\u22121.50"),
+    ]
+
+
 def test_the_share_of_single_stocks_beaten_is_one_sentence():
     assert attributed.singles(contents()) == (
         "Return drawdown earned more than 75% of the 2 single stocks that could be bought and held instead, and had a "
