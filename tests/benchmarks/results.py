@@ -3,8 +3,8 @@
     python -m tests.benchmarks.results
 
 The study `results` runs in a store of its own, `.results`, where an interrupted run goes on; trials are counted there,
-so that deleting it first gives the same table. What was found is kept in `results.json` beside this file, and the README
-shows it between two comments.
+so deleting it first gives the same table. What was found is kept in `results.json` beside this file; the README shows
+it between two comments.
 """
 
 import json

@@ -283,7 +283,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
     with pytest.raises(
-        InputError, match=r"Permission Error.*; views are actions, against, bars, changes, claims, comparisons"
+        InputError, match=r"Permission Error.*; views are actions, against, bars, capacity, changes, claims"
     ):
         catalog.query(store, "main", OUTSIDE[0])
 
@@ -299,7 +299,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
     with pytest.raises(
-        InputError, match=r"Error: .*; views are actions, against, bars, changes, claims, comparisons"
+        InputError, match=r"Error: .*; views are actions, against, bars, capacity, changes, claims"
     ) as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)
