@@ -97,17 +97,21 @@ class DocumentStep:
     """The second document's strategy: a step is an autograd gradient, momentum and a projection by sorting."""
 
     def __init__(self, n: int, window: FloatArray) -> None:
-        self._window = torch.tensor(window)
-        self._weights = self._before = torch.full((n,), 1 / n, dtype=torch.float64)
+        self.see(window)
+        self.weights = self._before = torch.full((n,), 1 / n, dtype=torch.float64)
         self._velocity = torch.zeros(n, dtype=torch.float64)
+
+    def see(self, window: FloatArray) -> None:
+        """Take these as the last sessions' returns."""
+        self._window = torch.tensor(window)
 
     def __call__(self) -> None:
         """One session."""
-        weights = self._weights.clone().requires_grad_(True)
+        weights = self.weights.clone().requires_grad_(True)
         objective = self._objective(weights)
         (slope,) = torch.autograd.grad(objective, weights)
         self._velocity = 0.8 * self._velocity + 0.01 * slope
-        self._before, self._weights = self._weights, _onto_simplex(self._weights + self._velocity)
+        self._before, self.weights = self.weights, _onto_simplex(self.weights + self._velocity)
 
     def _objective(self, weights: torch.Tensor) -> torch.Tensor:
         returns = self._window @ weights

@@ -1,0 +1,189 @@
+"""Section *whole*: what a person waits for, from process start to the report, beside a script without a store.
+
+    cold        `prism backfill` of 120 months of 109 assets into an empty store
+    unchanged   the same command again
+    what-if     `prism run --scenario` with another alpha over the same months
+    next month  `prism run` once the prices have a month more
+
+The baseline is a script of the founding documents' methods on the same file: it reads the prices, forecasts by EWMA,
+solves SLSQP from equal weights each month, takes an autograd step each session, and accounts for both. It keeps
+nothing, so that it takes the same each time. Prices are generated; every process starts Prefect's server for itself.
+"""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from tasks import calendars
+from tests.benchmarks import frame
+from tests.benchmarks.allocators import DocumentStep, Instance, daily_returns, document_weights
+from tests.benchmarks.frame import ROOT, Row, Section
+
+NAME = "whole"
+ASSETS, WINDOW, MONTH = 109, 252, 21
+FIRST, LAST, NEXT = "2011-01", "2020-12", "2021-01"
+PRISM = (sys.executable, "-c", "from flows.cli import main; main()")
+GIVEN = ("--source", "files", "--index", "IDX", "--set", "forecast.forecaster=ewma")
+EMPTY = """
+import time
+import flows
+from prefect import flow, task
+
+@task
+def nothing(number):
+    pass
+
+@flow
+def many(count):
+    for number in range(count):
+        nothing(number)
+
+many(20)
+begin = time.process_time()
+many(200)
+print((time.process_time() - begin) / 200)
+"""
+MEASURED = """
+import resource, subprocess, sys
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+UNCHANGED, SHARE = "unchanged, wall", "task runs of Prefect's in the cold run"
+LEAST, MOST = {SHARE: 20}, {UNCHANGED: 20}
+
+
+class Spent(NamedTuple):
+    """Of a process and those that it waited for."""
+
+    wall: float  # seconds
+    cpu: float
+    memory: float  # peak MiB of the largest one
+
+
+def section() -> Section:
+    """All rows, with what is asked of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows, runs = _measured(Path(folder))
+    notes = (
+        f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
+        f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
+        "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
+    )
+    return Section(NAME, notes, rows, LEAST, MOST)
+
+
+def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
+    prices = _prices()
+    before, after = folder / "prices.csv", folder / "longer.csv"
+    prices.loc[:LAST].to_csv(before)
+    prices.to_csv(after)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PRISM_"))}
+    environment |= {
+        "PRISM_STORE": str(folder / "store"),
+        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_LOGGING_LEVEL": "ERROR",
+        "PRISM_CACHE": str(folder / "cache"),
+        "PRISM_LEAK_GATE": "false",
+        "PYTHONPATH": str(ROOT),
+    }
+    backfill = (*PRISM, "backfill", "--start", FIRST, "--end", LAST, *GIVEN, "--path", str(before))
+    what_if = (*PRISM, "run", "--scenario", "what-if", "--months", "120", "--set", "return_drawdown.alpha=0.7")
+    commands = {
+        "cold": backfill,
+        "unchanged": backfill,
+        "what-if": (*what_if, *GIVEN, "--path", str(before)),
+        "next month": (*PRISM, "run", *GIVEN, "--months", "2", "--path", str(after)),
+    }
+    first = (*PRISM, "backfill", "--start", LAST, "--end", LAST, *GIVEN, "--path", str(before))
+    _spent(first, environment | {"PRISM_STORE": str(folder / "first")})  # so that the kernels are compiled
+    plain = _spent((sys.executable, "-m", __name__, str(before)), environment)
+    spent, runs = {}, {}
+    for name, command in commands.items():
+        known = _task_runs(folder)
+        spent[name] = _spent(command, environment)
+        runs[name] = _task_runs(folder) - known
+    rows = [row for name, found in spent.items() for row in _rows(name, found, plain)]
+    rows.append(frame.cost(NAME, "peak memory, cold", spent["cold"].memory, plain.memory, "MiB"))
+    (empty,) = _output((sys.executable, "-c", EMPTY), environment)
+    rows.append(frame.cost(NAME, SHARE, runs["cold"] * float(empty), spent["cold"].cpu, "CPU-s"))
+    return tuple(rows), runs
+
+
+def _rows(name: str, ours: Spent, plain: Spent) -> list[Row]:
+    return [
+        frame.cost(NAME, f"{name}, wall", ours.wall, plain.wall, "s"),
+        frame.cost(NAME, f"{name}, CPU", ours.cpu, plain.cpu, "CPU-s"),
+    ]
+
+
+def _output(command: tuple[str, ...], environment: dict[str, str]) -> list[str]:
+    """The words that a command prints; raises CalledProcessError where it fails."""
+    done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
+
+
+def _spent(command: tuple[str, ...], environment: dict[str, str]) -> Spent:
+    """What a command takes."""
+    begin = time.monotonic()
+    cpu, memory = _output((sys.executable, "-c", MEASURED, *command), environment)
+    return Spent(time.monotonic() - begin, float(cpu), int(memory) / 1024)
+
+
+def _task_runs(folder: Path) -> int:
+    database = folder / "prefect" / "prefect.db"
+    if not database.exists():
+        return 0
+    with sqlite3.connect(database) as connection:
+        return connection.execute("SELECT count(*) FROM task_run").fetchone()[0]
+
+
+def _prices() -> pd.DataFrame:
+    """Generated closes by session, with the index's, from three years before the first month to the next one."""
+    start, end = np.datetime64("2008-01-02"), np.datetime64(f"{NEXT}-01") + 30
+    days = calendars.sessions("XNYS", start, end)
+    returns = daily_returns(ASSETS, days.size, 0)
+    columns = {f"A{number:03}": returns[:, number] for number in range(ASSETS)} | {"IDX": returns.mean(1)}
+    closes = 100 * pd.DataFrame(columns).add(1).cumprod()
+    return closes.set_axis(pd.DatetimeIndex(days, name="date"))
+
+
+def plain(path: str) -> dict[str, float]:
+    """The documents' methods as a script would run them: final wealth by strategy."""
+    closes = pd.read_csv(path, index_col="date", parse_dates=True).drop(columns="IDX")
+    returns = closes.pct_change().fillna(0).to_numpy()
+    logs, months = np.log1p(returns), closes.index.to_period("M")
+    begin = int(np.searchsorted(months, pd.Period(FIRST, "M")))
+    step = DocumentStep(ASSETS, returns[begin - WINDOW : begin])
+    wealth, held = {"return drawdown": 1.0, "online": 1.0}, {}
+    for session in range(begin, len(closes)):
+        if months[session] != months[session - 1]:
+            targets = {"return drawdown": _optimum(logs[:session]), "online": step.weights.numpy()}
+            for name, target in targets.items():
+                wealth[name] *= 1 - 0.0005 * np.abs(target - held.get(name, 0)).sum()
+                held[name] = target.copy()
+        for name, weights in held.items():
+            grown = weights * (1 + returns[session])
+            wealth[name] *= grown.sum()
+            held[name] = grown / grown.sum()
+        step.see(returns[session - WINDOW + 1 : session + 1])
+        step()
+    return wealth
+
+
+def _optimum(logs: np.ndarray) -> np.ndarray:
+    variance = pd.DataFrame(logs[-WINDOW:]).ewm(alpha=0.06).var().to_numpy()[-1] * MONTH
+    covariance = np.corrcoef(logs[-60:], rowvar=False) * np.sqrt(np.outer(variance, variance))
+    return document_weights(Instance(np.full(ASSETS, logs[-WINDOW:].mean() * MONTH), covariance))
+
+
+if __name__ == "__main__":
+    plain(sys.argv[1])
