@@ -1,4 +1,4 @@
-"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep."""
+"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep, capacity."""
 
 import logging
 from pathlib import Path
@@ -266,3 +266,14 @@ def sweep(
 
     flow(name, strategy, grid_of(grid), start, end, scenario, parameters, str(path) if path else None)
     tunings.sweep(open_store(), name, as_json)
+
+
+@app.command()
+def capacity(scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False) -> None:
+    """What each strategy earns with 1e5 to 1e9, at costs and delays that follow from the volumes. Decides nothing."""
+    existing_store(store)
+    log.info("starting Prefect")
+    from flows.capacity import capacity as flow
+    from flows.capacity import show
+
+    show(open_store(), scenario, flow(scenario)["capacity"], as_json)

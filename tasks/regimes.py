@@ -17,7 +17,7 @@ from tasks.numerics import regimes
 KEYED = keyed_by(__name__, "tasks.panels", "tasks.numerics.regimes", packages=("numpy", "exchange-calendars"))
 
 
-@cached_task(cache_policy=KEYED, task_run_name="regimes to {moments[-1].month}")
+@cached_task(cache_policy=KEYED, task_run_name="regimes from {moments[0].month}")
 def label_dates(panel: PanelKey, moments: tuple[Moment, ...]) -> Produced:
     """Keep the regime of each date, with the numbers that it follows from; dates without one have a row as well."""
     store = open_store()
