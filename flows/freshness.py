@@ -32,7 +32,7 @@ def check(line: Line, newest: Moment, must_be_due: bool) -> None:
         )
     if must_be_due:
         settle = timedelta(minutes=YahooSettings().settle)
-        due = calendars.due(exchange, now, settle, line.newest.parameters.rebalance)
+        due = calendars.due(exchange, now, settle, line.newest.parameters.schedule)
         if newest.as_of < due:
             raise SourceError(
                 f"the newest prices of scenario {line.scenario} allow a decision on the session {newest.as_of}, and "

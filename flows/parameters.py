@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from flows.grids import grid_of
 from storage import universe
 from storage.errors import InputError
 from tasks.numerics.configs import (
@@ -113,6 +114,13 @@ class Parameters(BaseModel):
         description="Trade at the close of the first session of each month (M), of each quarter (Q), or of every "
         "session (D).",
     )
+    rebalance_offset: int = Field(
+        0,
+        ge=0,
+        le=20,
+        description="Sessions after the first of the month or quarter at which is traded, with the data up to the "
+        "session before; in a shorter month on its last one.",
+    )
     features: FeatureConfig = Field(FeatureConfig(), description="What the forecaster sees.")
     network: VLSTMConfig = Field(VLSTMConfig(), description="Shape of the Variational LSTM.")
     loss: LossConfig = Field(LossConfig(), description="Terms of the training loss.")
@@ -160,6 +168,11 @@ class Parameters(BaseModel):
                     f"own names a strategy {name!r}; use lower-case letters, digits and _, and no name that PRISM has"
                 )
         _check_made_of(self)
+        if self.rebalance == "D" and self.rebalance_offset:
+            raise ValueError(
+                f"rebalance is 'D' and rebalance_offset {self.rebalance_offset}; every session is traded: set "
+                "rebalance_offset to 0"
+            )
         if len(set(self.strategies)) != len(self.strategies):
             raise ValueError(f"strategies {list(self.strategies)} repeat a name; name each once")
         if self.forecast.gate and self.calibration.gate_allocation:
@@ -180,6 +193,11 @@ class Parameters(BaseModel):
         return Forecaster(self.features, self.network, self.loss, self.training, self.forecast)
 
     @property
+    def schedule(self) -> str:
+        """Which sessions trade, as `rebalance_sessions` names it: `M`, or `M+5` with an offset."""
+        return f"{self.rebalance}+{self.rebalance_offset}" if self.rebalance_offset else self.rebalance
+
+    @property
     def online(self) -> dict[str, OnlineConfig]:
         """The online configs by strategy, whether it is run or not."""
         return {name: getattr(self, name) for name in ONLINE}
@@ -198,6 +216,10 @@ def _check_made_of(parameters: Parameters) -> None:
             raise ValueError(f"sector_ogd.{level} is {name!r}; it must be one of {known}")
     if parameters.ogd_tuned.base not in ONLINE:
         raise ValueError(f"ogd_tuned.base is {parameters.ogd_tuned.base!r}; it must be one of {list(ONLINE)}")
+    try:
+        grid_of(parameters.ogd_tuned.grid.split(";"))
+    except InputError as error:
+        raise ValueError(f"ogd_tuned.grid is none: {error}") from error
 
 
 def make(values: Values) -> Parameters:

@@ -94,7 +94,7 @@ def by_year(months: Sequence[Of]) -> list[tuple[Of, ...]]:
 def monthly(line: Line) -> Line:
     """The line with a rebalance date each month, for what does not depend on how often one trades."""
     segments = [
-        replace(segment, parameters=segment.parameters.model_copy(update={"rebalance": "M"}))
+        replace(segment, parameters=segment.parameters.model_copy(update={"rebalance": "M", "rebalance_offset": 0}))
         for segment in line.segments
     ]
     return replace(line, segments=tuple(segments))
@@ -106,7 +106,7 @@ def schedule(line: Line) -> tuple[Moment, ...]:
     return tuple(
         moment
         for segment in line.segments
-        for moment in panels.moments(store, segment.panel, segment.parameters.rebalance)
+        for moment in panels.moments(store, segment.panel, segment.parameters.schedule)
         if line.at(moment.rebalance_date) is segment
     )
 
@@ -156,7 +156,8 @@ def between(line: Line, start: str, end: str) -> tuple[Moment, ...]:
         raise InputError(f"start {start} is after end {end}; give the earlier month first")
     if not moments:
         raise InputError(_NOTHING)
-    last = panels.moments(open_store(), line.newest.panel)[-1].month
+    months = line.newest.parameters.model_copy(update={"rebalance": "M"}).schedule
+    last = panels.moments(open_store(), line.newest.panel, months)[-1].month
     if start < month_of(moments[0]) or end > last:
         span = f"{month_of(moments[0])} to {last}"
         raise InputError(f"months {start} to {end} cannot all be decided; the prices allow {span}")
@@ -198,7 +199,7 @@ def _plan(segment: Segment, follows: dict[date, date | None]) -> Plan:
     keys = tuple(features.feature_key(moment, parameters.features) for moment in history)
     dates = [
         moment
-        for moment in panels.moments(store, segment.panel, parameters.rebalance)
+        for moment in panels.moments(store, segment.panel, parameters.schedule)
         if panel.first_eligible <= moment.as_of and moment.rebalance_date <= max(follows)
     ]
     run = strategies.of(panel, parameters)

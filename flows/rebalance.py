@@ -164,7 +164,7 @@ def _allocating(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
     if plan.keys.return_drawdown:
         yield "return_drawdown", _return_drawdown(plan)
     for name, recipe in plan.strategies.recipes.items():
-        yield name, [partial(learn.learn, panel, plan.folds, moments, recipe, parameters.rebalance)]
+        yield name, [partial(learn.learn, panel, plan.folds, moments, recipe, parameters.schedule)]
     if plan.strategies.choosing:
         yield tuned.NAME, [partial(tuned.follow, panel, plan.folds, moments, plan.strategies.choosing)]
     for name, (path, source) in plan.strategies.modules.items():

@@ -1,4 +1,4 @@
-"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep, study."""
+"""Commands that compute: run, backfill, ingest, plan, judge, tune, sweep, study, capacity."""
 
 import logging
 from pathlib import Path
@@ -301,3 +301,14 @@ def study(
 
     result = flow(name, *months, scenario, given or None, str(path) if path else None)
     studied.studies(open_store(), result["studies"], as_json, as_csv)
+
+
+@app.command()
+def capacity(scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False) -> None:
+    """What each strategy earns with 1e5 to 1e9, at costs and delays that follow from the volumes. Decides nothing."""
+    existing_store(store)
+    log.info("starting Prefect")
+    from flows.capacity import capacity as flow
+    from flows.capacity import show
+
+    show(open_store(), scenario, flow(scenario)["capacity"], as_json)

@@ -92,7 +92,7 @@ def _tuned_rule(parameters: Parameters) -> tuned.Rule:
     config, base = parameters.ogd_tuned, parameters.online[parameters.ogd_tuned.base]
     grid = sweep.checked_grid(base, grid_of(config.grid.split(";")))
     source = learning.of_online(tuned.NAME, base).source
-    terms = parameters.fitness, parameters.accounting, parameters.rebalance
+    terms = parameters.fitness, parameters.accounting, parameters.schedule
     return tuned.Rule(base, grid, config.years, config.minimum_sessions, *terms, source)
 
 
@@ -131,7 +131,7 @@ def _followed(weights: Mapping[str, str]) -> dict[str, str]:
 
 def _apart(strategies: Strategies, moment: Moment, forecast: str | None, parameters: Parameters) -> dict[str, str]:
     """Keys of the strategies whose dates do not depend on each other."""
-    found = {name: learn.key(moment, recipe, parameters.rebalance) for name, recipe in strategies.recipes.items()}
+    found = {name: learn.key(moment, recipe, parameters.schedule) for name, recipe in strategies.recipes.items()}
     found |= {name: allocate.fixed_key(moment, name) for name in strategies.names if name in FIXED}
     found |= {tuned.NAME: tuned.key(moment, strategies.choosing)} if strategies.choosing else {}
     found |= {name: baselines.key(moment, rule) for name, rule in strategies.optimised.items()}

@@ -48,7 +48,7 @@ def sweep(
         known = panels.load(open_store(), segment.panel)
         of_scenario.of(known, segment.parameters)  # whatever of one's own is named can be used
         moments = planning.traded(segment, planning.between(line, start, end))
-        accounting, rebalance = segment.parameters.accounting, segment.parameters.rebalance
+        accounting, rebalance = segment.parameters.accounting, segment.parameters.schedule
         asked = stage.Sweep(
             name, strategy, base, stage.checked_grid(base, grid), accounting, segment.panel.universe, rebalance
         )

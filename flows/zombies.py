@@ -38,7 +38,8 @@ _LABEL = "prism.watched"
 _PATIENCE = 600.0  # seconds until a run that runs has its label
 # our flows: a server may have others', whose runs are nobody's business here
 OURS = ("monthly_rebalance", "backfill", "rebalance", "ingest_prices", "train-forecaster", "mark_live", "maintain")
-OURS += ("verify", "backup", "report", "repair", "judge", "tune", "sweep", "study", "replay", "amend", "leak_check")
+OURS += ("verify", "backup", "report", "repair", "judge", "tune", "sweep", "study", "capacity", "replay", "amend")
+OURS += ("leak_check",)
 _WATCHED = frozenset(OURS) - {"leak_check"}  # which is a part of another one
 _FORGOTTEN = 30 * 86_400  # seconds after which a run of another server's is no longer waited for
 log = logging.getLogger("prism.flow")

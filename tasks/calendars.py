@@ -19,7 +19,8 @@ DayArray = NDArray[np.datetime64]
 TimeArray = NDArray[np.datetime64]
 IntArray = NDArray[np.int64]
 _START = "1950-01-03"  # the library's own default begins only 20 years back
-_LONGEST_PERIOD = timedelta(days=110)  # between two rebalance dates: more than a quarter
+_LONGEST_PERIOD = timedelta(days=150)  # more than a quarter, and a month by which it may be traded later
+_AHEAD = np.timedelta64(60, "D")
 
 
 @lru_cache(maxsize=64)
@@ -78,14 +79,24 @@ def last_completed(exchange: str, now: datetime, settle: timedelta) -> date:
     return _all_sessions(exchange)[done - 1].item()
 
 
-def due(exchange: str, now: datetime, settle: timedelta, rebalance: str) -> date:
+def due(exchange: str, now: datetime, settle: timedelta, schedule: str) -> date:
     """The as-of session of the newest rebalance date that can be decided `now`: a session whose bars are final.
 
-    `rebalance`: as of `dates.rebalance_sessions`.
+    `schedule`: as of `dates.rebalance_sessions`.
     """
     last = last_completed(exchange, now, settle)
-    days = sessions(exchange, last - _LONGEST_PERIOD, next_session(exchange, last))
-    return days[dates.rebalance_sessions(days, rebalance)[-1] - 1].item()
+    days = with_following(exchange, sessions(exchange, last - _LONGEST_PERIOD, last))
+    first = dates.rebalance_sessions(days, schedule)
+    return days[first[days[first - 1] <= np.datetime64(last)][-1] - 1].item()
+
+
+def with_following(exchange: str, days: DayArray) -> DayArray:
+    """The sessions (S,) and those of the two months after the last: enough to tell where each of them lies in its own.
+
+    Raises InputError where the calendar ends with the last one.
+    """
+    first = next_session(exchange, days[-1])
+    return np.concatenate([days, sessions(exchange, first, first + _AHEAD)])
 
 
 def known_at(own_exchange: str, own_days: DayArray, exchange: str, days: DayArray) -> IntArray:

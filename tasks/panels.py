@@ -327,18 +327,20 @@ def market_on(panel: Panel, asset: Asset) -> FloatArray:
 
 
 @lru_cache(maxsize=8)
-def moments(store: Store, key: PanelKey, rebalance: str = "M") -> tuple[Moment, ...]:
+def moments(store: Store, key: PanelKey, schedule: str = "M") -> tuple[Moment, ...]:
     """Every rebalance date that the data can decide, in order, with the prefix that names what each may see.
 
-    `rebalance`: the first session of each month ("M"), of each quarter ("Q"), or every session ("D").
+    `schedule`: the first session of each month ("M"), of each quarter ("Q"), every session ("D"), or a number of
+    sessions later ("M+5").
     """
     panel = load(store, key)
-    following = calendars.next_session(panel.universe.exchange, panel.sessions[-1])
-    sessions = np.append(panel.sessions, following)
-    first = dates.rebalance_sessions(sessions, rebalance)
+    sessions = calendars.with_following(panel.universe.exchange, panel.sessions)
+    first = dates.rebalance_sessions(sessions, schedule)
+    first = first[first <= panel.sessions.size]
     days, as_of = sessions[first].tolist(), sessions[first - 1].tolist()
     prefixes = _distinct(_prefixes(store, key, as_of), as_of)
-    return tuple(Moment(*values, daily=rebalance == "D") for values in zip(days, as_of, prefixes, strict=True))
+    daily = schedule == "D"
+    return tuple(Moment(*values, daily=daily) for values in zip(days, as_of, prefixes, strict=True))
 
 
 def _distinct(prefixes: list[str], days: Sequence[date]) -> list[str]:

@@ -67,7 +67,8 @@ def terms_of(strategy: str, months: Sequence[Decision]) -> list[tuple[Values, st
 
 def config_of(strategy: str, parameters: Values, code: Mapping[str, str]) -> Values:
     """The parameters that a strategy's weights come from; of one of one's own, its source."""
-    found: Values = {"rebalance": parameters.get("rebalance", "M")}
+    later = parameters.get("rebalance_offset", 0)
+    found: Values = {"rebalance": f"{parameters.get('rebalance', 'M')}{f'+{later}' if later else ''}"}
     if strategy == "return_drawdown":
         names = ["features", "forecast", "covariance", "return_drawdown"]
         if parameters.get("forecast", {}).get("forecaster") == "vlstm":

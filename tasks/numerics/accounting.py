@@ -33,6 +33,7 @@ sections 2.1-2.5 (holdings, trades, costs of trading and holding, self-financing
 """
 # Shapes: S = sessions, n = assets, K = trades. Money is in units of the wealth the account opens with.
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -133,7 +134,7 @@ def drift(
     held = np.where(ends < 0, 0.0, weights)
     wealth = _hold(
         held,
-        1.0 - held.sum(),
+        1.0 - math.fsum(held),  # exact, so that assets without weight change no bit of it
         np.ascontiguousarray(returns, np.float64),
         np.array(_rates(config, risk_free)),
         ends,

@@ -393,7 +393,7 @@ class TunedConfig(Config):
 
     base: str = option("ogd_long_window", "Online strategy whose config the grid varies.", text=True)
     grid: str = option(
-        "learning_rate=0.001,0.003,0.01,0.03,0.1; momentum=0,0.8; window=63,126,252",
+        "learning_rate=0.001,0.003,0.01,0.03,0.1; momentum=0,0.8; window=90,126,252",
         "Values of its fields, as in a sweep, with ; between fields: every combination is a setting.",
         text=True,
     )

@@ -1,7 +1,7 @@
 """Rebalance dates and eligibility, from arrays of sessions.
 
-A month or a quarter is rebalanced on its first session, or every session is; a decision uses sessions up to the one
-before.
+A month or a quarter is rebalanced on its first session, or a number of sessions later, or every session is; a decision
+uses sessions up to the one before. A schedule is named by its period and the sessions after the first: `M`, `Q+5`, `D`.
 """
 
 import numpy as np
@@ -16,16 +16,23 @@ REQUIRED = 132  # own sessions before an asset may be held: 66 of features, each
 ALLOWED_GAPS = 5  # bars that may be missing among them, and the exchange's sessions since the last bar
 
 
-def rebalance_sessions(sessions: DayArray, rebalance: str = "M") -> IntArray:
+def rebalance_sessions(sessions: DayArray, schedule: str = "M") -> IntArray:
     """Indices of the first session of each calendar month, but for the first month; the as-of session precedes it.
 
-    `rebalance` is "M", or "Q" for calendar quarters, or "D" for every session. `sessions` (S,) are days in ascending
-    order. Raises ValueError for another `rebalance`.
+    `schedule` is "M", or "Q" for calendar quarters, or "D" for every session; "M+5" is five sessions later, or on the
+    last session of a shorter month. `sessions` (S,) are days in ascending order. Raises ValueError for another
+    `schedule`.
     """
-    if rebalance not in PERIODS:
-        raise ValueError(f"rebalance is {rebalance!r}; it must be one of {', '.join(PERIODS)}")
+    rebalance, plus, later = schedule.partition("+")
+    if rebalance not in PERIODS or (plus and (rebalance == "D" or not later.isdecimal())):
+        raise ValueError(f"rebalance is {schedule!r}; it must be one of {', '.join(PERIODS)}, or like M+5")
     periods = sessions.astype(f"datetime64[{PERIODS[rebalance]}]")
-    return np.flatnonzero(periods[1:] != periods[:-1]) + 1
+    first = np.flatnonzero(periods[1:] != periods[:-1]) + 1
+    if not plus:
+        return first
+    ends = np.append(first[1:], sessions.size + int(later))  # of the newest period the end is not known
+    found = np.minimum(first + int(later), ends - 1)
+    return found[found < sessions.size]
 
 
 def eligible(has_bar: BoolArray) -> BoolArray:

@@ -5,11 +5,14 @@ import math
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 
 from storage.keys import PanelKey
 from storage.store import Store
 from tasks import panels
+from tasks.calendars import DayArray
+from tasks.numerics.bands import Band
 from tasks.numerics.configs import TRADING_DAYS
 from tasks.report import figures
 from tasks.report.contents import Contents, Frame
@@ -39,16 +42,36 @@ def live(contents: Contents) -> Figure:
     """Wealth of the live record on the cone of its forecasts; a gap where there was none."""
     rows = contents.tables["live"]
     figure, axis = go.Figure(layout=LAYOUT), figures.days(rows["session"])
-    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(x=axis, y=figures.rounded(rows["lower_90"].astype(float)), **edge)
-    band = {"fill": "tonexty", "fillcolor": "var(--grid)"}
-    figure.add_scatter(x=axis, y=figures.rounded(rows["upper_90"].astype(float)), **edge, **band)
+    _fill_between(figure, axis, rows["lower_90"].astype(float), rows["upper_90"].astype(float))
     middle = {"color": "var(--soft)", "width": 1, "dash": "dot"}
     for name, column, line in (("expected", "expected", middle), ("live", "wealth", {"color": "var(--accent)"})):
         values = figures.rounded(rows[column].astype(float))
         figure.add_scatter(x=axis, y=values, name=name, mode="lines", line=line, hovertemplate="%{y:.3f}")
     figure.update_layout(height=320, xaxis={**AXIS, "type": "date"}, yaxis={**AXIS, "fixedrange": True})
     return figures.plain(figure)
+
+
+def band(sessions: DayArray, found: Band) -> Figure:
+    """Wealth of accounts that differ by luck, on a log scale: their edges filled, the median, and money divided."""
+    columns = pd.DataFrame(found._asdict(), index=pd.DatetimeIndex(sessions))
+    rows = _thinned(columns)
+    figure, axis = go.Figure(layout=LAYOUT), figures.days(rows.index.to_series())
+    _fill_between(figure, axis, rows["lowest"], rows["highest"])
+    lines = {"median": {"color": "var(--accent)"}, "divided": {"color": "var(--soft)", "width": 1, "dash": "dot"}}
+    for name, line in lines.items():
+        figure.add_scatter(
+            x=axis, y=figures.rounded(rows[name]), name=name, mode="lines", line=line, hovertemplate="%{y:.3f}"
+        )
+    value = {**AXIS, "type": "log", "tickformat": ".3~f", "nticks": 8, "fixedrange": True}
+    figure.update_layout(height=320, xaxis={**AXIS, "type": "date", "showgrid": False}, yaxis=value)
+    return figures.plain(figure)
+
+
+def _fill_between(figure: go.Figure, axis: Any, lower: Frame, upper: Frame) -> None:
+    """Fill what lies between two lines that are not drawn themselves."""
+    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    figure.add_scatter(x=axis, y=figures.rounded(lower), **edge)
+    figure.add_scatter(x=axis, y=figures.rounded(upper), fill="tonexty", fillcolor="var(--grid)", **edge)
 
 
 def _cash(store: Store, contents: Contents) -> "float | Frame":

@@ -116,6 +116,9 @@ PARAMETERS = {
         ["plan", "--set", "forecast.gate=true", "--set", "calibration.gate_allocation=true"], "set one of them to false"
     ),
     "terms that are none": setting("ogd_long_window.extra_terms=nonsense", "extra_terms"),
+    "a day that is no offset": setting("rebalance_offset=21", "rebalance_offset: Input should be less than or equal"),
+    "a grid that is none": setting("ogd_tuned.grid=momentum", "grid has 'momentum'; it must be name=values"),
+    "a base that is none": setting("ogd_tuned.base=magic", "ogd_tuned.base is 'magic'; it must be one of"),
     "a level that is none": setting("sector_ogd.outer=magic", "sector_ogd.outer is 'magic'; it must be one of"),
     "a currency in words": setting("currency=dollars", "currency '' -> 'dollars'.*; give --scenario NAME"),
     "an index without prices": setting("index=NOSUCH", "index 'NOSUCH' has no prices; give a ticker that has"),

@@ -121,6 +121,27 @@ def test_the_backtest_trades_as_often_as_the_scenario_says(three):
 
 
 @pytest.mark.long
+def test_months_that_trade_later_decide_as_every_session_does_on_that_day(three, light, monkeypatch):
+    store, _ = three
+    monkeypatch.setenv("PRISM_STORE", str(store.root))
+    later = changed(light, rebalance_offset=4)
+    backfill(START, END, scenario="later", parameters=later, path=str(store.root.parent / "prices.csv"))
+    assert set(computed(store)) == {"decide"}  # all else is what the days have
+    decided, days = ledger.current(store, "later"), ledger.current(store, "days")
+    assert list(decided) == [date(2016, 12, 7), date(2017, 1, 9)]
+    for day, entry in decided.items():
+        assert (entry.forecasts, entry.weights, entry.as_of) == (
+            days[day].forecasts,
+            days[day].weights,
+            days[day].as_of,
+        )
+    assert [entry.month for entry in decided.values()] == ["2016-12", "2017-01"]
+    assert decided[date(2017, 1, 9)].record["follows"] == "2016-12-07"
+    rows = catalog.query(store, "later", "SELECT min(session) AS day FROM wealth").to_pylist()
+    assert rows[0]["day"] == date(2016, 12, 6)
+
+
+@pytest.mark.long
 def test_a_second_run_decides_nothing_and_leaves_no_date_out(here):
     for name in ("quarters", "days"):
         assert backfill(START, END, scenario=name)["decided"] == []

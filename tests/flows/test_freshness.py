@@ -24,6 +24,11 @@ from tasks import calendars, panels
         (datetime(2027, 1, 1, 11, 0), "M", date(2026, 12, 31)),  # on a holiday
         (datetime(2024, 5, 20, 12, 0), "Q", date(2024, 3, 28)),  # the last before Good Friday
         (datetime(2024, 5, 20, 12, 0), "D", date(2024, 5, 17)),
+        (datetime(2024, 5, 20, 12, 0), "M+12", date(2024, 5, 16)),
+        (datetime(2024, 5, 20, 12, 0), "M+13", date(2024, 5, 17)),
+        (datetime(2024, 5, 20, 12, 0), "M+14", date(2024, 4, 18)),
+        (datetime(2024, 3, 5, 12, 0), "M+20", date(2024, 2, 28)),  # February has 20 sessions, and one after the 28th
+        (datetime(2024, 4, 29, 12, 0), "Q+20", date(2024, 4, 26)),
     ],
 )
 def test_the_session_that_is_due(now, rebalance, session):

@@ -231,6 +231,15 @@ def test_drift_in_two_parts_equals_drift_at_once():
     np.testing.assert_allclose(drift(weights, returns[:0], CONFIG), weights, rtol=1e-15)
 
 
+def test_assets_without_weight_change_no_bit_of_a_drift():
+    returns, _, rng = market(20, 109)
+    weights = np.where(np.arange(109) % 20 == 7, 0.0, rng.dirichlet(np.ones(109)))
+    held = weights != 0
+    for scale in (1.0, 0.7):
+        alone = drift(scale * weights[held], returns[:, held], CONFIG)
+        np.testing.assert_array_equal(drift(scale * weights, returns, CONFIG)[held], alone)
+
+
 @pytest.mark.parametrize("end", [0, 4, 10, 29, NEVER])
 def test_weights_drift_through_a_delisting_as_the_account_does(end):
     returns, tradable, rng = market(31)

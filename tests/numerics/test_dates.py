@@ -30,6 +30,27 @@ def test_another_frequency_is_refused():
         rebalance_sessions(days("2024-01-02"), "W")
 
 
+@pytest.mark.parametrize("later", [1, 5, 20])
+@pytest.mark.parametrize(("rebalance", "unit"), [("M", "M"), ("Q", "3M")])
+def test_an_offset_counts_sessions_from_the_first_and_ends_with_the_month(rebalance, unit, later):
+    every = np.arange("2023-11-01", "2024-08-01", dtype="datetime64[D]")
+    sessions = every[np.is_busday(every, holidays=["2024-02-19"])]
+    expected, periods = [], sessions.astype(f"datetime64[{unit}]")
+    for period in np.unique(periods)[1:]:
+        own = np.flatnonzero(periods == period)
+        is_whole = period != periods[-1]
+        if later < own.size or is_whole:
+            expected.append(own[min(later, own.size - 1)])
+    assert rebalance_sessions(sessions, f"{rebalance}+{later}").tolist() == expected
+    assert rebalance_sessions(sessions, f"{rebalance}+0").tolist() == rebalance_sessions(sessions, rebalance).tolist()
+
+
+@pytest.mark.parametrize("schedule", ["D+1", "M+", "M-1", "M+x"])
+def test_another_schedule_is_refused(schedule):
+    with pytest.raises(ValueError, match="it must be one of D, M, Q, or like M"):
+        rebalance_sessions(days("2024-01-02"), schedule)
+
+
 @pytest.mark.parametrize("sessions", [days(), days("2024-01-02"), days("2024-01-02", "2024-01-31")])
 def test_sessions_of_one_month_have_no_rebalance(sessions):
     assert rebalance_sessions(sessions).tolist() == []

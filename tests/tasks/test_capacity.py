@@ -56,7 +56,7 @@ def test_every_strategy_has_a_record_at_each_capital_and_one_capacity(market):
     assert measure_capacity.fn(panel, "main", (1e5, 1e6)) != key
 
 
-def test_nothing_stored_after_the_last_trade_changes_the_record_before(market):
+def test_without_equal_weights_beside_it_a_strategy_has_no_capacity(market):
     panel = market.panel()
     put(market, panel, {1: {"hand": {"A": 1.0}}})
     found = rows(market, measure_capacity.fn(panel, "main"))

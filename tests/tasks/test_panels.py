@@ -402,6 +402,24 @@ def test_quarters_are_months_and_every_session_is_a_date_of_its_own(market):
     assert len({moment.prefix for moment in days}) == 400
 
 
+@pytest.mark.parametrize("later", [1, 7, 20])
+def test_an_offset_moves_what_may_be_seen_with_the_trade(market, later):
+    panel = market.panel()
+    months, moved, days = (panels.moments(market.store, panel, name) for name in ("M", f"M+{later}", "D"))
+    sessions = market.days().tolist()
+    assert [one.month for one in moved] == [one.month for one in months[: len(moved)]]
+    for one, other in zip(months, moved, strict=False):
+        place = sessions.index(one.rebalance_date) + later
+        if sessions[place].month == one.rebalance_date.month:
+            assert (other.rebalance_date, other.as_of) == (sessions[place], sessions[place - 1])
+        else:
+            assert other.rebalance_date.month != sessions[sessions.index(other.rebalance_date) + 1].month
+    seen = {moment.as_of: (moment.rebalance_date, moment.prefix) for moment in days}
+    assert [seen[moment.as_of] for moment in moved] == [(m.rebalance_date, m.prefix) for m in moved]
+    longer = market.panel(market.bars(count=460))
+    assert panels.moments(market.store, longer, f"M+{later}")[: len(moved)] == moved
+
+
 def test_a_session_without_any_bar_is_a_date_of_its_own_too(market):
     bars, holes = market.bars(), market.days()[[200, 201, 230]]
     panel = market.panel(bars[~bars["session"].isin(pd.to_datetime(holes))])

@@ -6,11 +6,14 @@ from datetime import date
 import numpy as np
 import pytest
 
+from flows import parameters as forms
+from flows.strategies import of as strategies_of
 from storage import tables
+from storage.errors import InputError
 from storage.store import open_store
 from tasks import learn, learning, panels, tuned
 from tasks.numerics import accounting, fitness, metrics, overfitting
-from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, AccountingConfig, FitnessConfig, OnlineConfig
+from tasks.numerics.configs import HEDGE, RISK_FREE, TRADING_DAYS, AccountingConfig, FitnessConfig, OnlineConfig
 
 BASE = OnlineConfig(window=20)
 GRID = (("learning_rate", (0.001, 0.05, 0.5)), ("momentum", (0.0, 0.8)))
@@ -190,3 +193,13 @@ def test_it_trades_at_its_own_dates_and_at_costs_that_depend_on_size(market, reb
     row = choices(market)[2017]
     assert row["number"] is not None
     assert np.isfinite(row["fitness"])
+
+
+@pytest.mark.parametrize(
+    ("grid", "said"), [("momentum=0,2", "momentum is 2.0; it must be below 1"), ("magic=1", "'magic'")]
+)
+def test_a_grid_with_a_setting_that_is_none_is_refused_before_anything_is_decided(market, grid, said):
+    values = {"strategies": ["ogd_tuned"], "publish": "ogd_tuned", "ogd_tuned": {"grid": grid}}
+    with pytest.raises(InputError, match=said):
+        strategies_of(market.load(), forms.make(values))
+    assert strategies_of(market.load(), forms.make(values | {"ogd_tuned": {"base": "hedge"}})).choosing.base == HEDGE
