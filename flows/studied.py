@@ -23,11 +23,10 @@ def studies(store: Store, keys: Mapping[str, str], as_json: bool, as_csv: bool) 
 
 def _numbers(store: Store, key: str) -> dict[str, list[dict[str, object]]]:
     """Every number of a study, and of its claims."""
-    found = {
+    return {
         name: tables.read(store, table, key=key).drop_columns(["key"]).sort_by("number").to_pylist()
         for name, table in (("rows", "studies"), ("claims", "claims"))
     }
-    return {name: [row | {"created_at": f"{row['created_at']}"} for row in rows] for name, rows in found.items()}
 
 
 def _words(shown: Shown) -> None:
