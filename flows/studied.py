@@ -30,7 +30,7 @@ def _numbers(store: Store, key: str) -> dict[str, list[dict[str, object]]]:
 
 
 def _words(shown: Shown) -> None:
-    display.table(_lines(shown.rows), ["", *shown.heads], f"{shown.question} {shown.span}, after costs")
+    display.table(_lines(shown.rows), ["", *shown.heads], f"{shown.question} {shown.span}, a year, after costs")
     display.say_line("")
     if shown.claims:
         display.table(_lines(shown.claims), ["claim", *CLAIM_HEADS])
@@ -52,7 +52,7 @@ def markdown(store: Store, name: str, key: str) -> str:
     shown = studied.one(store, name, key)
     parts = [
         f"# {shown.title}",
-        f"{shown.question} {shown.span}, after costs, out of sample.",
+        f"{shown.question} {shown.span}, a year, after costs, out of sample. Differences are in the Sharpe ratio.",
         artifacts.table(["Variant", *shown.heads], _lines(shown.rows)),
         f"![{shown.title}]({pictures.differences(shown.bars)})" if shown.bars[0] else "",
         artifacts.table(["Claim", *CLAIM_HEADS], _lines(shown.claims)) if shown.claims else "",

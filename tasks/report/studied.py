@@ -21,10 +21,10 @@ from tasks.studies import ALL, NONE, STUDIES, Study
 
 Values = dict[str, Any]
 HEADS = (
-    "Sharpe ratio", "Difference, 95% interval", "Return a year", "Volatility", "Maximum drawdown", "Turnover a year",
-    "Costs a year", "Positions", "HHI", "Fitness", "P(above luck)",
+    "Sharpe", "Difference, 95%", "Return", "Volatility", "Drawdown", "Turnover", "Costs", "Positions", "HHI", "Fitness",
+    "P(above luck)",
 )  # fmt: skip
-CLAIM_HEADS = ("The document", "Measured", "Ours, 95% interval", "Verdict")
+CLAIM_HEADS = ("The document", "Measured", "Ours, 95%", "Verdict")
 _SHARES = ("share", "annual_return", "top10")
 
 
@@ -70,7 +70,7 @@ def one(store: Store, name: str, key: str) -> Shown:
         title=name.replace("_", " ").capitalize(),
         question=study.question,
         span=f"{first:%Y-%m} to {last:%Y-%m}",
-        heads=HEADS + tuple(f"Difference {part}" for part in parts),
+        heads=HEADS + tuple(parts),
         rows=_rows(store, rows, study, parts),
         claims=[_claim(row) for row in tables.read(store, "claims", key=key).sort_by("number").to_pylist()],
         sentences=sentences(study, rows) + _hindsight(store, rows),
