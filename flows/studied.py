@@ -23,15 +23,14 @@ def studies(store: Store, keys: Mapping[str, str], as_json: bool, as_csv: bool) 
 
 def _numbers(store: Store, key: str) -> dict[str, list[dict[str, object]]]:
     """Every number of a study, and of its claims."""
-    found = {
+    return {
         name: tables.read(store, table, key=key).drop_columns(["key"]).sort_by("number").to_pylist()
         for name, table in (("rows", "studies"), ("claims", "claims"))
     }
-    return {name: [row | {"created_at": f"{row['created_at']}"} for row in rows] for name, rows in found.items()}
 
 
 def _words(shown: Shown) -> None:
-    display.table(_lines(shown.rows), ["", *shown.heads], f"{shown.question} {shown.span}, after costs")
+    display.table(_lines(shown.rows), ["", *shown.heads], f"{shown.question} {shown.span}, a year, after costs")
     display.say_line("")
     if shown.claims:
         display.table(_lines(shown.claims), ["claim", *CLAIM_HEADS])
@@ -53,7 +52,7 @@ def markdown(store: Store, name: str, key: str) -> str:
     shown = studied.one(store, name, key)
     parts = [
         f"# {shown.title}",
-        f"{shown.question} {shown.span}, after costs, out of sample.",
+        f"{shown.question} {shown.span}, a year, after costs, out of sample. Differences are in the Sharpe ratio.",
         artifacts.table(["Variant", *shown.heads], _lines(shown.rows)),
         f"![{shown.title}]({pictures.differences(shown.bars)})" if shown.bars[0] else "",
         artifacts.table(["Claim", *CLAIM_HEADS], _lines(shown.claims)) if shown.claims else "",

@@ -32,17 +32,19 @@ class Claim:
     measure: str
     of: str = ""
     against: str = ""
-    above: float = -math.inf
-    below: float = math.inf
+    above: float | None = None
+    below: float | None = None
 
 
 def verdict(claim: Claim, lower: float | None, upper: float | None) -> Verdict:
     """What an interval says of a claim."""
     if lower is None or upper is None or math.isnan(lower) or math.isnan(upper):
         return "cannot be told"
-    if claim.above < lower and upper < claim.below:
+    above = -math.inf if claim.above is None else claim.above
+    below = math.inf if claim.below is None else claim.below
+    if above < lower and upper < below:
         return "holds"
-    return "does not hold" if upper <= claim.above or lower >= claim.below else "cannot be told"
+    return "does not hold" if upper <= above or lower >= below else "cannot be told"
 
 
 _FIRST, _AS = "return drawdown", "as the document has it"

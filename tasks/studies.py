@@ -17,6 +17,7 @@ from tasks.numerics.configs import OPTIMISED_BASELINES
 ALL = "all"  # name of the part that is the whole record
 NONE = -1  # number of the rows that are about no variant
 Changes = Mapping[str, Any]
+NO_NETWORK: Changes = {"forecast.forecaster": "ewma"}
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,10 @@ class Study:
         return variant.strategy or self.strategy
 
 
-def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any, **common: Any) -> Study:
-    """The study of one parameter's values; `common` are further parameters, their dots written as `__`."""
+def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any) -> Study:
+    """The study of one parameter's values for an online strategy, which looks at no forecast."""
     variants = tuple(Variant(f"{value}", {name: value}) for value in values)
-    return Study(
-        question, strategy, f"{default}", variants, {key.replace("__", "."): value for key, value in common.items()}
-    )
+    return Study(question, strategy, f"{default}", variants, NO_NETWORK)
 
 
 def _shorts(total: float) -> Changes:
@@ -72,7 +71,6 @@ def _halves(strategy: str, **values: float | int) -> tuple[Variant, ...]:
 
 
 _OGD = "ogd_long_window"
-_NO_NETWORK = {"forecast.forecaster": "ewma"}
 _OGDS = (Variant("OGD long window"), Variant("OGD conservative", strategy="ogd_conservative"))
 _AS_DOCUMENT_A = {
     "features.features": "document",
@@ -85,7 +83,7 @@ _AS_DOCUMENT_A = {
 _ABLATIONS = (
     Variant("one mean for all assets", {"forecast.mean_shrink": 0.0, "forecast.mean_units": "log"}),
     Variant("EWMA volatility", {"forecast.volatility": "ewma"}),
-    Variant("no network: EWMA and the pooled mean", _NO_NETWORK),
+    Variant("no network: EWMA and the pooled mean", NO_NETWORK),
     Variant("no latent draws", {"forecast.draws": 0}),
     Variant("no correlation", {"covariance.shrinkage": "identity"}),
     Variant("SLSQP from equal weights", {"return_drawdown.method": "document"}),
@@ -107,41 +105,40 @@ _STRATEGIES = (
 STUDIES: dict[str, Study] = {
     "turnover": varied(
         "How large should the penalty on turnover be (a3)?", _OGD, f"{_OGD}.turnover_weight",
-        (0.0, 0.02, 0.1, 0.5, 2.0), 0.1, **{"forecast__forecaster": "ewma"},
+        (0.0, 0.02, 0.1, 0.5, 2.0), 0.1,
     ),
     "sparsity": Study(
         "What do the L1 penalty (a4) and a limit on positions do to a long-only portfolio?", _OGD, "L1 0.05",
         tuple(Variant(f"L1 {value}", {f"{_OGD}.l1_weight": value}) for value in (0.0, 0.05, 0.5))
         + tuple(Variant(f"at most {count}", {f"{_OGD}.max_positions": count}) for count in (5, 10, 20, 40)),
-        _NO_NETWORK,
+        NO_NETWORK,
     ),
     "sparsity_leveraged": varied(
         "What does the L1 penalty (a4) do where weights need not sum to 1?", "ogd_leveraged",
-        "ogd_leveraged.l1_weight", (0.0, 0.05, 0.2, 0.5), 0.05, **{"forecast__forecaster": "ewma"},
+        "ogd_leveraged.l1_weight", (0.0, 0.05, 0.2, 0.5), 0.05,
     ),
     "costs": varied(
         "What do trading costs take, from nothing to 50 basis points a side?", _OGD, "accounting.cost",
-        (0.0, 0.0005, 0.001, 0.002, 0.005), 0.0005, **{"forecast__forecaster": "ewma"},
+        (0.0, 0.0005, 0.001, 0.002, 0.005), 0.0005,
     ),
     "frequency": varied(
         "How often should one trade: every session, each month, each quarter?", _OGD, "rebalance",
-        ("D", "M", "Q"), "M", **{"forecast__forecaster": "ewma"},
+        ("D", "M", "Q"), "M",
     ),
     "shorts": Study(
         "Do short positions help, up to 30 % in all and 5 % each?", "ogd_long_short", "0 %",
-        tuple(Variant(f"{total} %", _shorts(total / 100)) for total in (0, 10, 20, 30)), _NO_NETWORK,
+        tuple(Variant(f"{total} %", _shorts(total / 100)) for total in (0, 10, 20, 30)), NO_NETWORK,
     ),
     "leverage": varied(
         "Does leverage help?", "ogd_leveraged", "ogd_leveraged.gross_limit", (1.0, 1.5, 2.0), 1.0,
-        **{"forecast__forecaster": "ewma"},
     ),
     "sectors": Study(
         "Should one choose sectors first, and stocks within them?", _OGD, "flat",
-        (Variant("flat"), Variant("sectors first", strategy="sector_ogd")), _NO_NETWORK,
+        (Variant("flat"), Variant("sectors first", strategy="sector_ogd")), NO_NETWORK,
     ),
     "window": varied(
         "How many sessions should the online objective look back?", _OGD, f"{_OGD}.window",
-        (21, 63, 90, 126, 252, 504), 90, **{"forecast__forecaster": "ewma"},
+        (21, 63, 90, 126, 252, 504), 90,
     ),
     "sensitivity": Study(
         "How much depends on each hyper-parameter, half as large and half as large again?", _OGD, "as it is",
@@ -154,7 +151,7 @@ STUDIES: dict[str, Study] = {
             Variant("momentum -50%", {f"{_OGD}.momentum": 0.4}),
             Variant("momentum 0.9", {f"{_OGD}.momentum": 0.9}),
         ),
-        _NO_NETWORK,
+        NO_NETWORK,
     ),
     "ablations": Study(
         "What is each part of the forecast and of the allocator worth?", "return_drawdown", "everything",
@@ -189,7 +186,7 @@ STUDIES: dict[str, Study] = {
             Variant("equal weight", strategy="equal_weight"),
             Variant("index", strategy="index"),
         ),
-        {"universe": "prism109", **_NO_NETWORK}, first="2022-01", split="2024-01",
+        {"universe": "prism109", **NO_NETWORK}, first="2022-01", split="2024-01",
         candidates=tuple(entry.label for entry in _OGDS), claims=DOCUMENT_B,
     ),
 }  # fmt: skip

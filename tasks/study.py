@@ -42,6 +42,7 @@ KEYED = keyed_by(
 _ENDS = (0.025, 0.975)
 _DRAWS, _SEED = 2000, 0
 Row = dict[str, Any]
+Parts = Mapping[str, dict[str, Record]]  # by variant and part
 FloatArray = NDArray[np.float64]
 
 
@@ -79,31 +80,27 @@ def measure(name: str, ran: tuple[Ran, ...], span: Span) -> str:
     key = KEYED.key("study", name=name, default=study.default, ran=ran, span=span, claims=study.claims)
     if tables.existing(store, "studies", [key]):
         return key
-    whole = {one.label: _record(store, one, span) for one in ran}
+    parts = {one.label: _parts(store, one, span) for one in ran}
     shared = {"key": key, "study": name, "start_date": span.first, "end_date": span.last, "created_at": clock.now()}
-    judged = _claims(store, study, ran, whole, span)
+    judged = _claims(store, study, ran, parts)
     if judged:
         rows = [shared | row for row in judged]
         tables.put(store, "claims", pa.Table.from_pylist(rows, TABLES["claims"].schema))
-    rows = [shared | row for row in [*_measured(study, ran, whole, span), *_of_all(store, ran, whole)]]
+    rows = [shared | row for row in [*_measured(study, ran, parts), *_of_all(store, ran, parts)]]
     tables.put(store, "studies", pa.Table.from_pylist(rows, TABLES["studies"].schema))
     return key
 
 
-def _record(store: Store, one: Ran, span: Span) -> Record:
-    return records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
-
-
-def _parts(record: Record, span: Span) -> dict[str, Record]:
-    """The whole record, and what lies before and after the split."""
+def _parts(store: Store, one: Ran, span: Span) -> dict[str, Record]:
+    """The whole record of a variant, and what of it lies before and after the split."""
+    record = records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
     labels = span.labels(record.sessions), span.labels(record.dates)
     return {ALL: record} | records.by_label(record, *labels)
 
 
-def _measured(study: Study, ran: Sequence[Ran], whole: Mapping[str, Record], span: Span) -> list[Row]:
+def _measured(study: Study, ran: Sequence[Ran], parts: Parts) -> list[Row]:
     """A row for each measure of each variant in each part."""
     rows = []
-    parts = {label: _parts(record, span) for label, record in whole.items()}
     for part, default in parts[study.default].items():
         for number, one in enumerate(ran):
             own = parts[one.label][part]
@@ -124,15 +121,15 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _of_all(store: Store, ran: Sequence[Ran], whole: Mapping[str, Record]) -> list[Row]:
-    """Trials of the study, and its probability of overfitting where its record is long enough."""
-    found = {"trials": float(len(_trials(store, ran)))}
-    columns = [record.daily - record.cash for record in whole.values()]
-    sizes = {column.size for column in columns}
-    if len(columns) > 1 and len(sizes) == 1 and sizes.pop() >= 2 * overfitting.BLOCKS:
-        found["overfitting"] = overfitting.backtest_overfitting(np.column_stack(columns))
+def _of_all(store: Store, ran: Sequence[Ran], parts: Parts) -> list[Row]:
+    """Trials of the study, and its probability of overfitting where all records are equally long, and long enough."""
+    counted = {"trials": float(len(_trials(store, ran)))}
+    columns = [found[ALL].daily - found[ALL].cash for found in parts.values()]
+    shortest, longest = (f(column.size for column in columns) for f in (min, max))
+    if len(columns) > 1 and 2 * overfitting.BLOCKS <= shortest == longest:
+        counted["overfitting"] = overfitting.backtest_overfitting(np.column_stack(columns))
     said = {"part": ALL, "number": NONE, "variant": "", "strategy": None, "scenario": None} | _ends(None)
-    return [said | {"name": name, "value": value} for name, value in found.items()]
+    return [said | {"name": name, "value": value} for name, value in counted.items()]
 
 
 def _trials(store: Store, ran: Sequence[Ran]) -> set[str]:
@@ -145,11 +142,10 @@ def _trials(store: Store, ran: Sequence[Ran]) -> set[str]:
     return found
 
 
-def _claims(store: Store, study: Study, ran: Sequence[Ran], whole: Mapping[str, Record], span: Span) -> list[Row]:
+def _claims(store: Store, study: Study, ran: Sequence[Ran], parts: Parts) -> list[Row]:
     """A row for each claim: what it is held to is the last part, with what was best in the one before."""
     if not study.claims:
         return []
-    parts = {label: _parts(record, span) for label, record in whole.items()}
     part, chosen, rows = list(parts[study.default])[-1], _best(study, parts), []
     later = {label: found[part] for label, found in parts.items()}
     by_label = {one.label: one for one in ran}
@@ -163,7 +159,7 @@ def _claims(store: Store, study: Study, ran: Sequence[Ran], whole: Mapping[str, 
     return rows
 
 
-def _best(study: Study, parts: Mapping[str, dict[str, Record]]) -> str:
+def _best(study: Study, parts: Parts) -> str:
     """The candidate of the best fitness before the split; nothing of what is after it is looked at."""
     first = list(parts[study.default])[1:][:1]
     scores = {label: records.measures(parts[label][part])["fitness"] for part in first for label in study.candidates}

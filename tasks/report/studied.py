@@ -2,7 +2,7 @@
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -21,10 +21,10 @@ from tasks.studies import ALL, NONE, STUDIES, Study
 
 Values = dict[str, Any]
 HEADS = (
-    "Sharpe ratio", "Difference, 95% interval", "Return a year", "Volatility", "Maximum drawdown", "Turnover a year",
-    "Costs a year", "Positions", "HHI", "Fitness", "P(above luck)",
+    "Sharpe", "Difference, 95%", "Return", "Volatility", "Drawdown", "Turnover", "Costs", "Positions", "HHI", "Fitness",
+    "P(above luck)",
 )  # fmt: skip
-CLAIM_HEADS = ("The document", "Measured", "Ours, 95% interval", "Verdict")
+CLAIM_HEADS = ("The document", "Measured", "Ours, 95%", "Verdict")
 _SHARES = ("share", "annual_return", "top10")
 
 
@@ -63,14 +63,14 @@ def newest(store: Store) -> list[Shown]:
 def one(store: Store, name: str, key: str) -> Shown:
     """The study of a key."""
     study, rows = STUDIES[name], _read(store, key)
-    parts = [part for part in dict.fromkeys(rows.sort_values("created_at")["part"]) if part != ALL]
+    parts = sorted({*rows["part"]} - {ALL})
     first, last, drawn = rows["start_date"].iloc[0], rows["end_date"].iloc[0], _bars(rows, study)
     return Shown(
         name=name,
         title=name.replace("_", " ").capitalize(),
         question=study.question,
         span=f"{first:%Y-%m} to {last:%Y-%m}",
-        heads=HEADS + tuple(f"Difference {part}" for part in parts),
+        heads=HEADS + tuple(parts),
         rows=_rows(store, rows, study, parts),
         claims=[_claim(row) for row in tables.read(store, "claims", key=key).sort_by("number").to_pylist()],
         sentences=sentences(study, rows) + _hindsight(store, rows),
@@ -136,15 +136,14 @@ def _deflated(value: Values, family: trials.Family | None) -> float | None:
     return inference.probabilistic(value["sharpe"], value["sharpe_error_iid"], family.hurdle)
 
 
-def gap(row: Values, scale: str = "") -> str:
-    """A difference with its interval; a dash where there is none."""
+def gap(row: Values) -> str:
+    """A difference in the Sharpe ratio with its interval; a dash where there is none."""
     if row["difference"] is None:
         return DASH
-    return _with_ends(row["difference"], row["lower"], row["upper"], scale, True)
+    return _with_ends(row["difference"], row["lower"], row["upper"], _signed)
 
 
-def _with_ends(value: float, lower: float | None, upper: float | None, scale: str, signed: bool) -> str:
-    form = (change if signed else percent) if scale == "%" else (_signed if signed else decimal)
+def _with_ends(value: float, lower: float | None, upper: float | None, form: Callable[[float | None], str]) -> str:
     ends = f" [{form(lower)}, {form(upper)}]" if lower is not None else ""
     return f"{form(value)}{ends}"
 
@@ -155,9 +154,11 @@ def _signed(value: float | None) -> str:
 
 
 def _claim(row: Values) -> Row:
-    scale = "%" if any(name.replace("_", " ") in row["measured"] for name in _SHARES) else ""
-    signed = " less that of " in row["measured"]
-    ours = DASH if row["value"] is None else _with_ends(row["value"], row["lower"], row["upper"], scale, signed)
+    """A claim, its number as a percentage where it is one, and with a sign where it is a difference."""
+    is_share = any(name.replace("_", " ") in row["measured"] for name in _SHARES)
+    forms = (percent, change) if is_share else (decimal, _signed)
+    form = forms[" less that of " in row["measured"]]
+    ours = DASH if row["value"] is None else _with_ends(row["value"], row["lower"], row["upper"], form)
     cells = [Cell(row["document"]), Cell(row["measured"]), Cell(ours), Cell(row["verdict"])]
     return Row(row["claim"], cells)
 

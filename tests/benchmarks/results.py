@@ -3,14 +3,16 @@
     python -m tests.benchmarks.results
 
 The study `results` runs in a store of its own, `.results`, where an interrupted run goes on; trials are counted there,
-so deleting it first gives the same table. What was found is kept in `results.json` beside this file; the README shows
-it between two comments.
+so that deleting it first gives the same table. What was found is kept in `results.json` beside this file, and the
+README shows it between two comments.
 """
 
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+import flows  # noqa: F401 - prepares the environment as every entry point does, before numba is imported
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -29,15 +31,20 @@ def main() -> None:
 
 
 def run(store: str) -> Found:
-    """The study's table in words, and its numbers by variant and measure, from a store in that folder."""
+    """The study in a store in that folder, as it is kept."""
     os.environ["PRISM_STORE"] = store
     from flows.study import study
+
+    return collected(study("results", START, END, parameters={"source": "sample"})["studies"]["results"])
+
+
+def collected(key: str) -> Found:
+    """The study's table in words, and its numbers by variant and measure."""
     from storage import tables
     from storage.store import open_store
     from tasks.report import studied
     from tasks.studies import ALL, NONE
 
-    key = study("results", START, END, parameters={"source": "sample"})["studies"]["results"]
     shown, numbers = studied.one(open_store(), "results", key), {}
     for row in tables.read(open_store(), "studies", key=key, part=ALL).sort_by("number").to_pylist():
         if row["number"] != NONE:

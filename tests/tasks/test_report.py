@@ -22,9 +22,10 @@ from storage.ledger import Decision
 from storage.schemas import CASH, TABLES
 from storage.store import open_store
 from storage.universe import Member, Universe
-from tasks import calendars, panels
+from tasks import calendars, panels, records
 from tasks.numerics.configs import AccountingConfig, FeatureConfig, ForecastConfig, TrainingConfig
 from tasks.report import contents, figures, formats, judged, listings, write_report
+from tasks.studies import ALL, NONE
 
 HOSTILE = "<script>alert(1)</script>"
 TICKERS = ("AAA", "BBB", HOSTILE)
@@ -178,6 +179,22 @@ def account(store, starts=("2022-08-31", "2022-08-31")):
     tables.claim(store, "backtests", pa.Table.from_pylist([row], TABLES["backtests"].schema))
 
 
+def study(store):
+    """Leverage as it was studied, of which one value is told from the default, and a claim."""
+    shared = {"key": "k", "study": "leverage", "start_date": AS_OF[0], "end_date": AS_OF[-1]}
+    shared |= {"part": ALL, "created_at": datetime(2024, 1, 1)}
+    rows, ends = [], ("difference", "lower", "upper")
+    for number, (variant, gap) in enumerate({"1.0": (None,) * 3, "1.5": (0.3, 0.1, 0.5), "2.0": (0, -1, 1)}.items()):
+        said = shared | {"number": number, "variant": variant, "strategy": "ogd_leveraged", "scenario": None}
+        rows += [said | {"name": name, "value": 1.0} | dict(zip(ends, gap, strict=True)) for name in records.MEASURES]
+    of_all = dict.fromkeys(("strategy", "scenario", *ends)) | {"number": NONE, "variant": "", "name": "trials"}
+    rows.append(shared | of_all | {"value": 3.0})
+    tables.put(store, "studies", pa.Table.from_pylist(rows, TABLES["studies"].schema))
+    claim = {"claim": "it is above", "document": "always", "measured": "sharpe of 1.5 less that of 1.0"}
+    claim |= {"value": 0.3, "lower": 0.1, "upper": 0.5, "verdict": "holds", "number": 0}
+    tables.put(store, "claims", pa.Table.from_pylist([shared | claim], TABLES["claims"].schema))
+
+
 @pytest.fixture
 def store(tmp_path, monkeypatch):
     monkeypatch.setenv("PRISM_STORE", str(tmp_path / "store"))
@@ -195,6 +212,7 @@ def results(tmp_path_factory):
         store = open_store()
         decide(store)
         account(store)
+        study(store)
         return store, page()
 
 
@@ -483,3 +501,13 @@ def test_the_best_is_marked_only_among_several_values():
     assert [cell.best for cell in listings.mark_best(cells, -1)] == [True, False, False]
     assert not any(cell.best for cell in listings.mark_best(cells, 0))
     assert not any(cell.best for cell in listings.mark_best(cells[:2], 1))
+
+
+def test_studies_show_variants_claims_and_their_sentence(found):
+    rows = found.rows("study-table-0")
+    assert list(rows)[1:] == ["1.0 (default)", "1.5", "2.0"]
+    assert rows["1.5"][1]["text"] == "+0.30 [+0.10, +0.50]"
+    _, claim = found.rows("claims-0").values()
+    assert [cell["text"] for cell in claim[2:]] == ["+0.30 [+0.10, +0.50]", "holds"]
+    shown = json.loads(next(text for text in found.texts["script"] if text.startswith("{")))
+    assert shown["studies"][0]["data"][0]["y"] == ["2.0", "1.5"]
