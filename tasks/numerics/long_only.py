@@ -59,9 +59,7 @@ def _first_price(weights: FloatArray, point: FloatArray, previous: FloatArray, b
 
 
 @njit(cache=True, error_model="numpy")
-def _fill(
-    weights: FloatArray, point: FloatArray, previous: FloatArray, b: int, bought: float, sold: float
-) -> int:
+def _fill(weights: FloatArray, point: FloatArray, previous: FloatArray, b: int, bought: float, sold: float) -> int:
     """A lane's weights at the prices of what is bought and of what is sold; returns how many move with them."""
     moving = 0
     for i in range(weights.shape[1]):

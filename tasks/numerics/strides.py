@@ -38,7 +38,12 @@ class Work(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def room(lanes: int, n: int) -> Work:
     """A place to work in for so many lanes."""
-    slope, point, target, shorts = np.empty((lanes, n)), np.empty((lanes, n)), np.empty((lanes, n)), np.empty((lanes, n))
+    slope, point, target, shorts = (
+        np.empty((lanes, n)),
+        np.empty((lanes, n)),
+        np.empty((lanes, n)),
+        np.empty((lanes, n)),
+    )
     price, trading, traded = np.empty(lanes), np.empty(lanes), np.empty(lanes)
     return Work(slope, price, trading, point, target, shorts, traded, np.empty(lanes, np.bool_))
 
@@ -123,9 +128,7 @@ def _aim_alone(
 def _proximal(weights: FloatArray, mask: BoolArray, lane: Any, work: Work, b: int) -> None:
     """The nearest weights of the lane's set to its point, at the prices of turnover and of size."""
     price = work.price[b]
-    proximal(
-        work.target[b], work.point[b], weights, lane.turnover * price, lane.l1 * price, mask, _feasible(lane)
-    )
+    proximal(work.target[b], work.point[b], weights, lane.turnover * price, lane.l1 * price, mask, _feasible(lane))
 
 
 @njit(**_INLINED)
