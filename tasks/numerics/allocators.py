@@ -19,7 +19,8 @@ import numpy as np
 
 from tasks.numerics import online
 from tasks.numerics.configs import OnlineConfig
-from tasks.numerics.steps import BoolArray, FloatArray, portfolio
+from tasks.numerics.climbing import portfolio
+from tasks.numerics.steps import BoolArray, FloatArray
 
 State = Any
 Notes = dict[str, Any]

@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
@@ -65,7 +66,7 @@ def limits(
     asset has, and for caps that cannot hold a sum of 1.
     """
     caps = _sector_caps(config, usable.size, sectors)
-    n, now = int(usable.sum()), _holdings(held, usable.size)
+    n, now = int(np.count_nonzero(usable)), _holdings(held, usable.size)
     largest = np.full(n, config.max_weight)
     chosen = [sector for sector, there in zip(sectors or (), usable, strict=False) if there]
     names = tuple(name for name, cap in caps.items() if cap < 1.0 and name in chosen)
@@ -91,11 +92,7 @@ def turnover(limits: Limits, weights: FloatArray) -> float:
 
 def violation(limits: Limits, weights: FloatArray) -> float:
     """The most by which weights (n,) miss a limit or the sum of 1; 0 where they keep all."""
-    misses = [
-        abs(weights.sum() - 1.0),
-        (limits.lower - weights).max(),
-        (weights - limits.upper).max(),
-    ]
+    misses = [_beyond(weights, limits.lower, limits.upper)]
     if limits.sectors:
         misses.append((limits.members @ weights - limits.caps).max())
     if limits.turnover < np.inf:
@@ -105,13 +102,14 @@ def violation(limits: Limits, weights: FloatArray) -> float:
 
 def binding(limits: Limits, weights: FloatArray, config: ReturnDrawdownConfig) -> tuple[str, ...]:
     """The limits that hold with equality, by the name of their option, a sector by its own."""
-    found = []
+    found: list[str] = []
     if config.max_weight < 1.0 and weights.max() >= config.max_weight - TOLERANCE:
         found.append("max_weight")
     if config.min_weight > 0.0 and (np.abs(weights - config.min_weight) < TOLERANCE)[weights > 0.0].any():
         found.append("min_weight")
-    full = limits.members @ weights >= limits.caps - TOLERANCE
-    found += [f"sector {name}" for name, reached in zip(limits.sectors, full, strict=True) if reached]
+    if limits.sectors:
+        full = limits.members @ weights >= limits.caps - TOLERANCE
+        found += [f"sector {name}" for name, reached in zip(limits.sectors, full, strict=True) if reached]
     if limits.turnover < np.inf and turnover(limits, weights) >= limits.turnover - TOLERANCE:
         found.append("turnover_limit")
     return tuple(found)
@@ -154,12 +152,34 @@ def narrowed(limits: Limits, weights: FloatArray, minimum: float) -> Limits:
     return min(possible, key=lambda found: found.turnover)
 
 
+@njit(cache=True)
+def _beyond(weights: FloatArray, lower: FloatArray, upper: FloatArray) -> float:
+    """The most by which weights miss their bounds or the sum of 1."""
+    total, most = 0.0, 0.0
+    for i in range(weights.size):
+        total += weights[i]
+        most = max(most, lower[i] - weights[i], weights[i] - upper[i])
+    return max(most, abs(total - 1.0))
+
+
 def clean(limits: Limits, weights: FloatArray) -> FloatArray:
     """Weights (n,) without rounding: 0 or above `ZERO`, between the bounds, of sum 1 as far as these have room."""
-    inside = np.minimum(np.maximum(np.where(weights < ZERO, 0.0, weights), limits.lower), limits.upper)
-    left = 1.0 - inside.sum()
-    room = np.where(inside > 0.0, limits.upper - inside if left > 0.0 else inside - limits.lower, 0.0)
-    return inside + left * room / (room.sum() or 1.0)
+    return _clean(limits.lower, limits.upper, weights)
+
+
+@njit(cache=True)
+def _clean(lower: FloatArray, upper: FloatArray, weights: FloatArray) -> FloatArray:
+    """The same between these bounds."""
+    inside, room = np.empty(weights.size), np.zeros(weights.size)
+    left, total = 1.0, 0.0
+    for i in range(weights.size):
+        inside[i] = min(max(weights[i] if weights[i] >= ZERO else 0.0, lower[i]), upper[i])
+        left -= inside[i]
+    for i in range(weights.size):
+        if inside[i] > 0.0:
+            room[i] = upper[i] - inside[i] if left > 0.0 else inside[i] - lower[i]
+            total += room[i]
+    return inside + left / total * room if total > 0.0 else inside
 
 
 def nearest(limits: Limits, point: FloatArray) -> FloatArray | None:
@@ -189,10 +209,11 @@ def extreme(limits: Limits, slope: FloatArray) -> FloatArray:
     return found
 
 
+@njit(cache=True)
 def filled(slope: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArray:
     """Weights (n,) with the largest slope'w between the bounds: the lower ones, and the rest where the slope is."""
     weights, left = lower.copy(), 1.0 - lower.sum()
-    for asset in np.argsort(-slope, kind="stable"):
+    for asset in np.argsort(-slope, kind="mergesort"):  # which is stable
         bought = min(left, upper[asset] - lower[asset])
         weights[asset] += bought
         left -= bought

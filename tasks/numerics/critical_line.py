@@ -65,42 +65,53 @@ class Segment(NamedTuple):
     curvature: float  # C
 
 
+@njit(cache=True)
 def start(mean: FloatArray, covariance: FloatArray, cap: float, constant: bool) -> System:
     """The portfolio with the largest mean, in which one asset is free: the last that gets a weight.
 
     Where the means are `constant`, ranks by variance stand for them.
     """
     n, variances = mean.size, np.diag(covariance)
-    order = np.argsort(variances if constant else -mean, kind="stable")
+    order = np.argsort(variances.copy() if constant else -mean, kind="mergesort")  # which is stable
     full = max(min(int(np.ceil(1.0 / cap - 1e-9)), n) - 1, 0)  # the free one gets what is left, a whole cap at most
     side, free, factor = np.zeros(n, np.int64), np.empty(n + 1, np.int64), np.empty((n + 1, n + 1))
-    side[order[:full]] = _AT_CAP
+    for rank in range(full):
+        side[order[rank]] = _AT_CAP
     side[order[full]], free[0] = _FREE, order[full]
     kappa = _kappa(variances)
     factor[0, 0] = sqrt(variances[order[full]] + kappa)
-    mu, top = (_ranks(order), 0.0) if constant else (_distinct(mean, order), float(mean[order[0]]))
+    mu, top = (_ranks(order), 0.0) if constant else (_distinct(mean, order), mean[order[0]])
     return System(mu, top, covariance, cap, kappa, side, free, factor)
 
 
+@njit(cache=True)
 def _ranks(order: IntArray) -> FloatArray:
     """Means that fall evenly along the order."""
     mu = np.empty(order.size)
-    mu[order] = -np.arange(order.size, dtype=np.float64)
+    for rank in range(order.size):
+        mu[order[rank]] = -float(rank)
     return mu
 
 
+@njit(cache=True)
 def _distinct(mean: FloatArray, order: IntArray) -> FloatArray:
     """The means less the largest; the second of two that are the same is lowered by the least that tells them apart."""
-    falling, mu = mean[order] - mean[order[0]], np.empty(mean.size)
-    steps = -_TIE * falling[-1] * np.arange(mean.size)
-    mu[order] = np.minimum(falling, np.minimum.accumulate(falling + steps) - steps)
+    top, mu, least = mean[order[0]], np.empty(mean.size), np.inf
+    step = _TIE * (top - mean[order[-1]])
+    for rank in range(mean.size):
+        falling = mean[order[rank]] - top
+        least = min(least, falling + rank * step)
+        mu[order[rank]] = min(falling, least - rank * step)
     return mu
 
 
+@njit(cache=True)
 def _kappa(variances: FloatArray) -> float:
     """The smallest variance above 0, but no less than 1e-8 of their mean; 1 if all are 0."""
-    least = variances.min(where=variances > 0.0, initial=np.inf)
-    return max(float(least), 1e-8 * float(variances.mean())) if least < np.inf else 1.0
+    least = np.inf
+    for variance in variances:
+        least = min(least, variance) if variance > 0.0 else least
+    return max(least, 1e-8 * variances.mean()) if least < np.inf else 1.0
 
 
 @njit(cache=True)

@@ -61,11 +61,22 @@ def optimum(mean: FloatArray, covariance: FloatArray, cap: float, terms: Terms) 
         raise ValueError(
             f"max_weight is {cap} and {mean.size} assets may be held; raise it to at least 1 / {mean.size}"
         )
-    constant = bool(np.ptp(mean) <= _CONSTANT * np.abs(mean).max())
-    # arrays that are read-only or in another order would be another type to the compiled code
-    mean, covariance = np.require(mean, np.float64, "CW"), np.require(covariance, np.float64, "CW")
-    system = start(mean, covariance, cap if cap < 1.0 else np.inf, constant)
-    return Optimum(*_sweep(system, system.mu if constant else mean, constant, terms))
+    return Optimum(*_found(plain(mean), plain(covariance), cap if cap < 1.0 else np.inf, terms))
+
+
+def plain(array: FloatArray) -> FloatArray:
+    """The array as compiled code knows it: one that is read-only, or in another order, would be another type."""
+    return array if array.flags.carray and array.dtype == np.float64 else np.array(array, np.float64, order="C")
+
+
+@njit(cache=True)
+def _found(
+    mean: FloatArray, covariance: FloatArray, cap: float, terms: Terms
+) -> tuple[FloatArray, float, int, int, float]:
+    """All of an `Optimum`."""
+    constant = mean.max() - mean.min() <= _CONSTANT * np.abs(mean).max()
+    system = start(mean, covariance, cap, constant)
+    return _sweep(system, system.mu if constant else mean, constant, terms)
 
 
 @njit(cache=True)

@@ -35,13 +35,13 @@ Grossman and Zhou, Optimal investment strategies for controlling drawdowns, Math
 """
 # Shapes: m = sessions of the window, T = sessions of a run, n = assets, B = lanes.
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from typing import Any
 
 import numpy as np
 
-from tasks.numerics import steps, terms
+from tasks.numerics import climbing, steps, terms
 from tasks.numerics.configs import RISK_FREE, TRADING_DAYS, OnlineConfig
 from tasks.numerics.steps import BoolArray, FloatArray, Path, State
 
@@ -50,18 +50,17 @@ Configs = OnlineConfig | Sequence[OnlineConfig]
 ACCOUNT = 252  # values of the guard's account that a state keeps
 TERMS_AT_ONCE = 12  # of all lanes together; one number, so that the kernel is compiled once
 _AT_ONCE = 128  # lanes in one call of the kernel: what they move fits the processor's cache
-_OBJECTIVES = {"window": steps.WINDOW, "log_wealth": steps.LOG_WEALTH, "linear": steps.LINEAR}
-_FIELDS: dict[str, Callable[[OnlineConfig], Any]] = {  # of a lane; the others are the config's of the same name
-    "objective": lambda config: _OBJECTIVES[config.objective],
-    "entropy": lambda config: config.geometry == "entropy",
-    "invested": attrgetter("fully_invested"),
-    "positions": attrgetter("max_positions"),
-    "turnover": attrgetter("turnover_weight"),
-    "l1": attrgetter("l1_weight"),
-    "ceiling": attrgetter("turnover_ceiling"),
-    "gross": attrgetter("gross_limit"),
-    "guard_multiple": lambda config: config.guard_multiple or 1 / max(config.guard_limit, 1e-9),
+_OBJECTIVES = {"window": climbing.WINDOW, "log_wealth": climbing.LOG_WEALTH, "linear": climbing.LINEAR}
+_NAMES = {  # of a lane's numbers in its config, where they differ
+    "entropy": "geometry",
+    "invested": "fully_invested",
+    "positions": "max_positions",
+    "turnover": "turnover_weight",
+    "l1": "l1_weight",
+    "ceiling": "turnover_ceiling",
+    "gross": "gross_limit",
 }
+_numbers = attrgetter(*(_NAMES.get(name, name) for name in steps.LANE.names))
 
 
 def init(mask: BoolArray, config: Configs) -> State:
@@ -177,10 +176,14 @@ def _lanes(config: Configs) -> tuple[Any, bool]:
     """The configs as records (B,), and whether there is only one, without lanes."""
     single = isinstance(config, OnlineConfig)
     configs = [config] if single else config
+    columns = dict(zip(steps.LANE.names, zip(*map(_numbers, configs), strict=True), strict=True))
+    columns["objective"] = [_OBJECTIVES[name] for name in columns["objective"]]
+    columns["entropy"] = [name == "entropy" for name in columns["entropy"]]
     lanes = np.empty(len(configs), steps.LANE)
-    for name in steps.LANE.names:
-        value = _FIELDS.get(name) or attrgetter(name)
-        lanes[name] = [value(entry) for entry in configs]
+    for name, column in columns.items():
+        lanes[name] = column
+    default = 1.0 / np.maximum(lanes["guard_limit"], 1e-9)
+    lanes["guard_multiple"] = np.where(lanes["guard_multiple"], lanes["guard_multiple"], default)
     return lanes, single
 
 
@@ -272,5 +275,5 @@ def _evaluated(
     functions, scales, settings = _terms(config, factors or {})
     held, by_return, direct = np.array(weights, np.float64), np.zeros(len(rows)), np.zeros(weights.size)
     seen = rows @ held + cash, cash, held, _matrix(factors or {}, len(rows))
-    value = steps.value(*seen, functions, scales[0], settings[0], by_return, direct)
+    value = climbing.value(*seen, functions, scales[0], settings[0], by_return, direct)
     return value, rows.T @ by_return + direct

@@ -130,8 +130,7 @@ def proximal(
     if _at_rest(assets, most, feasible):
         weights[:] = previous
     elif feasible.invested:
-        if least < 0.0 or not _fill_long(weights, point, previous, mask, turnover):
-            _fill_invested(weights, most, assets)
+        _fill_invested(weights, most, assets)
     else:
         _fill_with_cash(weights, most, feasible.gross, assets)
 
@@ -168,30 +167,6 @@ def _at_rest(assets: _Assets, most: float, feasible: Feasible) -> bool:
     low = max(u_low, assets.l1)
     high = u_high if long + short >= feasible.gross - _ROUNDING else min(u_high, assets.l1)
     return low <= high and low <= -v_low and (owing or -v_high <= high)
-
-
-@njit(cache=True, error_model="numpy")
-def _fill_long(weights: FloatArray, point: FloatArray, previous: FloatArray, mask: BoolArray, turnover: float) -> bool:
-    """What `_fill_invested` does, without shorts and where Newton steps alone arrive; whether they did.
-
-    Each long-only session comes here, and takes half of the general solution's time.
-    """
-    price, tolerance = _mean_price(weights, point, previous, mask), 2.0 * _EPSILON * weights.size
-    for _ in range(_NEWTON):
-        bought, sold = price + turnover, price - turnover
-        moving = 0
-        for i in range(weights.size):
-            weight = max(0.0, point[i] - bought, min(previous[i], point[i] - sold))
-            weight = weight if mask[i] else 0.0
-            weights[i] = weight
-            moving += (weight != 0.0) & (weight != previous[i])
-        excess = _total(weights, True) - 1.0
-        if not moving:
-            return False
-        if abs(excess) <= tolerance:
-            return True
-        price += excess / moving
-    return False
 
 
 @njit(cache=True, error_model="numpy")

@@ -26,13 +26,14 @@ from math import sqrt
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numba import njit
 from numpy.typing import NDArray
 from scipy.optimize import fmin_slsqp
 
 from tasks.numerics import constraints, frontier
 from tasks.numerics.configs import ReturnDrawdownConfig
 from tasks.numerics.constraints import Limits
-from tasks.numerics.frontier import Optimum
+from tasks.numerics.frontier import Optimum, Terms, plain
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -72,6 +73,7 @@ class _Problem(NamedTuple):
     mean: FloatArray  # (n,)
     covariance: FloatArray  # (n, n)
     config: ReturnDrawdownConfig
+    terms: Terms  # of the config
 
 
 class _Point(NamedTuple):
@@ -115,10 +117,10 @@ def solve(
     """
     usable = _usable(mean, covariance)
     limits = constraints.limits(config, usable, sectors, held)
-    if usable.all():
-        problem = _Problem(mean, covariance, config)
+    if not usable.all():
+        problem = _problem(mean[usable], covariance[np.ix_(usable, usable)], config)
     else:
-        problem = _Problem(mean[usable], covariance[np.ix_(usable, usable)], config)
+        problem = _problem(mean, covariance, config)
     best, exact = _relaxed(problem, limits)
     found, kept = _within(problem, limits, exact)
     weights = np.zeros(mean.size)
@@ -162,12 +164,12 @@ def _status(
 
 def ratio(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> float:
     """f(w) for weights (n,), finite means (n,) and covariance (n, n)."""
-    return _at(weights, _Problem(mean, covariance, config)).ratio
+    return _at(weights, _problem(mean, covariance, config)).ratio
 
 
 def gradient(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> FloatArray:
     """df/dw (n,) on the branch that `ratio` takes; the drawdown is constant where its floor binds."""
-    return _at(weights, _Problem(mean, covariance, config)).gradient
+    return _at(weights, _problem(mean, covariance, config)).gradient
 
 
 def kkt(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> float:
@@ -177,7 +179,7 @@ def kkt(weights: FloatArray, mean: FloatArray, covariance: FloatArray, config: R
     held assets; g is minus that vector times a positive number, for the lambda at which the frontier's point is
     stationary in f.
     """
-    point = _at(weights, _Problem(mean, covariance, config))
+    point = _at(weights, _problem(mean, covariance, config))
     target = constraints.filled(point.gradient, np.zeros(mean.size), np.full(mean.size, config.max_weight))
     return _gain(weights, target, point)
 
@@ -198,25 +200,34 @@ def _usable(mean: FloatArray, covariance: FloatArray) -> BoolArray:
     return usable
 
 
+def _problem(mean: FloatArray, covariance: FloatArray, config: ReturnDrawdownConfig) -> _Problem:
+    """The problem as compiled code reads it."""
+    c, root = 2.0 * sqrt(config.horizon / config.sigma_horizon), sqrt(config.horizon)
+    terms = Terms(float(config.alpha), c, float(config.drawdown_floor), root)
+    return _Problem(plain(mean), plain(covariance), config, terms)
+
+
 def _at(weights: FloatArray, problem: _Problem) -> _Point:
-    """The objective at weights (n,). A singular covariance can make w'Sigma w negative by rounding: it counts as 0."""
-    mean, covariance, config = problem
-    marginal = covariance @ weights
-    expected, volatility = float(mean @ weights), sqrt(max(weights @ marginal, 0.0))
-    c, root = _drawdown_per_volatility(config), sqrt(config.horizon)
-    drawdown = max(config.drawdown_floor, c * volatility)
-    slope = c / volatility * marginal if drawdown > config.drawdown_floor else np.zeros(mean.size)
+    """What weights (n,) promise."""
+    return _Point(*_promise(plain(weights), problem.mean, problem.covariance, *problem.terms))
+
+
+@njit(cache=True)
+def _promise(
+    weights: FloatArray, mean: FloatArray, covariance: FloatArray, alpha: float, c: float, floor: float, root: float
+) -> tuple[float, FloatArray, float, float, float]:
+    """All of a `_Point`. A singular covariance can make w'Sigma w negative by rounding: it counts as 0."""
+    marginal, expected = np.dot(covariance, weights), np.dot(mean, weights)
+    volatility = sqrt(max(np.dot(weights, marginal), 0.0))
+    drawdown = max(floor, c * volatility)
+    rise = c / volatility if drawdown > floor else 0.0
     if expected > 0.0:
-        value = expected / drawdown + config.alpha * expected
-        upward = (1.0 / drawdown + config.alpha) * mean - expected / drawdown**2 * slope
+        by_mean, by_drawdown = 1.0 / drawdown + alpha, -expected / drawdown**2
+        value = expected / drawdown + alpha * expected
     else:
-        value, upward = expected * root * drawdown, root * (drawdown * mean + expected * slope)
-    return _Point(value, upward, expected, volatility, drawdown)
-
-
-def _drawdown_per_volatility(config: ReturnDrawdownConfig) -> float:
-    """The factor c."""
-    return 2.0 * sqrt(config.horizon / config.sigma_horizon)
+        by_mean, by_drawdown = root * drawdown, root * expected
+        value = expected * root * drawdown
+    return value, by_mean * mean + by_drawdown * rise * marginal, expected, volatility, drawdown
 
 
 def _gain(weights: FloatArray, target: FloatArray, point: _Point) -> float:
@@ -226,9 +237,7 @@ def _gain(weights: FloatArray, target: FloatArray, point: _Point) -> float:
 
 def _relaxed(problem: _Problem, limits: Limits) -> tuple[Optimum, _Found]:
     """The global maximum under the upper bounds alone, each of which is 0 or max_weight, as found and cleaned."""
-    mean, covariance, config = problem
-    c, root = _drawdown_per_volatility(config), sqrt(config.horizon)
-    terms = frontier.Terms(float(config.alpha), c, config.drawdown_floor, root)
+    mean, covariance, config, terms = problem
     allowed = limits.upper > 0.0
     if not allowed.all():
         mean, covariance = mean[allowed], covariance[np.ix_(allowed, allowed)]
@@ -311,7 +320,7 @@ def _run(
     It ends where the objective over `scale`, by default its value at the start, changes by less than `accuracy`.
     """
     split = constraints.columns(limits, chosen)
-    part = _Problem(problem.mean[chosen], problem.covariance[np.ix_(chosen, chosen)], problem.config)
+    part = problem._replace(mean=problem.mean[chosen], covariance=problem.covariance[np.ix_(chosen, chosen)])
     scale = scale or abs(start.ratio) or 1.0
 
     def cost(x: FloatArray) -> float:
