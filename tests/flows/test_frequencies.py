@@ -56,6 +56,7 @@ def here(three, monkeypatch):
     return store
 
 
+@pytest.mark.long
 def test_quarters_recompute_nothing_that_the_months_have(three):
     store, counts = three
     assert counts["quarters"] == {"decide": 3}
@@ -74,6 +75,7 @@ def test_quarters_recompute_nothing_that_the_months_have(three):
     assert [entry.month for entry in quarters.values()] == ["2016-10", "2017-01", "2017-04"]
 
 
+@pytest.mark.long
 def test_every_session_is_one_record_that_starts_from_the_session_before(three):
     store, counts = three
     decided = list(ledger.current(store, "days").values())
@@ -92,6 +94,7 @@ def test_every_session_is_one_record_that_starts_from_the_session_before(three):
     assert len({entry.forecasts for entry in decided}) == SESSIONS
 
 
+@pytest.mark.long
 def test_every_session_shares_models_features_and_dates_with_the_months(three):
     store, counts = three
     months, days = ledger.current(store, "main"), ledger.current(store, "days")
@@ -106,6 +109,7 @@ def test_every_session_shares_models_features_and_dates_with_the_months(three):
     assert kinds.value_counts().to_dict() == {"trained": 2, "refreshed": 6}  # of the seven months, January's trained
 
 
+@pytest.mark.long
 def test_the_backtest_trades_as_often_as_the_scenario_says(three):
     store, _ = three
     for name in ("main", "quarters", "days"):
@@ -148,6 +152,7 @@ def test_a_second_run_decides_nothing_and_leaves_no_date_out(here):
         assert set(computed(here)) <= {"decide"}
 
 
+@pytest.mark.long
 def test_names_of_months_and_of_days_find_what_was_decided(here, prism):
     place = ["--json", "--scenario", "days", "--store", here.root]
     shown = {name: prism("weights", "--month", name, *place) for name in ("2016-12", "2016-12-05", "2017-01-31")}
@@ -170,6 +175,7 @@ def test_names_of_months_and_of_days_find_what_was_decided(here, prism):
     assert set(json.loads(prism("metrics", *place)[1])["strategies"]) > {"return_drawdown", "ogd_long_window"}
 
 
+@pytest.mark.long
 def test_a_plan_counts_in_months_whatever_the_frequency(here, prism):
     def planned(scenario, *arguments):
         code, out, err = prism("plan", *arguments, "--json", "--scenario", scenario, "--store", here.root)
@@ -188,6 +194,7 @@ def test_a_plan_counts_in_months_whatever_the_frequency(here, prism):
     assert "19 rebalance dates (2017-02-01 to 2017-02-28): not decided yet" in out
 
 
+@pytest.mark.long
 def test_months_without_a_rebalance_date_are_refused_with_those_that_have_one(here):
     with pytest.raises(InputError, match=r"months 2017-05 to 2017-06 hold no rebalance date of scenario quarters"):
         backfill("2017-05", "2017-06", scenario="quarters")
@@ -195,6 +202,7 @@ def test_months_without_a_rebalance_date_are_refused_with_those_that_have_one(he
         backfill("2017-11", "2018-02", scenario="quarters")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("scenario", "words"), [("days", "session"), ("quarters", "quarter"), ("main", "month")])
 def test_the_report_speaks_of_what_lies_between_two_dates(here, prism, scenario, words):
     code, out, err = prism("report", "--json", "--scenario", scenario, "--store", here.root)

@@ -29,6 +29,7 @@ def month(content, as_of):
     return {name: [row for row in rows if shown in row] for name, rows in content.items()}
 
 
+@pytest.mark.long
 def test_months_are_decided_by_gated_forecasts_and_the_reasons_are_kept(store, gated, csv):
     result = backfill("2017-12", "2018-01", parameters=gated, path=csv)
     assert result["decided"] == ["2017-12", "2018-01"]
