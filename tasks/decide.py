@@ -21,7 +21,7 @@ from storage import ledger, snapshots, tables, universe
 from storage.errors import InputError, StoreError
 from storage.keys import PanelKey
 from storage.ledger import HELD, Decision
-from storage.settings import Settings
+from storage.settings import Settings, current
 from storage.store import Store, open_store
 from tasks import own_holdings, panels, planned
 from tasks.caching import keyed_by
@@ -201,7 +201,7 @@ def _decision(store: Store, panel: PanelKey, scenario: str, plan: Plan, trades: 
 def _machine() -> dict[str, str]:
     """What a result's last bits depend on beside code, libraries and inputs."""
     found = {"processor": _processor(), "system": platform.platform(), "python": platform.python_version()}
-    return found | {"device": Settings().device, "threads": os.environ.get("OMP_NUM_THREADS", "")}
+    return found | {"device": current(Settings).device, "threads": os.environ.get("OMP_NUM_THREADS", "")}
 
 
 @cache

@@ -21,7 +21,7 @@ from storage import tables, unfinished
 from storage.errors import NoDataError
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
-from storage.settings import Settings
+from storage.settings import Settings, current
 from storage.store import Store, open_store
 from tasks import fallbacks, histories, own_forecasts, panels
 from tasks.caching import cached_task, keyed_by, versions
@@ -124,7 +124,7 @@ def trained_key(features_key: str, forecaster: Forecaster, device: str | None = 
 
     device: what it is trained on; by default what this process has.
     """
-    return KEYED.key("train", seen=features_key, **_of_model(forecaster, device or Settings().device))
+    return KEYED.key("train", seen=features_key, **_of_model(forecaster, device or current(Settings).device))
 
 
 def trained(store: Store, moment: Moment, features_key: str, forecaster: Forecaster) -> Trained:
@@ -133,7 +133,7 @@ def trained(store: Store, moment: Moment, features_key: str, forecaster: Forecas
     Where other machines train on another device it is theirs, unless only this device's own has been trained: what
     was once trained is used to the end of the block.
     """
-    own, device = trained_key(features_key, forecaster), Settings().training_device
+    own, device = trained_key(features_key, forecaster), current(Settings).training_device
     theirs = trained_key(features_key, forecaster, device)
     if theirs == own or tables.existing(store, "models", [own, theirs]) == {own}:
         return Trained(moment, own)
@@ -146,7 +146,8 @@ def month_keys(
     """The month's keys, given its features' and its block's trained model."""
     model = trained.key if trained else None
     if trained and moment != trained.moment and forecaster.training.refresh_epochs:
-        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **_of_model(forecaster, Settings().device))
+        made = _of_model(forecaster, current(Settings).device)
+        model = KEYED.key("refresh", parent=trained.key, seen=features_key, **made)
     return Month(moment, trained, model, _key(moment, features_key, model, forecaster, own), moment)
 
 

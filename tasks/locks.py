@@ -14,7 +14,7 @@ from pathlib import Path
 
 from prefect.locking.protocol import LockManager
 
-from storage.settings import Settings
+from storage.settings import Settings, current
 
 
 class FlockManager(LockManager):
@@ -29,7 +29,7 @@ class FlockManager(LockManager):
         return FlockManager, ()
 
     def _path(self, key: str) -> Path:
-        folder = Settings().cache.expanduser() / "locks"
+        folder = current(Settings).cache.expanduser() / "locks"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder / hashlib.sha256(key.encode()).hexdigest()
 

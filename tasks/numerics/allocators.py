@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from tasks.numerics import online
-from tasks.numerics.configs import OnlineConfig
 from tasks.numerics.climbing import portfolio
+from tasks.numerics.configs import OnlineConfig
 from tasks.numerics.steps import BoolArray, FloatArray
 
 State = Any

@@ -35,10 +35,10 @@ class Market(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def any_limited(lanes: Any) -> bool:
     """Whether a lane has a limit."""
+    count = 0
     for b in range(lanes.size):
-        if lanes[b].drawdown_limit > 0.0 or lanes[b].volatility_limit > 0.0:
-            return True
-    return False
+        count += lanes[b].drawdown_limit > 0.0 or lanes[b].volatility_limit > 0.0
+    return count > 0
 
 
 @njit(cache=True, error_model="numpy")

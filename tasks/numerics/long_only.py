@@ -35,6 +35,8 @@ def fill(
     tolerance = 2.0 * _EPSILON * weights.shape[1]
     for b in range(weights.shape[0]):
         traded[b] = -1.0
+        if np.isnan(turnover[b]):
+            continue
         price = _first_price(weights, point, previous, b)
         for _ in range(_NEWTON):
             moving = _fill(weights, point, previous, b, price + turnover[b], price - turnover[b])
