@@ -321,8 +321,6 @@ def _forecasts(
         else:
             draw = partial(predictive.vlstm, learned.model, seen, own, forecaster, mean_shrink=shrink)
             made, _, _ = fallbacks.on_device(draw)
-        if forecaster.forecast.volatility == "ewma":
-            made = made._replace(variance=beside.ewma)
         found += _entries(panel, month, own, made, beside, forecaster)
     return pa.Table.from_pylist(found, TABLES["forecasts"].schema)
 

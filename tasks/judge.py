@@ -109,8 +109,6 @@ def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, fo
     else:
         model = models.get(store, part.model, forecaster)
         found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
-    if forecaster.forecast.volatility == "ewma":
-        found = found._replace(variance=simple.ewma)
     columns = {
         "mean": found.mean,
         "variance": found.variance,

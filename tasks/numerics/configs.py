@@ -162,7 +162,7 @@ class ForecastConfig(Config):
     )
     mean_shrink: float = option(1.0, "Weight of the forecast mean against the pooled historical mean.", ge=0, le=1)
     volatility: Literal["forecast", "ewma"] = option(
-        "forecast", "Keep the forecast variance, or put EWMA's in its place, which leaves only the forecast mean."
+        "forecast", "Keep the network's variance, or put EWMA's in its place, which leaves only its mean."
     )
     gate: bool = option(
         False, "Shrink the network's correction where it was worse than EWMA over its last 24 months with outcomes."

@@ -137,6 +137,7 @@ def _pooled(
         variance = variance_of_scale(config.network) * sigma2.mean(axis=0) + mu.var(axis=0)
         mean, variance = from_head_units(mu.mean(axis=0), variance, baseline, model.label_mean, config.network)
         mean = model.label_mean + mean_shrink * (mean - model.label_mean)
+        variance = baseline if config.forecast.volatility == "ewma" else variance
         found.append(Forecast(mean, variance, model.tails))
     return found
 

@@ -184,16 +184,13 @@ def _hindsight(store: Store, rows: pd.DataFrame) -> list[str]:
 
 
 def _compared(default: str, others: dict[str, Values]) -> str:
+    """Which variants are told from the default, and to which side."""
     above = [label for label, row in others.items() if row["lower"] is not None and row["lower"] > 0]
     below = [label for label, row in others.items() if row["upper"] is not None and row["upper"] < 0]
-    rest = len(others) - len(above) - len(below)
-    parts = [
-        f"{len(names)} {where} ({', '.join(names)})" for names, where in ((above, "above"), (below, "below")) if names
-    ]
-    if not parts:
-        return f"No variant of {len(others)} has a Sharpe ratio that is told from that of {default} at 95%."
-    told = f"of {len(others)} variants {' and '.join(parts)} that of {default} at 95%"
-    return f"By the Sharpe ratio, {told}" + (f"; the other {rest} cannot be told from it." if rest else ".")
+    told = len(above) + len(below)
+    count = f"{told or 'None'} of {len(others)} variants {'are' if told > 1 else 'is'}"
+    sides = [f"{side} {', '.join(names)}" for side, names in (("above", above), ("below", below)) if names]
+    return f"{count} told from {default} by the Sharpe ratio at 95%" + (f": {'; '.join(sides)}." if sides else ".")
 
 
 def _worth(part: str, without: Values) -> str:

@@ -44,8 +44,7 @@ GAPS = {"n1": (0.3, 0.1, 0.5), "n2": (-0.4, -0.7, -0.1), "n3": (-0.05, -0.2, 0.1
 def test_sentences_name_what_is_told_apart_and_what_the_network_adds(store):
     shown = put(store, rows(**GAPS))
     assert shown.sentences == [
-        f"By the Sharpe ratio, of 6 variants 1 above ({LABELS[1]}) and 1 below ({LABELS[2]}) that of everything at "
-        "95%; the other 4 cannot be told from it.",
+        f"2 of 6 variants are told from everything by the Sharpe ratio at 95%: above {LABELS[1]}; below {LABELS[2]}.",
         f"The network adds +0.05 [{MINUS}0.10, +0.20] to the Sharpe ratio, which cannot be told from nothing.",
         "7 trials of the ledger; the best variant of one half of the sessions is no better than the middle of all in "
         "the other half in 50% of the ways to halve them.",
@@ -68,9 +67,7 @@ def test_what_a_part_adds_is_what_the_variant_without_it_lacks(store, gap, said)
 
 
 def test_a_study_that_tells_nothing_says_so(store):
-    assert put(store, rows()).sentences[0] == (
-        "No variant of 6 has a Sharpe ratio that is told from that of everything at 95%."
-    )
+    assert put(store, rows()).sentences[0] == "None of 6 variants is told from everything by the Sharpe ratio at 95%."
 
 
 def test_the_table_has_a_row_for_each_variant_and_marks_the_default(store):
@@ -97,4 +94,4 @@ def test_the_newest_of_a_study_is_shown_and_nothing_where_none_was_run(store):
     put(store, rows(**GAPS))
     put(store, rows(), key="l", created_at=datetime(2024, 1, 2))
     (shown,) = studied.newest(store)
-    assert shown.sentences[0].startswith("No variant")
+    assert shown.sentences[0].startswith("None of 6")
