@@ -17,7 +17,7 @@ def test_prices_without_volume_have_no_capacity(decided_quickly, prism):
     assert code == 2
     assert "capacity follows from high, low and volume, and AAA lacks them" in err
     code, _, err = prism("capacity", "--scenario", "other", "--store", decided_quickly)
-    assert code == 1
+    assert code == 2
     assert "scenario other has decided no month yet" in err
 
 
