@@ -90,7 +90,8 @@ def load(store: Store, key: PanelKey) -> Panel:
     """
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
     bars = snapshots.read(store, snapshot, chosen.tickers)
-    found = {ticker: _of_names(bars, names) for ticker, names in chosen.names.items()}
+    by_name = dict(tuple(bars.groupby("ticker")))
+    found = {ticker: _of_names(by_name, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
     _check_kinds(chosen, rows)
     _check_rates(chosen, rows)
@@ -128,11 +129,12 @@ def _held_of(chosen: Universe) -> tuple[str, ...]:
     return (*chosen.assets, *chosen.of_role("index"))
 
 
-def _of_names(bars: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    """Bars under the ticker, and under its aliases on the sessions where the ticker has none."""
-    rows = bars[bars["ticker"].isin(names)].assign(rank=lambda frame: frame["ticker"].map(names.index))
-    rows = rows.sort_values(["session", "rank"], kind="stable").drop_duplicates("session")
-    return rows.reset_index(drop=True)
+def _of_names(by_name: Mapping[str, pd.DataFrame], names: tuple[str, ...]) -> pd.DataFrame:
+    """Bars under the ticker, and under its aliases on the sessions where the ticker has none; empty without any."""
+    rows = [by_name[name] for name in names if name in by_name]  # of the same session the first name's come first
+    if not rows:
+        return pd.DataFrame()
+    return pd.concat(rows).sort_values("session", kind="stable").drop_duplicates("session").reset_index(drop=True)
 
 
 def _days(rows: pd.DataFrame) -> DayArray:
