@@ -40,6 +40,7 @@ class Study:
     common: Changes = field(default_factory=dict)  # holds for all variants, unless a person gives another value
     worth: tuple[str, str] = ("", "")  # a part, and the label of the variant without it: what the part adds is said
     first: str = ""  # first month, by default; empty: ten years before the last
+    by_regime: bool = False  # whether each kind of market is a part; without claims then
     split: str = ""  # first month of the second part, by default; empty: one part
     candidates: tuple[str, ...] = ()  # of these labels the best of the first part is held to the claims in the second
     claims: tuple[Claim, ...] = ()
@@ -50,7 +51,7 @@ class Study:
 
 
 def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any) -> Study:
-    """The study of one parameter's values for an online strategy, which looks at no forecast."""
+    """The study of one parameter's values, where no network is needed."""
     variants = tuple(Variant(f"{value}", {name: value}) for value in values)
     return Study(question, strategy, f"{default}", variants, NO_NETWORK)
 
@@ -136,9 +137,21 @@ STUDIES: dict[str, Study] = {
         "Should one choose sectors first, and stocks within them?", _OGD, "flat",
         (Variant("flat"), Variant("sectors first", strategy="sector_ogd")), NO_NETWORK,
     ),
-    "window": varied(
-        "How many sessions should the online objective look back?", _OGD, f"{_OGD}.window",
-        (21, 63, 90, 126, 252, 504), 90,
+    "window": Study(
+        "How many sessions should the online objective look back, in which kind of market?", _OGD, "90",
+        tuple(Variant(f"{count}", {f"{_OGD}.window": count}) for count in (21, 63, 90, 126, 252, 504)),
+        NO_NETWORK, by_regime=True,
+    ),
+    "tuned": Study(
+        "Does it help to choose a setting anew each January, by past sessions only?", "ogd_tuned", "OGD long window",
+        (Variant("tuned"), Variant("OGD long window", strategy=_OGD)), NO_NETWORK,
+    ),
+    "offset": varied(
+        "How much is luck of the day on which one trades?", "return_drawdown", "rebalance_offset", range(21), 0,
+    ),
+    "seeds": Study(
+        "How much is luck of the seed of the networks?", "return_drawdown", "0",
+        tuple(Variant(f"{seed}", {"training.seed": seed}) for seed in range(5)),
     ),
     "sensitivity": Study(
         "How much depends on each hyper-parameter, half as large and half as large again?", _OGD, "as it is",

@@ -1,8 +1,9 @@
 """Stage *study*: what the variants of a study came to, beside its default, and what that says of its claims.
 
-Rows of the table `studies` are measures of each variant in each part of the record (all of it, and what lies before and
-after the split) with the difference to the default on the same sessions, after costs. Two rows of no variant say how
-many trials the study counts, and how likely the best of its variants is no better than the middle elsewhere.
+Rows of the table `studies` are measures of each variant in each part of the record (all of it, what lies before and
+after the split, each kind of market) with the difference to the default on the same sessions, after costs. Two rows of
+no variant say how many trials the study counts, and how likely the best of its variants is no better than the middle
+elsewhere.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,7 @@ from storage.store import Store, open_store
 from tasks import claims, panels, records, trials
 from tasks.caching import keyed_by
 from tasks.claims import Claim
-from tasks.numerics import bootstrap, overfitting, singles
+from tasks.numerics import bootstrap, overfitting, regimes, singles
 from tasks.numerics.configs import BASELINES
 from tasks.records import Difference, Record
 from tasks.studies import ALL, NONE, STUDIES, Study
@@ -32,6 +33,7 @@ KEYED = keyed_by(
     __name__,
     "tasks.claims",
     "tasks.numerics.overfitting",
+    "tasks.numerics.regimes",
     "tasks.numerics.singles",
     "tasks.panels",
     "tasks.records",
@@ -41,6 +43,7 @@ KEYED = keyed_by(
 )
 _ENDS = (0.025, 0.975)
 _DRAWS, _SEED = 2000, 0
+_FEWEST = 63  # sessions of a kind of market that are compared
 Row = dict[str, Any]
 Parts = Mapping[str, dict[str, Record]]  # by variant and part
 FloatArray = NDArray[np.float64]
@@ -80,7 +83,7 @@ def measure(name: str, ran: tuple[Ran, ...], span: Span) -> str:
     key = KEYED.key("study", name=name, default=study.default, ran=ran, span=span, claims=study.claims)
     if tables.existing(store, "studies", [key]):
         return key
-    parts = {one.label: _parts(store, one, span) for one in ran}
+    parts = {one.label: _parts(store, study, one, span) for one in ran}
     shared = {"key": key, "study": name, "start_date": span.first, "end_date": span.last, "created_at": clock.now()}
     judged = _claims(store, study, ran, parts)
     if judged:
@@ -91,11 +94,27 @@ def measure(name: str, ran: tuple[Ran, ...], span: Span) -> str:
     return key
 
 
-def _parts(store: Store, one: Ran, span: Span) -> dict[str, Record]:
-    """The whole record of a variant, and what of it lies before and after the split."""
+def _parts(store: Store, study: Study, one: Ran, span: Span) -> dict[str, Record]:
+    """The whole record of a variant, what of it lies before and after the split, and in each kind of market."""
     record = records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
     labels = span.labels(record.sessions), span.labels(record.dates)
-    return {ALL: record} | records.by_label(record, *labels)
+    found = {ALL: record} | records.by_label(record, *labels)
+    if study.by_regime:
+        kinds = records.by_label(record, *_regimes(store, one, record))
+        found |= {name: kinds[name] for name in regimes.NAMES if name in kinds and kinds[name].sessions.size >= _FEWEST}
+    return found
+
+
+def _regimes(store: Store, one: Ran, record: Record) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """In which kind of market was decided what each session's return was made by, and each rebalance date."""
+    known = ledger.current(store, one.scenario)
+    made = [known[day] for day in record.dates.tolist()]
+    market = panels.load(store, PanelKey(made[-1].record["snapshot"], made[-1].record["universe"]))
+    decided = np.array([market.at(entry.as_of) for entry in made])
+    kinds = regimes.at(panels.level_returns(market), decided).regime
+    traded = np.searchsorted(record.sessions, record.dates)
+    names = np.array([*regimes.NAMES, ""])  # the last is that of regimes.UNKNOWN
+    return names[regimes.of_returns(traded, kinds, record.sessions.size)], names[kinds]
 
 
 def _measured(study: Study, ran: Sequence[Ran], parts: Parts) -> list[Row]:

@@ -178,8 +178,8 @@ def test_the_documents_step_climbs_our_gradient():
     slope = online.gradient(np.full(9, 1 / 9), window, OGD_LONG_WINDOW)
     moved = step._velocity.numpy() / OGD_LONG_WINDOW.learning_rate
     np.testing.assert_allclose(moved - moved.mean(), slope - slope.mean(), atol=1e-9)  # L1 moves all alike
-    assert step._weights.sum() == pytest.approx(1, abs=1e-12)
-    assert step._weights.min() >= 0
+    assert step.weights.sum() == pytest.approx(1, abs=1e-12)
+    assert step.weights.min() >= 0
 
 
 def test_all_negative_means_are():

@@ -12,7 +12,7 @@ from flows import leak
 from flows.backfill import backfill
 from storage import bars, catalog, ledger
 from storage.errors import LeakError
-from tasks import allocate, features, forecast, histories, learning, panels
+from tasks import allocate, features, followed, forecast, histories, learning, panels
 from tasks import backtest as accounts
 from tasks.numerics import windows
 
@@ -153,7 +153,7 @@ def tuned_on_the_whole_sample(monkeypatch):
 
 
 def same_close(monkeypatch):
-    wrapped(monkeypatch, accounts, "_trade_date", lambda original, month: month.as_of)
+    wrapped(monkeypatch, followed, "trade_date", lambda original, month: month.as_of)
 
 
 def account_one_session_ahead(monkeypatch):

@@ -5,6 +5,7 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from flows import parameters as forms
@@ -35,6 +36,7 @@ SMALL = Study(
         Claim("all of it is in ten", "70-90 %", "mean", "top10", above=0.7, below=0.9),
     ),
 )
+KINDS = Study("In which market?", OGD, "as it is", SMALL.variants[:2], by_regime=True)
 MONTHS = {"start": "2016-03", "end": "2017-02", "split": "2016-10"}
 
 pytestmark = pytest.mark.long  # whole flows
@@ -44,6 +46,7 @@ pytestmark = pytest.mark.long  # whole flows
 def registered():
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies.STUDIES, "small", SMALL)
+        patched.setitem(studies.STUDIES, "kinds", KINDS)
         patched.setattr("flows.study.named", lambda name: [name])
         yield
 
@@ -134,6 +137,32 @@ def test_parts_make_up_the_record_and_claims_are_held_to_the_later_one(ran, stor
     assert claims[1]["lower"] <= claims[1]["value"] <= claims[1]["upper"]
 
 
+def test_kinds_of_market_are_those_known_when_it_was_decided(ran, store, quick, prices):
+    key = study("kinds", "2016-03", "2017-02", parameters=quick, path=str(ran[0] / "prices.csv"))["studies"]["kinds"]
+    rows = tables.read(store, "studies", key=key, variant="none").to_pandas()
+    rows = rows[rows["name"] == "cumulative_return"]
+    scenario, found = rows["scenario"].iloc[0], rows.set_index("part")["value"].drop("all")
+    volatility = prices["IDX"].pct_change().rolling(63).std()
+    terciles = [volatility.expanding(252).quantile(share) for share in (1 / 3, 2 / 3)]
+    names = np.array(["low", "middle", "high"])[sum((volatility > tercile).astype(int) for tercile in terciles)]
+    side = np.where(prices["IDX"] > prices["IDX"].rolling(200).mean(), "_above", "_below")
+    kinds = pd.Series(np.char.add(names, side), prices.index).where(terciles[0].notna())
+    made = ledger.current(store, scenario)
+    decided = pd.Series({pd.Timestamp(day): kinds[pd.Timestamp(entry.as_of)] for day, entry in made.items()})
+    wealth = tables.read(store, "wealth", ["session", "daily_return"], key=_backtest(store, scenario), strategy=OGD)
+    daily = wealth.to_pandas().astype({"session": "datetime64[ns]"}).set_index("session")["daily_return"].sort_index()
+    daily = daily[1:][:"2017-02-28"]
+    assert found.size
+    for kind, value in found.items():
+        assert value == pytest.approx((1 + daily[_held(decided, daily.index) == kind]).prod() - 1)
+
+
+def _held(decided, sessions):
+    """For each session the kind at the last date before it, for the first one its own."""
+    place = np.searchsorted(decided.index, sessions, side="left") - 1
+    return decided.to_numpy()[np.maximum(place, 0)]
+
+
 def test_terminal_artifact_and_report_show_it(ran, store, prism):
     code, out, _ = prism("study", "--list")
     assert code == 0
@@ -143,7 +172,10 @@ def test_terminal_artifact_and_report_show_it(ran, store, prism):
     page = Path(write_report.fn(scenario, OGD)).read_text()
     assert 'id="studies"' in page
     assert all(row.name in page for row in shown.rows)
-    assert catalog.query(store, "main", "SELECT DISTINCT study FROM studies").to_pylist() == [{"study": "small"}]
+    assert catalog.query(store, "main", "SELECT DISTINCT study FROM studies ORDER BY 1")["study"].to_pylist() == [
+        "kinds",
+        "small",
+    ]
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(ran, store, quick):

@@ -206,6 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
     def fault_429(self, _, retry_after):
         self.send(429, "Too Many Requests", *([("Retry-After", str(retry_after))] if retry_after else []))
 
+    def fault_late_429(self, _, wait):
+        time.sleep(wait)
+        self.fault_429(_, None)
+
     def fault_404(self, *_):
         error = {"code": "Not Found", "description": "No data found, symbol may be delisted"}
         self.send(404, json.dumps({"chart": {"result": None, "error": error}}))

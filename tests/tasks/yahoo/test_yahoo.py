@@ -191,8 +191,8 @@ def test_refusals_without_end_end_the_run_and_defer_the_rest(fetch, many, yahoo)
 
 def test_an_answer_that_was_under_way_when_the_run_ended_counts(fetch, many, yahoo):
     fetch(many[0])
-    yahoo.fail(many[0], "slow", with_=0.5)
-    yahoo.fail(many[1], "429", times=None)
+    yahoo.fail(many[0], "slow", with_=1.2)
+    yahoo.fail(many[1], "late_429", times=None, with_=0.6)
     answers = fetch(*many, workers=2, openings=1)
     assert outcomes(answers) == ["ok"] + ["rate_limited"] * 9
 
