@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import urllib.request
+from contextlib import suppress
 from datetime import date
 
 import pytest
@@ -119,6 +120,9 @@ def run(server, environment, quick, csv):
                 return until(lambda: _named(client, made.id, states))
             finally:
                 served.terminate()
+                with suppress(subprocess.TimeoutExpired):
+                    served.wait(30)
+                served.kill()  # one that waits for a paused run does not end by itself
 
     return start
 
