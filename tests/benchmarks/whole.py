@@ -76,7 +76,7 @@ def section() -> Section:
     notes = (
         f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
         f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
-        "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
+        "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run; theirs is without the server's process",
     )
     return Section(NAME, notes, rows, LEAST, MOST)
 
