@@ -76,7 +76,8 @@ def section() -> Section:
     notes = (
         f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
         f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
-        "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run; theirs is without the server's process",
+        "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
+        "task runs: CPU time of the run's own process; what Prefect's server takes for them is not in it",
     )
     return Section(NAME, notes, rows, LEAST, MOST)
 
