@@ -6,8 +6,10 @@ limits it stand apart: `anyOf` draws it and lets all values through, `then` limi
 beside its field by the rule that it broke.
 """
 
+from copy import deepcopy
 from dataclasses import fields
 from datetime import date
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
@@ -37,6 +39,7 @@ def titled(name: str) -> str:
     return " ".join([words[0][:1].upper() + words[0][1:], *words[1:]])
 
 
+@cache  # half a second, and every flow has it
 def schema() -> Schema:
     """All parameters as one object, each of them folded."""
     found = Parameters.model_json_schema()["properties"]
@@ -109,7 +112,7 @@ class _Form:
 
     def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
         """The schema of the form, whatever else is taken."""
-        return schema()
+        return deepcopy(schema())  # pydantic goes on with it
 
 
 def said(title: str, description: str, **more: Any) -> Any:

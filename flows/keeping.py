@@ -1,6 +1,5 @@
 """Commands that keep a store in order: maintain, repair, backup, restore, migrate."""
 
-import logging
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,16 +10,15 @@ from flows.options import Json, StoreOption, app, existing_store, use_store
 from storage import backups, migrations
 from storage.errors import NoDataError
 from storage.store import check_place
-
-log = logging.getLogger("prism.cli")
+from tasks import server
 
 
 @app.command()
 def maintain(store: StoreOption = None, as_json: Json = False) -> None:
     """Compact the tables and delete what nothing refers to any more; safe beside running flows."""
     existing_store(store)
-    log.info("starting Prefect")
-    from flows.maintain import maintain as flow
+    with server.starting():
+        from flows.maintain import maintain as flow
 
     display.say(flow(), as_json)
 
@@ -29,8 +27,8 @@ def maintain(store: StoreOption = None, as_json: Json = False) -> None:
 def repair(store: StoreOption = None, as_json: Json = False) -> None:
     """Mend a damaged store, compute again what can be; no run may be at work. Exit code 1 where something is lost."""
     existing_store(store)
-    log.info("starting Prefect")
-    from flows.repair import repair as flow
+    with server.starting():
+        from flows.repair import repair as flow
 
     found = flow()
     if as_json:
@@ -65,8 +63,8 @@ def backup(
 ) -> None:
     """Copy the store, as it is at this moment, into a new folder, and verify the copy."""
     existing_store(store)
-    log.info("starting Prefect")
-    from flows.backup import backup as flow
+    with server.starting():
+        from flows.backup import backup as flow
 
     display.say(flow(str(folder) if folder else None), as_json)
 

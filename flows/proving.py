@@ -1,6 +1,5 @@
 """Commands that prove: what was decided is decided again, and compared with the record."""
 
-import logging
 from typing import Annotated, Any
 
 import typer
@@ -8,8 +7,7 @@ import typer
 from flows import display
 from flows.options import Json, ScenarioOption, StoreOption, app, as_date, as_month, existing_store
 from storage.errors import InputError
-
-log = logging.getLogger("prism.cli")
+from tasks import server
 
 
 @app.command()
@@ -24,8 +22,8 @@ def replay(
     """Decide past dates again from what was known then, and compare with the record; changes nothing."""
     existing_store(store)
     first, last = _span(month, start, end)
-    log.info("starting Prefect")
-    from flows.replay import replay as flow
+    with server.starting():
+        from flows.replay import replay as flow
 
     result = flow(first, last, scenario)
     if as_json:

@@ -8,7 +8,6 @@ is PRISM_PUBLISH_BY hours before the close of the rebalance date; a date that co
 
 import getpass
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable
@@ -34,7 +33,7 @@ from storage.ledger import BACKFILL, HELD, PUBLISHED
 from storage.limits import Limits
 from storage.settings import Settings
 from storage.store import open_store
-from tasks import calendars, panels
+from tasks import calendars, panels, server
 from tasks.planned import Month
 from tasks.proposal import Proposal, propose
 
@@ -163,7 +162,7 @@ def _asked(month: Month, proposal: Proposal, broken: list[str], deadline: dateti
     """A person's answer: from the form of the paused run, or from the terminal."""
     context = FlowRunContext.get()
     is_deployed = context is not None and context.flow_run is not None and context.flow_run.deployment_id is not None
-    if is_deployed or (os.environ.get("PREFECT_API_URL") and not sys.stdin.isatty()):
+    if is_deployed or (server.lasts() and not sys.stdin.isatty()):
         return _paused(month, proposal, broken, deadline)
     if sys.stdin.isatty():
         return _prompted(month, proposal, broken)

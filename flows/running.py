@@ -1,6 +1,5 @@
 """Commands that compute: run, backfill, ingest, plan, judge, tune, sweep, study, capacity."""
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -31,9 +30,7 @@ from flows.options import (
 )
 from storage.errors import InputError
 from storage.store import open_store
-from tasks import studies
-
-log = logging.getLogger("prism.cli")
+from tasks import server, studies
 
 
 @app.command()
@@ -60,10 +57,10 @@ def run(
     if approve is not None and reject is not None:
         raise InputError("--approve and --reject exclude each other; give one of them")
     day = as_day(as_of, "--as-of")
-    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
-    log.info("starting Prefect")
-    from flows.monthly import monthly_rebalance
-    from flows.publishing import given
+    with server.starting():
+        parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+        from flows.monthly import monthly_rebalance
+        from flows.publishing import given
 
     answer = given(approve, reject)
     result = monthly_rebalance(scenario, parameters, str(path) if path else None, day, months, amend, answer)
@@ -88,9 +85,9 @@ def backfill(
     """Decide the dates of past months; stop it, run it again, it goes on."""
     use_store(store)
     as_month(start, "--start"), as_month(end, "--end")
-    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
-    log.info("starting Prefect")
-    from flows.backfill import backfill as flow
+    with server.starting():
+        parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+        from flows.backfill import backfill as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, amend)
     positions.outcome(open_store(), scenario, result, result["asked"], as_json)
@@ -111,8 +108,8 @@ def amend(
     """
     existing_store(store)
     as_date(month, "month")
-    log.info("starting Prefect")
-    from flows.amend import amend as flow
+    with server.starting():
+        from flows.amend import amend as flow
 
     result = flow(month, reason, scenario, str(path) if path else None)
     if not as_json:
@@ -150,10 +147,10 @@ def ingest(
     if dry_run:
         prices.delivery(forms.make(given), files[0], tuple(accept or ()), as_json)
         return
-    log.info("starting Prefect")
-    from flows.ingest import ingest_prices
+    with server.starting():
+        parameters = chosen_parameters(scenario, given)
+        from flows.ingest import ingest_prices
 
-    parameters = chosen_parameters(scenario, given)
     result = ingest_prices(scenario, parameters, files[0], tuple(accept or ()), files[1], unit, files[2])
     if forecasts is None:
         prices.ingested(result, as_json)
@@ -203,9 +200,9 @@ def judge(
     """Judge the forecasts of every session on what followed, beside simpler ones; decides nothing."""
     use_store(store)
     as_month(start, "--start"), as_month(end, "--end")
-    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
-    log.info("starting Prefect")
-    from flows.judge import judge as flow
+    with server.starting():
+        parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+        from flows.judge import judge as flow
 
     result = flow(start, end, scenario, parameters, str(path) if path else None, with_garch)
     judgements.judgement(open_store(), scenario, result["judgement"], as_json)
@@ -231,9 +228,9 @@ def tune(
 ) -> None:
     """Search the forecaster's parameters, year by year; stop it, run it again, it goes on. Decides nothing."""
     use_store(store)
-    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
-    log.info("starting Prefect")
-    from flows.tune import tune as flow
+    with server.starting():
+        parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+        from flows.tune import tune as flow
 
     flow(name, start, end, trials, space, scenario, parameters, str(path) if path else None, seed)
     tunings.study(open_store(), name, as_json)
@@ -261,10 +258,10 @@ def sweep(
     """Account every combination of values of one online strategy in one run, each a trial. Decides nothing."""
     use_store(store)
     as_month(start, "--start"), as_month(end, "--end")
-    parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
-    log.info("starting Prefect")
-    from flows.grids import grid_of
-    from flows.sweep import sweep as flow
+    with server.starting():
+        parameters = chosen_parameters(scenario, given_values(source, universe, index, params, assignments))
+        from flows.grids import grid_of
+        from flows.sweep import sweep as flow
 
     flow(name, strategy, grid_of(grid), start, end, scenario, parameters, str(path) if path else None)
     tunings.sweep(open_store(), name, as_json)
@@ -295,9 +292,9 @@ def study(
     use_store(store)
     months = [as_month(text, option) for text, option in ((start, "--start"), (end, "--end"), (split, "--split"))]
     given = given_values(source, universe, index, params, assignments)
-    log.info("starting Prefect")
-    from flows import studied
-    from flows.study import study as flow
+    with server.starting():
+        from flows import studied
+        from flows.study import study as flow
 
     result = flow(name, *months, scenario, given or None, str(path) if path else None)
     studied.studies(open_store(), result["studies"], as_json, as_csv)
@@ -307,8 +304,8 @@ def study(
 def capacity(scenario: ScenarioOption = "main", store: StoreOption = None, as_json: Json = False) -> None:
     """What each strategy earns with 1e5 to 1e9, at costs and delays that follow from the volumes. Decides nothing."""
     existing_store(store)
-    log.info("starting Prefect")
-    from flows.capacity import capacity as flow
-    from flows.capacity import show
+    with server.starting():
+        from flows.capacity import capacity as flow
+        from flows.capacity import show
 
     show(open_store(), scenario, flow(scenario)["capacity"], as_json)

@@ -15,7 +15,6 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 
 from flows import lines, planning
@@ -32,7 +31,7 @@ from storage.keys import Moment, PanelKey, digest
 from storage.scenarios import FROM_THE_START, Terms
 from storage.settings import Settings
 from storage.store import open_store
-from tasks import features, forecast
+from tasks import features, forecast, server
 from tasks.forecast import Trained
 
 log = logging.getLogger("prism.flow")
@@ -101,7 +100,7 @@ def train_elsewhere(line: Line, dates: Sequence[Moment]) -> None:
     settings = Settings()
     if not settings.train_deployment:
         return
-    if PREFECT_API_URL.value() is None:
+    if not server.lasts():
         raise InputError(
             f"PRISM_TRAIN_DEPLOYMENT={settings.train_deployment} needs a Prefect server; set PREFECT_API_URL, or leave "
             "the deployment out"

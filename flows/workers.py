@@ -5,11 +5,11 @@ A task that is sent away reads and writes by key in the same store, so its bytes
 
 from typing import Any
 
-from prefect.settings import PREFECT_API_URL
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from storage.errors import InputError
 from storage.settings import Settings
+from tasks import server
 
 
 def runner() -> TaskRunner[Any]:
@@ -26,7 +26,7 @@ def runner() -> TaskRunner[Any]:
             "PRISM_RUNNER=dask needs a scheduler; set PRISM_DASK_ADDRESS, like tcp://127.0.0.1:8786, or "
             "PRISM_RUNNER=threads"
         )
-    if PREFECT_API_URL.value() is None:
+    if not server.lasts():
         raise InputError(
             "PRISM_RUNNER=dask needs a Prefect server for its workers; set PREFECT_API_URL, or PRISM_RUNNER=threads"
         )

@@ -33,6 +33,10 @@ class ApprovalError(PrismError):
     """What is to be published needs a person's answer, and nobody can be asked here; nothing was recorded."""
 
 
+class ServerError(PrismError):
+    """Prefect's server does not answer; nothing was run."""
+
+
 class LeakError(PrismError):
     """A past decision comes out differently with another future: something reads what was not known yet."""
 

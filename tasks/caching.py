@@ -12,7 +12,7 @@ import importlib.metadata
 import importlib.util
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -96,12 +96,21 @@ def imports(module: str) -> frozenset[str]:
 @lru_cache(maxsize=1024)  # stages share most of what they reach
 def _imported(text: str) -> frozenset[str]:
     found = set()
-    for node in ast.walk(ast.parse(text)):
+    for node in _statements(ast.parse(text)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(name for name in found if name.startswith(_CLOSED_OVER) and _is_module(name))
+
+
+def _statements(node: ast.AST) -> Iterator[ast.stmt]:
+    """All statements within a node; imports are among them, and expressions, which are many, hold none."""
+    for part in ("body", "orelse", "finalbody", "handlers", "cases"):
+        for child in getattr(node, part, ()):
+            if isinstance(child, ast.stmt):
+                yield child
+            yield from _statements(child)
 
 
 def _is_module(name: str) -> bool:

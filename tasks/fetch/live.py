@@ -17,7 +17,6 @@ from datetime import timedelta
 import pandas as pd
 from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
-from prefect.settings import PREFECT_API_URL
 
 from storage import bars, blobs, clock, ingests, snapshots
 from storage.errors import NoDataError, SourceError
@@ -25,7 +24,7 @@ from storage.instruments import FIELDS
 from storage.settings import Settings, current
 from storage.snapshots import Snapshot
 from storage.universe import Universe
-from tasks import calendars
+from tasks import calendars, server
 from tasks.fetch import diary, yahoo
 from tasks.fetch.chart import Quote
 from tasks.fetch.delivery import Delivery, Run, Taken, bars_of
@@ -72,7 +71,7 @@ def _alone() -> Iterator[None]:
     lock.acquire_lock(_LIMIT, holder)
     try:
         # without a server there are no other machines, and the slot of a run that was killed would stay taken
-        if PREFECT_API_URL.value() is None:
+        if not server.lasts():
             yield
             return
         with get_client(sync_client=True) as client:

@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import kstwo
 
 from tasks.numerics import scores, statistics
 from tasks.numerics.statistics import Estimate
@@ -156,6 +155,8 @@ def measures(judged: Judged, lags: int) -> dict[str, Measure]:
             inside = (np.abs(values - 0.5) <= share / 2).astype(float)
             found[f"{prefix}covers_{100 * share:.0f}"] = _mean(inside, lags)
         found[f"{prefix}pit_distance"] = Measure(scores.kolmogorov(values), np.nan)
+    from scipy.stats import kstwo  # a second to import: see scores
+
     found["pit_distance_limit"] = Measure(float(kstwo.ppf(0.95, z.size)), np.nan)
     for name, proxy in (("proxy", judged.proxy), ("proxy_sane", judged.proxy_sane)):
         found[f"{name}_held"] = _mean((judged.drawdown <= proxy).astype(float), lags)

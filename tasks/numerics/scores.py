@@ -21,7 +21,6 @@ Software 90(12), 2019, appendix A.
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaln, stdtr, stdtrit
-from scipy.stats import rankdata
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -119,6 +118,8 @@ def _spearman(y: FloatArray, mean: FloatArray) -> float:
     """Correlation of the ranks of one group."""
     if y.size < FEWEST or np.ptp(y) == 0 or np.ptp(mean) == 0:
         return np.nan
+    from scipy.stats import rankdata  # a second to import, which runs that find all answers stored do without
+
     return float(np.corrcoef(rankdata(y), rankdata(mean))[0, 1])
 
 

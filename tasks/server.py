@@ -1,0 +1,87 @@
+"""Prefect's server: one that lasts, at PREFECT_API_URL, or a temporary one for a single command.
+
+Prefect starts a temporary one when the first flow asks for it: the flow's process imports the whole server and then
+waits for another process to do the same. `starting` starts that process before the flow is imported, so that both go on
+at once. It ends with the command, in whatever way that ends.
+"""
+
+import atexit
+import logging
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.request import urlopen
+
+from storage.errors import ServerError
+
+_PROGRAM = Path(__file__).with_name("temporary_server.py")
+_STARTED_WITHIN = 120.0  # seconds, on a busy machine
+_STOPPED_WITHIN = 10.0
+_TEMPORARY = "PRISM_TEMPORARY_SERVER"  # in the environment, so that processes started by this one know it too
+log = logging.getLogger("prism.cli")
+
+
+def lasts() -> bool:
+    """Whether there is a server that other machines and later runs find too."""
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value() not in (None, os.environ.get(_TEMPORARY))
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Start a temporary server while a block imports a flow, unless there is a server; it answers when the block ends.
+
+    Raises ServerError where it does not come up.
+    """
+    log.info("starting Prefect")
+    begin()
+    yield
+    _wait()
+
+
+def begin() -> None:
+    """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+
+    if PREFECT_API_URL.value() is not None or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # who asks before it is there waits
+        number, port = listening.fileno(), listening.getsockname()[1]
+        # its standard input ends with this process; a Ctrl-C is for the run, which still has its end to tell
+        process = subprocess.Popen(  # noqa: S603 - our own file
+            [sys.executable, "-P", _PROGRAM, str(number)],
+            stdin=subprocess.PIPE,
+            pass_fds=(number,),
+            start_new_session=True,
+        )
+    atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
+    os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
+    refresh_global_settings_context()
+
+
+def _wait() -> None:
+    url = os.environ.get(_TEMPORARY)
+    if url is None:
+        return
+    try:
+        urlopen(f"{url}/health", timeout=_STARTED_WITHIN).close()  # noqa: S310 - this machine's own
+    except OSError as error:
+        raise ServerError(
+            f"Prefect's temporary server did not answer ({error}); run the same command again, or set PREFECT_API_URL "
+            "to a server that runs"
+        ) from error
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_STOPPED_WITHIN)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
