@@ -5,7 +5,9 @@ import json
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
 from datetime import date
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -89,9 +91,24 @@ def _text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+_AT_ONCE: ContextVar[catalog.Connection | None] = ContextVar("_AT_ONCE", default=None)
+
+
+@contextmanager
+def at_once(store: Store, scenario: str) -> Iterator[None]:
+    """Let all queries of a block, which are of one scenario, see one state of the store, through one connection."""
+    with catalog.connect(store, scenario) as connection:
+        token = _AT_ONCE.set(connection)
+        try:
+            yield
+        finally:
+            _AT_ONCE.reset(token)
+
+
 def select(store: Store, scenario: str, sql: str, *values: Any) -> Rows:
     """Rows of a fixed query over a scenario's views, its values as parameters."""
-    with catalog.connect(store, scenario) as connection:
+    shared = _AT_ONCE.get()
+    with nullcontext(shared) if shared else catalog.connect(store, scenario) as connection:
         return connection.sql(sql, params=list(values)).to_arrow_table().to_pylist()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from flows.display import (
     Rows,
+    at_once,
     dates,
     document,
     metrics,
@@ -231,15 +232,16 @@ def outcome(store: Store, scenario: str, result: dict[str, Any], month: str, as_
             result | {"trades_start_from": start(store, scenario, newest(store, scenario, month)["rebalance_date"])}
         )
         return
-    weights(store, scenario, month, False, False)
-    say_line("")
-    trades(store, scenario, month, False, False)
-    say_line("")
-    try:
-        metrics(store, scenario, False, False)
-    except NoDataError as error:
-        say_line(str(error))
-    say_line("")
+    with at_once(store, scenario):
+        weights(store, scenario, month, False, False)
+        say_line("")
+        trades(store, scenario, month, False, False)
+        say_line("")
+        try:
+            metrics(store, scenario, False, False)
+        except NoDataError as error:
+            say_line(str(error))
+        say_line("")
     for name, verdict in result["published"].items():
         same = verdict == "identical"
         say_line(f"{name}, published before: {verdict if same else f'would differ, an advisory is kept ({verdict})'}")

@@ -207,6 +207,9 @@ _ORDER = {
 }
 
 
+Connection = duckdb.DuckDBPyConnection
+
+
 def connect(store: Store, scenario: str = "main") -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB with the views of a scenario, which may touch the store's folder and nothing else."""
     connection = duckdb.connect()

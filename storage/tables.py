@@ -43,6 +43,12 @@ def open_table(store: Store, name: str) -> DeltaTable:
         return _found(store, name) or _made(store, name)
 
 
+def versions(store: Store) -> dict[str, int]:
+    """The newest version of every table that is there: whatever is written or compacted raises it."""
+    found = {name: [int(file.stem) for file, _ in _log(store, name)] for name in sorted(TABLES)}
+    return {name: max(numbers) for name, numbers in found.items() if numbers}
+
+
 def find_table(store: Store, name: str) -> DeltaTable | None:
     """The table at its newest version; None where it is not there yet. Raises StoreError as `open_table` does."""
     with explained(f"opening table {name}", *_DAMAGE):

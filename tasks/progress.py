@@ -36,9 +36,10 @@ class Progress:
         if self._share < 1:
             self.tell(1.0, "ended early")
 
-    def _seconds_left(self, share: float) -> float:
-        """What is left at the pace so far."""
-        return (time.monotonic() - self._started) * (1 - share) / max(share - self._already, 1e-9)
+    def _seconds_left(self, share: float) -> float | None:
+        """What is left at the pace so far; None where nothing is done yet."""
+        done = share - self._already
+        return (time.monotonic() - self._started) * (1 - share) / done if done > 0 else None
 
 
 def _update(artifact: UUID, share: float, description: str) -> None:
@@ -58,5 +59,7 @@ def _artifact(name: str, share: float) -> UUID | None:
         return None
 
 
-def _left(seconds: float) -> str:
+def _left(seconds: float | None) -> str:
+    if seconds is None:
+        return "begun"
     return f"{seconds:.0f} s left" if seconds < 120 else f"{seconds / 60:.0f} min left"

@@ -27,6 +27,7 @@ from tasks.report import (
     figures,
     formats,
     judged,
+    kept,
     listings,
     measures,
     over_time,
@@ -34,6 +35,7 @@ from tasks.report import (
     studied,
 )
 from tasks.report.contents import Contents
+from tasks.report.kept import Kept
 
 _FOLDED = 30  # rows of the matrix above which small ones are folded
 
@@ -47,6 +49,14 @@ def write_report(scenario: str, publish: str, opening: str = "") -> str:
     Raises NoDataError when no month is decided, and InputError when the newest one lacks that strategy.
     """
     store = open_store()
+    key = kept.key(store, scenario, publish, opening)
+    written = kept.find(store, key) or _write(store, key, scenario, publish, opening)
+    artifacts.publish(written.artifacts)
+    return str(store.root / "reports" / written.name)
+
+
+def _write(store: Store, key: str, scenario: str, publish: str, opening: str) -> Kept:
+    """Write the report; remembered with its artifacts, where a run of Prefect's wants these."""
     found = contents.read(store, scenario, publish)
     shown = _shown(store, found)
     page = _environment().get_template("report.html.j2").render(shown).encode()
@@ -54,9 +64,12 @@ def write_report(scenario: str, publish: str, opening: str = "") -> str:
     path = store.root / "reports" / name
     with explained(f"writing the report {name}"):
         store.files.write(path, page)
+    if not artifacts.are_wanted():
+        return Kept(name, ())
     lead = [shown[name] for name in ("evidence", "hindsight") if shown.get(name)]
-    artifacts.publish(found, opening, lead, shown["held"], path)
-    return str(path)
+    written = Kept(name, artifacts.of(found, opening, lead, shown["held"], path))
+    kept.keep(key, written)
+    return written
 
 
 def _environment() -> Environment:

@@ -6,8 +6,9 @@ made where no run of Prefect's is under way.
 
 import logging
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.context import TaskRunContext
@@ -30,32 +31,54 @@ _MEASURES: dict[str, measures.Format] = {
 }
 
 
-def publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Place) -> None:
-    """Make all artifacts of a report. opening: Markdown that the summary begins with; lead: its first sentences."""
-    if TaskRunContext.get() is None:
-        return
-    try:
-        _publish(contents, opening, lead, positions, path)
-    except Exception as error:  # a server that does not answer must not end the run whose report is written
-        log.warning("Prefect was not given the report: %s", error)
+@dataclass(frozen=True)
+class Artifact:
+    """One artifact: Markdown, a table of rows, or the link of a report."""
+
+    kind: Literal["markdown", "table", "link"]
+    content: Any  # text, rows, address
+    key: str
+    description: str
 
 
-def _publish(contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Place) -> None:
+def of(
+    contents: Contents, opening: str, lead: Sequence[str], positions: Sequence[Position], path: Place
+) -> list[Artifact]:
+    """All artifacts of a report. opening: Markdown that the summary begins with; lead: its first sentences."""
     # matplotlib takes a second to load, and only a run of Prefect's needs it
     from tasks.report import pictures
 
     drawn = [("Weights", pictures.weights(contents))]
     drawn += [("Wealth and drawdown", pictures.wealth(contents))] if contents.traded else []
-    scenario, name = contents.scenario, f"{contents.scenario}, {contents.month}"
     text = f"{opening}\n\n{summary(contents, lead, positions, drawn, link(path))}".strip()
-    create_markdown_artifact(text, key_of("summary", scenario), f"Summary of {name}")
-    create_table_artifact(_weights(contents), key_of("weights", scenario), f"Weights of every strategy, {name}")
-    create_table_artifact(
-        _trades(contents), key_of("trades", scenario), f"Trades of {label(contents.published)}, {name}"
-    )
-    if contents.traded:
-        create_table_artifact(_measures(contents), key_of("measures", scenario), f"Measures of the backtest, {name}")
-    create_link_artifact(link(path), f"Report of {name}", key_of("report", scenario), f"Report of {name}")
+    scenario, name = contents.scenario, f"{contents.scenario}, {contents.month}"
+    made = [Artifact("markdown", text, key_of("summary", scenario), f"Summary of {name}")]
+    rows = {"weights": (_weights(contents), "Weights of every strategy")}
+    rows |= {"trades": (_trades(contents), f"Trades of {label(contents.published)}")}
+    rows |= {"measures": (_measures(contents), "Measures of the backtest")} if contents.traded else {}
+    made += [Artifact("table", table, key_of(k, scenario), f"{title}, {name}") for k, (table, title) in rows.items()]
+    return [*made, Artifact("link", link(path), key_of("report", scenario), f"Report of {name}")]
+
+
+def are_wanted() -> bool:
+    """Whether a run of Prefect's is under way."""
+    return TaskRunContext.get() is not None
+
+
+def publish(artifacts: Sequence[Artifact]) -> None:
+    """Make the artifacts of the run that is under way."""
+    try:
+        for made in artifacts:
+            _CREATE[made.kind](made)
+    except Exception as error:  # a server that does not answer must not end the run whose report is written
+        log.warning("Prefect was not given the report: %s", error)
+
+
+_CREATE: dict[str, Callable[[Artifact], Any]] = {
+    "markdown": lambda made: create_markdown_artifact(made.content, made.key, made.description),
+    "table": lambda made: create_table_artifact(made.content, made.key, made.description),
+    "link": lambda made: create_link_artifact(made.content, made.description, made.key, made.description),
+}
 
 
 def link(path: Place) -> str:

@@ -1,0 +1,106 @@
+"""Prefect's server: there already, or a temporary one that a command starts, and that ends with it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from prefect.context import refresh_global_settings_context
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    get_current_settings,
+    temporary_settings,
+)
+
+from storage.errors import ServerError
+from tasks import server
+
+ROOT = Path(__file__).parents[2]
+WAITS = """
+import os, time
+import flows
+from tasks import server
+with server.starting():
+    from prefect import flow
+print(os.environ["PREFECT_API_URL"], server.lasts(), flush=True)
+
+@flow
+def nothing():
+    return "done"
+
+print(nothing(), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def own_environment(monkeypatch):
+    """Prefect's settings are as before afterwards."""
+    for name in ("PREFECT_API_URL", server._TEMPORARY):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    yield
+    monkeypatch.undo()
+    refresh_global_settings_context()
+
+
+def test_a_server_that_is_there_lasts_and_none_is_started(own_environment):
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        assert server.lasts()
+        with server.starting():
+            pass
+    assert server._TEMPORARY not in os.environ
+
+
+def test_none_is_started_where_prefect_may_start_none(own_environment):
+    with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}), server.starting():
+        pass
+    assert server._TEMPORARY not in os.environ
+    assert not server.lasts()
+
+
+def test_a_temporary_server_does_not_last(own_environment, monkeypatch):
+    monkeypatch.setenv(server._TEMPORARY, "http://127.0.0.1:1/api")
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:1/api"}):
+        assert not server.lasts()
+
+
+def test_one_that_does_not_come_up_is_a_sentence(own_environment, monkeypatch, tmp_path):
+    broken = tmp_path / "broken.py"
+    broken.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(server, "_PROGRAM", broken)
+    with (
+        pytest.raises(ServerError, match=r"temporary server did not answer .* run the same command again"),
+        server.starting(),
+    ):
+        assert get_current_settings().api.url == os.environ["PREFECT_API_URL"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGTERM])
+def test_it_runs_flows_and_ends_with_its_command_however_that_ends(tmp_path, ending):
+    environment = os.environ | {"PREFECT_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", WAITS]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        url, lasts = process.stdout.readline().split()
+        assert (lasts, process.stdout.readline()) == ("False", "done\n")
+        urlopen(f"{url}/health").close()
+        process.send_signal(ending)
+    until = time.monotonic() + 30
+    while _answers(url) and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not _answers(url)
+
+
+def _answers(url: str) -> bool:
+    try:
+        urlopen(f"{url}/health", timeout=5).close()
+    except (URLError, OSError):
+        return False
+    return True
