@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from storage import clock, tables
 from storage.errors import StoreError
-from storage.keys import digest, name_of, to_json
+from storage.keys import digest, name_of, row_to_json, to_json
 from storage.schemas import TABLES
 from storage.store import Store
 
@@ -101,7 +101,10 @@ def _content_hash(decision: Decision, rows: _Rows, later: dict[str, set[str]] | 
     for name, keys in result_keys(decision).items():
         left_out = later[name] if later else set()
         texts = [
-            sorted(to_json({c: value for c, value in row.items() if c not in left_out}) for row in rows.get(key, []))
+            sorted(
+                row_to_json({c: value for c, value in row.items() if c not in left_out} if left_out else row)
+                for row in rows.get(key, [])
+            )
             for key in keys
         ]
         content[name] = sorted(texts)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.keys import Moment, PanelKey, digest, to_json
+from storage.keys import Moment, PanelKey, digest, row_to_json, to_json
 
 ROOT = Path(__file__).parents[2]
 REFUSED = [
@@ -103,3 +103,10 @@ def test_a_month_is_named_by_its_rebalance_date():
 
 def test_where_every_session_is_decided_each_is_named_by_its_day():
     assert Moment(date(2024, 5, 1), date(2024, 4, 30), "p", daily=True).month == "2024-05-01"
+
+
+def test_a_row_as_arrow_gives_it_has_the_text_of_its_values():
+    row = {"b": date(2020, 1, 2), "a": 0.1, "c": None, "d": [1.5, 2.0], "e": 3, "f": "ä", "g": datetime(2020, 1, 2, 3)}
+    assert row_to_json(row) == to_json(row)
+    with pytest.raises(ValueError, match="JSON"):
+        row_to_json({"a": float("nan")})
