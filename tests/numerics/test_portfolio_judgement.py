@@ -85,6 +85,12 @@ def test_volatilities_that_are_too_small_show_in_every_measure():
     assert found["pit_distance"].value > found["pit_distance_limit"].value
 
 
+@pytest.mark.parametrize("count", [1, 5, 24, 400])
+def test_the_limit_of_the_distance_is_kolmogorovs_for_so_many_dates(count):
+    found = portfolio_judgement.measures(judged(count), 0)
+    assert found["pit_distance_limit"].value == pytest.approx(stats.kstwo.ppf(0.95, count), abs=1e-6)
+
+
 def test_one_date_has_values_without_errors():
     found = portfolio_judgement.measures(judged(1), 0)
     assert np.isfinite(found["bias"].value)
