@@ -2,7 +2,7 @@
 
     cold        `prism backfill` of 120 months of 109 assets into an empty store
     unchanged   the same command again
-    what-if     `prism run --scenario` with another alpha over the same months
+    what-if     the flow `rebalance`, as its form runs it, with another alpha over the same months
     next month  `prism run` once the prices have a month more
 
 The baseline is a script of the founding documents' methods on the same file: it reads the prices, forecasts by EWMA,
@@ -32,6 +32,14 @@ ASSETS, WINDOW, MONTH = 109, 252, 21
 FIRST, LAST, NEXT = "2011-01", "2020-12", "2021-01"
 PRISM = (sys.executable, "-c", "from flows.cli import main; main()")
 GIVEN = ("--source", "files", "--index", "IDX", "--set", "forecast.forecaster=ewma")
+WHAT_IF = """
+import flows
+from tasks import server
+
+with server.starting():
+    from flows.rebalance import rebalance
+rebalance({"return_drawdown": {"alpha": 0.7}})
+"""
 EMPTY = """
 import sys
 import flows
@@ -98,11 +106,10 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
         "PYTHONPATH": str(ROOT),
     }
     backfill = (*PRISM, "backfill", "--start", FIRST, "--end", LAST, *GIVEN, "--path", str(before))
-    what_if = (*PRISM, "run", "--scenario", "what-if", "--months", "120", "--set", "return_drawdown.alpha=0.7")
     commands = {
         "cold": backfill,
         "unchanged": backfill,
-        "what-if": (*what_if, *GIVEN, "--path", str(before)),
+        "what-if": (sys.executable, "-c", WHAT_IF),
         "next month": (*PRISM, "run", *GIVEN, "--months", "2", "--path", str(after)),
     }
     first = (*PRISM, "backfill", "--start", LAST, "--end", LAST, *GIVEN, "--path", str(before))
