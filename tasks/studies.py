@@ -99,6 +99,7 @@ _STRATEGIES = (
     "hedge",
     "sector_ogd",
     "experts",
+    "ogd_tuned",
     "index",
     *OPTIMISED_BASELINES,
 )
