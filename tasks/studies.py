@@ -64,6 +64,15 @@ class Study:
                 "two studies of it"
             )
 
+    @property
+    def bands(self) -> dict[str, list[str]]:
+        """Labels of the variants that differ by luck alone, by the name of their band."""
+        found: dict[str, list[str]] = {}
+        for variant in self.variants:
+            if variant.band:
+                found.setdefault(variant.band, []).append(variant.label)
+        return found
+
     def strategy_of(self, variant: Variant) -> str:
         """The strategy that is measured of a variant."""
         return variant.strategy or self.strategy

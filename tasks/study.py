@@ -110,12 +110,9 @@ def _record(store: Store, one: Ran, span: Span) -> Record:
 
 def _bands(study: Study, found: Mapping[str, Record]) -> list[Row]:
     """A row for each session of each band of variants: how far apart their wealth and Sharpe ratio lie."""
-    together: dict[str, list[Record]] = {}
-    for variant in study.variants:
-        if variant.band:
-            together.setdefault(variant.band, []).append(found[variant.label])
     rows = []
-    for number, (name, own) in enumerate(together.items()):
+    for number, (name, labels) in enumerate(study.bands.items()):
+        own = [found[label] for label in labels]
         daily = [record.daily for record in own]
         drawn = {"wealth": bands.band(daily), "sharpe": bands.sharpe_band(daily, own[0].cash)}
         edges = {f"{of}_{edge}": v.tolist() for of, band in drawn.items() for edge, v in band._asdict().items()}
