@@ -240,6 +240,21 @@ def test_terminal_artifact_and_report_show_it(ran, store, prism):
     assert 'id="band-2"' in page
 
 
+def test_edited_code_answers_a_study_anew_and_finds_what_was_found(ran, store, quick, monkeypatch):
+    before = tables.read(store, "decisions").num_rows
+    monkeypatch.setattr("tasks.caching.project", lambda: "edited")
+    key = study("small", **MONTHS, parameters=quick, path=str(ran[0] / "prices.csv"))["studies"]["small"]
+    assert key != ran[1]
+    assert tables.read(store, "decisions").num_rows == before
+    found = [
+        tables.read(store, "studies", key=one).drop_columns(["key", "created_at"]).sort_by(
+            [("part", "ascending"), ("number", "ascending"), ("name", "ascending")]
+        )
+        for one in (ran[1], key)
+    ]  # fmt: skip
+    assert found[0].equals(found[1])
+
+
 def test_what_cannot_be_asked_is_refused_in_a_sentence(ran, store, quick):
     with pytest.raises(InputError, match=r"tested on later months; give their --split"):
         study("small", "2016-03", "2017-02", parameters=quick)
