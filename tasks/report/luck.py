@@ -16,7 +16,9 @@ from tasks.report.figures import AXIS, LAYOUT, Figure
 from tasks.report.formats import decimal
 from tasks.studies import Study
 
-COLOURS = ("--rest", "--other-1", "--other-2", "--accent")  # of the bands, each of which lies in the one before
+# of the bands' lines and of what is filled; each band lies in the one before
+_LINES = ("var(--soft)", "var(--other-1)", "var(--other-2)", "var(--accent)")
+_FILLS = ("var(--band-1)", "var(--band-2)", "var(--band-3)", "var(--accent-soft)")
 _PANELS = {"wealth": ("y", "%{y:.3f}"), "sharpe": ("y2", "%{y:.2f}")}
 
 
@@ -52,13 +54,13 @@ def figure(bands: Mapping[str, Frame]) -> Figure | None:
     if not bands:
         return None
     drawn = go.Figure(layout=LAYOUT)
-    for colour, (name, rows) in zip(colours(bands), bands.items(), strict=True):
+    colours = list(zip(_LINES, _FILLS, strict=True))[-len(bands) :]
+    for (line, fill), (name, rows) in zip(colours, bands.items(), strict=True):
         thin = over_time.thinned(rows)
         for of in _PANELS:
-            _add_band(drawn, thin, of, name, f"var({colour})")
+            _add_band(drawn, thin, of, name, line, fill)
             if len(bands) == 1:
-                line = {"color": "var(--soft)", "width": 1, "dash": "dot"}
-                _add_line(drawn, thin, of, "divided", line)
+                _add_line(drawn, thin, of, "divided", {"color": "var(--soft)", "width": 1, "dash": "dot"})
     drawn.update_layout(
         height=460,
         xaxis={**AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
@@ -69,17 +71,12 @@ def figure(bands: Mapping[str, Frame]) -> Figure | None:
     return figures.plain(drawn)
 
 
-def colours(bands: Mapping[str, Frame]) -> list[str]:
-    """Names of the bands' colours in the style sheet; the last one's is the accent."""
-    return list(COLOURS[-len(bands) :])
-
-
-def _add_band(drawn: go.Figure, rows: Frame, of: str, name: str, colour: str) -> None:
+def _add_band(drawn: go.Figure, rows: Frame, of: str, name: str, colour: str, filling: str) -> None:
     """The filled space between the edges, and the median."""
     axis = {"x": figures.days(rows.index.to_series()), "yaxis": _PANELS[of][0]}
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
     drawn.add_scatter(y=figures.rounded(rows[f"{of}_lowest"]), **axis, **edge)
-    upper = {"fill": "tonexty", "fillcolor": colour, "opacity": 0.3}
+    upper = {"fill": "tonexty", "fillcolor": filling}
     drawn.add_scatter(y=figures.rounded(rows[f"{of}_highest"]), **axis, **edge, **upper)
     _add_line(drawn, rows, of, "median", {"color": colour, "width": 1.6}, name)
 

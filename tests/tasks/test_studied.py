@@ -131,7 +131,7 @@ def test_several_bands_are_told_apart_by_their_colours(store):
     assert tuple(found) == names
     filled = [trace["fillcolor"] for trace in luck.figure(found)["data"] if "fill" in trace]
     assert len(set(filled)) == 4
-    assert filled[-1] == "var(--accent)"
+    assert filled[-1] == "var(--accent-soft)"
     assert pictures.bands(found).startswith("data:image/png;base64,")
     assert luck.figure({}) is None
 
