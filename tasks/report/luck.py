@@ -40,8 +40,8 @@ def sentences(study: Study, measured: Mapping[str, Mapping[str, Any]]) -> list[s
             said.append(
                 f"{name.capitalize()}: {len(labels)} portfolios that differ by luck alone have Sharpe ratios from "
                 f"{decimal(min(ratios))} to {decimal(max(ratios))}, with a standard deviation of "
-                f"{decimal(statistics.stdev(ratios))}, and made {decimal(1 + min(grown))} to {decimal(1 + max(grown))} "
-                "of 1."
+                f"{decimal(statistics.stdev(ratios))}, and turned 1 into {decimal(1 + min(grown))} to "
+                f"{decimal(1 + max(grown))}."
             )
     return said
 

@@ -146,7 +146,7 @@ def test_a_band_is_said_in_numbers_and_one_account_is_none():
     one, three, seven = luck.sentences(study, measured)
     assert one == (
         "One day: 21 portfolios that differ by luck alone have Sharpe ratios from 1.00 to 1.20, with a standard "
-        "deviation of 0.06, and made 1.00 to 3.00 of 1."
+        "deviation of 0.06, and turned 1 into 1.00 to 3.00."
     )
     assert three.startswith("3 tranches: 7 portfolios that differ by luck alone have Sharpe ratios from 1.21 to 1.27")
     assert seven.startswith("7 tranches: 3 portfolios")
