@@ -8,6 +8,7 @@ from flows import parameters as forms
 from flows.parameters import STRATEGIES
 from storage.errors import InputError
 from tasks import studies
+from tasks.report import luck
 from tasks.studies import GROUPS, STUDIES, Variant
 
 
@@ -19,6 +20,7 @@ def test_every_variant_is_a_config_and_every_label_is_one_of_them(name):
     named = {study.default, *study.candidates, *(study.worth[1:] if study.worth[0] else ())}
     named |= {label for claim in study.claims for label in (claim.of, claim.against) if label}
     assert named <= set(labels)
+    assert len(study.bands) <= len(luck._LINES)  # each is drawn in a colour of its own
     assert all(claim.of or study.candidates for claim in study.claims)
     for variant in study.variants:
         values = forms.Parameters().values()
