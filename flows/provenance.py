@@ -22,10 +22,14 @@ _STAGES: tuple[StageKey, ...] = (
 )
 
 
+def libraries() -> dict[str, str]:
+    """Versions of all libraries that change numbers."""
+    return {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
+
+
 def made_of(plan: Plan) -> dict[str, Any]:
     """Parameters, source hashes and library versions behind a plan's dates."""
     code = {name: value for stage in _STAGES for name, value in stage.code.items()}
-    used = {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
     code |= plan.strategies.code
     terms = {"valid_from": plan.segment.terms.valid_from, "reason": plan.segment.terms.reason}
-    return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": used}
+    return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": libraries()}

@@ -55,6 +55,7 @@ def markdown(store: Store, name: str, key: str) -> str:
         f"{shown.question} {shown.span}, a year, after costs, out of sample. Differences are in the Sharpe ratio.",
         artifacts.table(["Variant", *shown.heads], _lines(shown.rows)),
         f"![{shown.title}]({pictures.differences(shown.bars)})" if shown.bars[0] else "",
+        f"![How far apart luck lies]({pictures.bands(shown.bands)})" if shown.bands else "",
         artifacts.table(["Claim", *CLAIM_HEADS], _lines(shown.claims)) if shown.claims else "",
         *shown.sentences,
     ]

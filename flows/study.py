@@ -21,11 +21,14 @@ from flows.endings import in_words
 from flows.form import Given, Path, Scenario, said
 from flows.lines import MAIN, Line
 from flows.parameters import MONTH, Parameters
+from flows.provenance import libraries
 from flows.rebalance import RUNNER, decide_months, recorded
-from storage import catalog, scenarios
+from storage import catalog, scenarios, tables, universe
 from storage.errors import InputError
 from storage.keys import digest, to_json
+from storage.settings import Settings
 from storage.store import open_store
+from tasks import caching, learning, own_forecasts
 from tasks import study as stage
 from tasks.backtest import backtest
 from tasks.report.evidence import YARDSTICK
@@ -52,7 +55,8 @@ def study(
 ) -> dict[str, Any]:
     """Decide every variant of a study over the months from `start` to `end`, and compare them, after costs.
 
-    What is not given is as the scenario has it. A study that was run before is only looked up.
+    What is not given is as the scenario has it. A study that was run before, of the same prices by the same code, is
+    only looked up.
     """
     with recorded("study", scenario) as diary:
         found = {}
@@ -96,9 +100,11 @@ def _opened(asked: Study, scenario: str, given: Parameters | forms.Values | None
 
 def _months(asked: Study, opened: Line, start: str | None, end: str | None, split: str | None) -> _Months:
     """The months meant. InputError where the split leaves a part without any, or there must be one and is none."""
-    possible = [planning.month_of(moment) for moment in planning.possible(planning.monthly(opened))]
-    last = end or possible[-1]
-    first = start or asked.first or max(f"{pd.Period(last, 'M') - 12 * _YEARS + 1}", possible[0])
+    first, last = start or asked.first, end
+    if not (first and last):
+        possible = [planning.month_of(moment) for moment in planning.possible(planning.monthly(opened))]
+        last = last or possible[-1]
+        first = first or max(f"{pd.Period(last, 'M') - 12 * _YEARS + 1}", possible[0])
     split = split or asked.split or None
     if asked.candidates and split is None:
         raise InputError(f"the best of {' and '.join(asked.candidates)} is tested on later months; give their --split")
@@ -108,17 +114,38 @@ def _months(asked: Study, opened: Line, start: str | None, end: str | None, spli
 
 
 def _answered(name: str, opened: Line, months: _Months, diary: Diary) -> str:
-    """Decide and compare the variants of a study; the key of its rows. Equal changes are one scenario."""
-    asked, ran, made = STUDIES[name], [], {}
+    """The key of a study's rows: those that are there, else its variants are decided and compared."""
+    asked, span = STUDIES[name], months.span
+    key = stage.key_of(name, span, **_given(opened))
+    if tables.existing(open_store(), "studies", [key]):
+        return key
+    strategies: dict[str, list[str]] = {}
+    changed: dict[str, Changes] = {}
     for variant in asked.variants:
-        changes = to_json(variant.changes)
-        if changes not in made:
-            same = [entry for entry in asked.variants if to_json(entry.changes) == changes]
-            strategies = dict.fromkeys([*(asked.strategy_of(entry) for entry in same), YARDSTICK])
-            made[changes] = _accounted(opened, variant.changes, list(strategies), months, diary)
-        ran.append(Ran(variant.label, asked.strategy_of(variant), *made[changes]))
+        for changes in variant.scenarios:
+            changed[to_json(changes)] = changes
+            strategies.setdefault(to_json(changes), []).append(asked.strategy_of(variant))
+    made = {
+        text: _accounted(opened, changes, list(dict.fromkeys([*strategies[text], YARDSTICK])), months, diary)
+        for text, changes in changed.items()
+    }
+    ran = []
+    for variant in asked.variants:
+        found = [made[to_json(changes)] for changes in variant.scenarios]
+        ran.append(Ran(variant.label, asked.strategy_of(variant), tuple(name for name, _ in found), found[0][1]))
     with diary.stage("measure"):
-        return stage.measure(name, tuple(ran), months.span)
+        stage.measure(name, key, tuple(ran), span)
+    return key
+
+
+def _given(opened: Line) -> dict[str, Any]:
+    """All that a study's answer follows from, its months aside: parameters, prices, a person's own, and code."""
+    store, newest = open_store(), opened.newest
+    assets = universe.load(store, newest.panel.universe).assets
+    own = own_forecasts.of(store, newest.terms.dataset, assets).digests
+    terms = [learning.of_online(name, config).source for name, config in newest.parameters.online.items()]
+    given = {"parameters": newest.parameters.values(), "panel": newest.panel, "forecasts": own, "terms": terms}
+    return given | {"device": Settings().device, "code": caching.project(), "versions": libraries()}
 
 
 def _accounted(opened: Line, changes: Changes, strategies: list[str], months: _Months, diary: Diary) -> tuple[str, str]:

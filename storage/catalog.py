@@ -167,6 +167,10 @@ _WHOLE = {
         SELECT study, claim, document, measured, value, lower, upper, verdict, part, start_date, end_date, created_at,
                number
         FROM raw.claims QUALIFY created_at = max(created_at) OVER (PARTITION BY study)""",
+    "bands": """
+        SELECT study, band, accounts, session, wealth_lowest, wealth_median, wealth_highest, wealth_divided,
+               sharpe_lowest, sharpe_median, sharpe_highest, sharpe_divided, created_at, number
+        FROM raw.bands QUALIFY created_at = max(created_at) OVER (PARTITION BY study)""",
     "ingests": """
         SELECT run, ticker, outcome, rows, detail, * EXCLUDE (run, ticker, outcome, rows, detail) FROM raw.ingests""",
 }
@@ -204,6 +208,7 @@ _ORDER = {
     "holdings": "position, ticker",
     "live": "session",
     "leak_checks": "created_at",
+    "bands": "study, number, session",
 }
 
 

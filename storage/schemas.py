@@ -37,6 +37,7 @@ _POSITION = {"key": TEXT, "rebalance_date": DAY, "strategy": TEXT, "ticker": TEX
 _SIMPLE = ("label_mean", "calibrated_variance", "trailing_variance", "historical_mean", "historical_variance")
 _RATED = ("fitness", "median_fitness", "overfitting", "followed_fitness", "hindsight_fitness", "followed_return")
 _RATED += ("hindsight_return",)
+_EDGES = tuple(f"{of}_{name}" for of in ("wealth", "sharpe") for name in ("lowest", "median", "highest", "divided"))
 _PARTITION = Table({"key": TEXT, "month": TEXT, "as_of": DAY, "names": TEXTS, "rows": COUNT, "blob": TEXT}, ("key",))
 
 TABLES = {
@@ -231,6 +232,13 @@ TABLES = {
         | {"verdict": TEXT, "created_at": TIME},
         ("key", "number"),
         ("value", "lower", "upper"),
+    ),
+    "bands": Table(
+        {"key": TEXT, "study": TEXT, "number": COUNT, "band": TEXT, "accounts": COUNT, "session": DAY}
+        | dict.fromkeys(_EDGES, REAL)
+        | {"created_at": TIME},
+        ("key", "number", "session"),
+        tuple(name for name in _EDGES if name.startswith("sharpe")),
     ),
     # what was decided, in order
     "scenarios": Table(

@@ -136,6 +136,13 @@ def fingerprint(stage: str, modules: tuple[str, ...]) -> dict[str, str]:
     return {name: hashlib.sha256(source(name).encode()).hexdigest()[:16] for name in names}
 
 
+@lru_cache(maxsize=1)
+def project() -> str:
+    """Hash of all source there is, for what is asked as a whole: whatever is edited, it is answered anew."""
+    files = sorted(path for folder in ("flows", "tasks", "storage") for path in (_ROOT / folder).rglob("*.py"))
+    return digest({str(path.relative_to(_ROOT)): path.read_text() for path in files})
+
+
 @lru_cache(maxsize=64)
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
     """Installed versions of the libraries that change numbers."""

@@ -2,10 +2,13 @@
 
 Costs, turnover and concentration are means over the rebalance dates; where two records have the same dates, their
 differences have intervals by Newey and West. Those of Sharpe ratio and return have bootstrap intervals.
+
+A portfolio in tranches (`tasks.numerics.tranches`) has a record, too: that of the account which follows what its parts
+hold, each of them a scenario of its own.
 """
 # Shapes: S = sessions, K = rebalance dates, n = assets.
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import NamedTuple
@@ -19,8 +22,8 @@ from storage.keys import PanelKey
 from storage.ledger import HELD, Decision
 from storage.schemas import CASH
 from storage.store import Store
-from tasks import panels
-from tasks.numerics import differences, fitness, inference, metrics, statistics
+from tasks import accounts, followed, panels
+from tasks.numerics import differences, fitness, inference, metrics, statistics, tranches
 from tasks.numerics.configs import TRADING_DAYS, FitnessConfig
 
 FloatArray = NDArray[np.float64]
@@ -86,6 +89,42 @@ def read(store: Store, scenario: str, backtest: str, strategy: str, first: date,
         _weights(store, months, strategy),
         score,
     )
+
+
+def in_tranches(store: Store, scenarios: Sequence[str], strategy: str, last: date) -> Record:
+    """The record up to `last` of a portfolio in equal tranches, which follow a strategy of a scenario each.
+
+    The scenarios share their prices, and what trading costs. It begins when all of them have traded.
+    """
+    newest = list(ledger.current(store, scenarios[0]).values())[-1]
+    panel = PanelKey(newest.record["snapshot"], newest.record["universe"])
+    prices, config = panels.prices_of(store, panel.snapshot, [panel.universe]), followed.terms(newest)
+    found = [followed.strategies(store, followed.traded(store, panel, name)[0]) for name in scenarios]
+    parts = [next(own for own in each if own.name == strategy).on(prices) for each in found]
+    days, targets = [part[0] for part in parts], [part[1] for part in parts]
+    when, held = tranches.whole(days, targets, prices.returns, config, prices.delisted, prices.risk_free)
+    account = accounts.simulate(prices, when, held, config, accounts.liquidity(prices, [config]))
+    sessions = prices.sessions[when[0] :].astype("datetime64[D]")
+    record = Record(
+        sessions,
+        account.daily_return,
+        _cash(store, newest, sessions),
+        prices.sessions[when].astype("datetime64[D]"),
+        account.turnover,
+        account.costs.sum(axis=1),
+        held,
+        FitnessConfig(**newest.record["parameters"]["fitness"]),
+    )
+    return record.where(record.sessions <= np.datetime64(last), record.dates <= np.datetime64(last))
+
+
+def on_common_sessions(found: Mapping[str, Record]) -> dict[str, Record]:
+    """The records as they are where all begin on one session; else what of each follows the first day of the last."""
+    firsts = {record.sessions[0] for record in found.values()}
+    if len(firsts) == 1:
+        return dict(found)
+    begun = max(firsts)
+    return {label: own.where(own.sessions > begun, own.dates > begun) for label, own in found.items()}
 
 
 def _traded(store: Store, backtest: str, strategy: str, dates: DayArray) -> tuple[FloatArray, FloatArray]:

@@ -27,6 +27,13 @@ class Variant:
     label: str
     changes: Changes = field(default_factory=dict)
     strategy: str = ""
+    offsets: tuple[int, ...] = ()  # held in tranches, one for each of these values of `rebalance_offset`
+    band: str = ""  # variants of the same one differ by luck alone: how far they lie apart is drawn
+
+    @property
+    def scenarios(self) -> tuple[Changes, ...]:
+        """What is changed in each of the scenarios that the variant is made of, of equal parts of its capital."""
+        return tuple({**self.changes, "rebalance_offset": offset} for offset in self.offsets) or (self.changes,)
 
 
 @dataclass(frozen=True)
@@ -40,19 +47,40 @@ class Study:
     common: Changes = field(default_factory=dict)  # holds for all variants, unless a person gives another value
     worth: tuple[str, str] = ("", "")  # a part, and the label of the variant without it: what the part adds is said
     first: str = ""  # first month, by default; empty: ten years before the last
-    by_regime: bool = False  # whether each kind of market is a part; without claims then
+    by_regime: bool = False  # whether each kind of market is a part
     split: str = ""  # first month of the second part, by default; empty: one part
     candidates: tuple[str, ...] = ()  # of these labels the best of the first part is held to the claims in the second
     claims: tuple[Claim, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.by_regime and (self.claims or self.candidates):
+            raise ValueError(
+                "a study by kind of market has claims or candidates, which are held to the last stretch of time, and "
+                "kinds of market are none; make two studies of it"
+            )
+        if self.by_regime and any(variant.offsets for variant in self.variants):
+            raise ValueError(
+                "a study by kind of market has variants in tranches, whose parts are decided on different days; make "
+                "two studies of it"
+            )
+
+    @property
+    def bands(self) -> dict[str, list[str]]:
+        """Labels of the variants that differ by luck alone, by the name of their band."""
+        found: dict[str, list[str]] = {}
+        for variant in self.variants:
+            if variant.band:
+                found.setdefault(variant.band, []).append(variant.label)
+        return found
 
     def strategy_of(self, variant: Variant) -> str:
         """The strategy that is measured of a variant."""
         return variant.strategy or self.strategy
 
 
-def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any) -> Study:
-    """The study of one parameter's values, where no network is needed."""
-    variants = tuple(Variant(f"{value}", {name: value}) for value in values)
+def varied(question: str, strategy: str, name: str, values: Sequence[Any], default: Any, band: str = "") -> Study:
+    """The study of one parameter's values, where no network is needed; they are luck where they have a `band`."""
+    variants = tuple(Variant(f"{value}", {name: value}, band=band) for value in values)
     return Study(question, strategy, f"{default}", variants, NO_NETWORK)
 
 
@@ -60,6 +88,15 @@ def _shorts(total: float) -> Changes:
     """Weights that sum to 1 with so much short at most."""
     each = {"gross_limit": 1 + 2 * total, "short_total": total, "short_each": min(total, 0.05)}
     return {f"ogd_long_short.{name}": value for name, value in each.items()}
+
+
+def _tranches(count: int) -> tuple[Variant, ...]:
+    """Every portfolio of so many tranches, at equal distances in the 21 sessions of a month."""
+    apart = _OFFSETS // count
+    return tuple(
+        Variant(f"{count} from day {first}", offsets=tuple(range(first, _OFFSETS, apart)), band=f"{count} tranches")
+        for first in range(apart)
+    )
 
 
 def _halves(strategy: str, **values: float | int) -> tuple[Variant, ...]:
@@ -72,6 +109,7 @@ def _halves(strategy: str, **values: float | int) -> tuple[Variant, ...]:
 
 
 _OGD = "ogd_long_window"
+_OFFSETS = 21  # sessions of a month on which one may trade
 _OGDS = (Variant("OGD long window"), Variant("OGD conservative", strategy="ogd_conservative"))
 _AS_DOCUMENT_A = {
     "features.features": "document",
@@ -99,6 +137,7 @@ _STRATEGIES = (
     "hedge",
     "sector_ogd",
     "experts",
+    "ogd_tuned",
     "index",
     *OPTIMISED_BASELINES,
 )
@@ -147,11 +186,18 @@ STUDIES: dict[str, Study] = {
         (Variant("tuned"), Variant("OGD long window", strategy=_OGD)), NO_NETWORK,
     ),
     "offset": varied(
-        "How much is luck of the day on which one trades?", "return_drawdown", "rebalance_offset", range(21), 0,
+        "How much is luck of the day on which one trades?", "return_drawdown", "rebalance_offset",
+        range(_OFFSETS), 0, "one day",
+    ),
+    "tranches": Study(
+        "How much luck of the day is left if the portfolio is split over several days?", "return_drawdown", "day 0",
+        tuple(Variant(f"day {day}", {"rebalance_offset": day}, band="one day") for day in range(_OFFSETS))
+        + tuple(variant for count in (3, 7, 21) for variant in _tranches(count)),
+        NO_NETWORK,
     ),
     "seeds": Study(
         "How much is luck of the seed of the networks?", "return_drawdown", "0",
-        tuple(Variant(f"{seed}", {"training.seed": seed}) for seed in range(5)),
+        tuple(Variant(f"{seed}", {"training.seed": seed}, band="one seed") for seed in range(5)),
     ),
     "sensitivity": Study(
         "How much depends on each hyper-parameter, half as large and half as large again?", _OGD, "as it is",

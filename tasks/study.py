@@ -3,7 +3,7 @@
 Rows of the table `studies` are measures of each variant in each part of the record (all of it, what lies before and
 after the split, each kind of market) with the difference to the default on the same sessions, after costs. Two rows of
 no variant say how many trials the study counts, and how likely the best of its variants is no better than the middle
-elsewhere.
+elsewhere. Rows of the table `bands` say, session by session, how far variants that differ by luck alone lie apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,7 +24,7 @@ from storage.store import Store, open_store
 from tasks import claims, panels, records, trials
 from tasks.caching import keyed_by
 from tasks.claims import Claim
-from tasks.numerics import bootstrap, overfitting, regimes, singles
+from tasks.numerics import bands, bootstrap, overfitting, regimes, singles
 from tasks.numerics.configs import BASELINES
 from tasks.records import Difference, Record
 from tasks.studies import ALL, NONE, STUDIES, Study
@@ -32,6 +32,7 @@ from tasks.studies import ALL, NONE, STUDIES, Study
 KEYED = keyed_by(
     __name__,
     "tasks.claims",
+    "tasks.numerics.bands",
     "tasks.numerics.overfitting",
     "tasks.numerics.regimes",
     "tasks.numerics.singles",
@@ -55,8 +56,8 @@ class Ran:
 
     label: str
     strategy: str
-    scenario: str
-    backtest: str
+    scenarios: tuple[str, ...]  # one, or one for each tranche
+    backtest: str  # of the first
 
 
 @dataclass(frozen=True)
@@ -76,27 +77,53 @@ class Span:
         return np.where(days < np.datetime64(self.split), *names)
 
 
+def key_of(name: str, span: Span, **asked: Any) -> str:
+    """Key of a study's rows, from all that is asked: whoever knows it need not decide a variant to find them."""
+    return KEYED.key("study", name=name, study=STUDIES[name], span=span, **asked)
+
+
 @task(cache_policy=NO_CACHE, task_run_name="measure {name}")
-def measure(name: str, ran: tuple[Ran, ...], span: Span) -> str:
-    """Compare the variants with the default, and the claims with what was found; the key of the rows."""
+def measure(name: str, key: str, ran: tuple[Ran, ...], span: Span) -> None:
+    """Compare the variants with the default, and the claims with what was found; the rows have the key."""
     store, study = open_store(), STUDIES[name]
-    key = KEYED.key("study", name=name, default=study.default, ran=ran, span=span, claims=study.claims)
-    if tables.existing(store, "studies", [key]):
-        return key
-    parts = {one.label: _parts(store, study, one, span) for one in ran}
-    shared = {"key": key, "study": name, "start_date": span.first, "end_date": span.last, "created_at": clock.now()}
-    judged = _claims(store, study, ran, parts)
-    if judged:
-        rows = [shared | row for row in judged]
-        tables.put(store, "claims", pa.Table.from_pylist(rows, TABLES["claims"].schema))
-    rows = [shared | row for row in [*_measured(study, ran, parts), *_of_all(store, ran, parts)]]
-    tables.put(store, "studies", pa.Table.from_pylist(rows, TABLES["studies"].schema))
-    return key
+    found = records.on_common_sessions({one.label: _record(store, one, span) for one in ran})
+    parts = {one.label: _parts(store, study, one, found[one.label], span) for one in ran}
+    shared = {"key": key, "study": name, "created_at": clock.now()}
+    _put(store, "bands", shared, _bands(study, found))
+    shared |= {"start_date": span.first, "end_date": span.last}
+    _put(store, "claims", shared, _claims(store, study, ran, parts))
+    _put(store, "studies", shared, [*_measured(study, ran, parts), *_of_all(store, ran, parts)])
 
 
-def _parts(store: Store, study: Study, one: Ran, span: Span) -> dict[str, Record]:
-    """The whole record of a variant, what of it lies before and after the split, and in each kind of market."""
-    record = records.read(store, one.scenario, one.backtest, one.strategy, span.first, span.last)
+def _put(store: Store, table: str, shared: Row, rows: Sequence[Row]) -> None:
+    """Write the rows, if there are any."""
+    if rows:
+        tables.put(store, table, pa.Table.from_pylist([shared | row for row in rows], TABLES[table].schema))
+
+
+def _record(store: Store, one: Ran, span: Span) -> Record:
+    """The whole record of a variant."""
+    if len(one.scenarios) > 1:
+        return records.in_tranches(store, one.scenarios, one.strategy, span.last)
+    return records.read(store, one.scenarios[0], one.backtest, one.strategy, span.first, span.last)
+
+
+def _bands(study: Study, found: Mapping[str, Record]) -> list[Row]:
+    """A row for each session of each band of variants: how far apart their wealth and Sharpe ratio lie."""
+    rows = []
+    for number, (name, labels) in enumerate(study.bands.items()):
+        own = [found[label] for label in labels]
+        daily = [record.daily for record in own]
+        drawn = {"wealth": bands.band(daily), "sharpe": bands.sharpe_band(daily, own[0].cash)}
+        edges = {f"{of}_{edge}": v.tolist() for of, band in drawn.items() for edge, v in band._asdict().items()}
+        said = {"number": number, "band": name, "accounts": len(own)}
+        for place, session in enumerate(own[0].sessions.tolist()):
+            rows.append(said | {"session": session} | {edge: _number(v[place]) for edge, v in edges.items()})
+    return rows
+
+
+def _parts(store: Store, study: Study, one: Ran, record: Record, span: Span) -> dict[str, Record]:
+    """The record of a variant, what of it lies before and after the split, and in each kind of market."""
     labels = span.labels(record.sessions), span.labels(record.dates)
     found = {ALL: record} | records.by_label(record, *labels)
     if study.by_regime:
@@ -107,7 +134,7 @@ def _parts(store: Store, study: Study, one: Ran, span: Span) -> dict[str, Record
 
 def _regimes(store: Store, one: Ran, record: Record) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
     """In which kind of market was decided what each session's return was made by, and each rebalance date."""
-    known = ledger.current(store, one.scenario)
+    known = ledger.current(store, one.scenarios[0])
     made = [known[day] for day in record.dates.tolist()]
     market = panels.load(store, PanelKey(made[-1].record["snapshot"], made[-1].record["universe"]))
     decided = np.array([market.at(entry.as_of) for entry in made])
@@ -125,7 +152,7 @@ def _measured(study: Study, ran: Sequence[Ran], parts: Parts) -> list[Row]:
             own = parts[one.label][part]
             gaps = records.compared(own, default) if one.label != study.default else {}
             said = {"part": part, "number": number, "variant": one.label}
-            said |= {"strategy": one.strategy, "scenario": one.scenario}
+            said |= {"strategy": one.strategy, "scenario": one.scenarios[0] if len(one.scenarios) == 1 else None}
             for name, value in records.measures(own).items():
                 rows.append(said | {"name": name, "value": _number(value)} | _ends(gaps.get(name)))
     return rows
@@ -154,10 +181,10 @@ def _of_all(store: Store, ran: Sequence[Ran], parts: Parts) -> list[Row]:
 def _trials(store: Store, ran: Sequence[Ran]) -> set[str]:
     """Names of the trials that the variants are; one for those that differ only in what trading costs."""
     found = set()
-    for one in ran:
-        if one.strategy not in BASELINES:
-            months = list(ledger.current(store, one.scenario).values())
-            found.add(trials.configuration(one.strategy, trials.terms_of(one.strategy, months), months[0].as_of))
+    for strategy, scenario in {(one.strategy, scenario) for one in ran for scenario in one.scenarios}:
+        if strategy not in BASELINES:
+            months = list(ledger.current(store, scenario).values())
+            found.add(trials.configuration(strategy, trials.terms_of(strategy, months), months[0].as_of))
     return found
 
 
@@ -207,7 +234,7 @@ def _beaten(store: Store, one: Ran, record: Record) -> Difference:
 
     Ends are those of a bootstrap of whole sessions, in which a stock is below where its mean log return is.
     """
-    newest = list(ledger.current(store, one.scenario).values())[-1]
+    newest = list(ledger.current(store, one.scenarios[0]).values())[-1]
     panel = panels.load(store, PanelKey(newest.record["snapshot"], newest.record["universe"]))
     days = np.searchsorted(panel.sessions, record.sessions.astype(panel.sessions.dtype))
     held = panel.eligible[days[0]]

@@ -113,7 +113,7 @@ def _shown(store: Store, found: Contents) -> dict[str, Any]:
         "record_hash": found.tables["hashes"]["record_hash"].iloc[0],
         "plotly": get_plotlyjs(),
         "figures": {"weights": figures.weights(found), "calibration": [verdict.figure for verdict in verdicts]}
-        | {"studies": [shown.figure for shown in studies]}
+        | {"studies": [shown.figure for shown in studies], "bands": [shown.band for shown in studies]}
         | ({"live": over_time.live(found)} if len(found.tables["live"]) else {})
         | (_drawn_results(store, found) if found.traded else {}),
     }

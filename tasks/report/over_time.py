@@ -5,14 +5,11 @@ import math
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from storage.keys import PanelKey
 from storage.store import Store
 from tasks import panels
-from tasks.calendars import DayArray
-from tasks.numerics.bands import Band
 from tasks.numerics.configs import TRADING_DAYS
 from tasks.report import figures
 from tasks.report.contents import Contents, Frame
@@ -48,22 +45,6 @@ def live(contents: Contents) -> Figure:
         values = figures.rounded(rows[column].astype(float))
         figure.add_scatter(x=axis, y=values, name=name, mode="lines", line=line, hovertemplate="%{y:.3f}")
     figure.update_layout(height=320, xaxis={**AXIS, "type": "date"}, yaxis={**AXIS, "fixedrange": True})
-    return figures.plain(figure)
-
-
-def band(sessions: DayArray, found: Band) -> Figure:
-    """Wealth of accounts that differ by luck, on a log scale: their edges filled, the median, and money divided."""
-    columns = pd.DataFrame(found._asdict(), index=pd.DatetimeIndex(sessions))
-    rows = _thinned(columns)
-    figure, axis = go.Figure(layout=LAYOUT), figures.days(rows.index.to_series())
-    _fill_between(figure, axis, rows["lowest"], rows["highest"])
-    lines = {"median": {"color": "var(--accent)"}, "divided": {"color": "var(--soft)", "width": 1, "dash": "dot"}}
-    for name, line in lines.items():
-        figure.add_scatter(
-            x=axis, y=figures.rounded(rows[name]), name=name, mode="lines", line=line, hovertemplate="%{y:.3f}"
-        )
-    value = {**AXIS, "type": "log", "tickformat": ".3~f", "nticks": 8, "fixedrange": True}
-    figure.update_layout(height=320, xaxis={**AXIS, "type": "date", "showgrid": False}, yaxis=value)
     return figures.plain(figure)
 
 
@@ -110,7 +91,7 @@ def _two_panels(
     figure = go.Figure(layout=LAYOUT)
     for rank, (name, own) in enumerate(lines.items()):
         for axis, (_, _, hover) in panels_of.items():
-            values = _thinned(own[axis].dropna())
+            values = thinned(own[axis].dropna())
             figure.add_scatter(
                 x=figures.days(values.index.to_series()),
                 y=figures.rounded(values),
@@ -135,7 +116,7 @@ def _two_panels(
     return figures.plain(figure)
 
 
-def _thinned(values: Frame) -> Frame:
+def thinned(values: Frame) -> Frame:
     """One value a week where there is one a session."""
     if len(values) < WINDOW:
         return values

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from collections.abc import Mapping
 
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
@@ -9,7 +10,7 @@ from matplotlib.ticker import PercentFormatter
 
 from storage.schemas import CASH
 from tasks.numerics.configs import BASELINES
-from tasks.report.contents import Contents
+from tasks.report.contents import Contents, Frame
 from tasks.report.formats import label
 from tasks.report.studied import Bars
 
@@ -63,6 +64,25 @@ def differences(drawn: Bars) -> str:
     axes.errorbar(drawn.values, names, xerr=[drawn.below, drawn.above], fmt="o", color=_ACCENT, linewidth=1.4)
     axes.axvline(0, color=_SOFT, linewidth=1, linestyle=":")
     axes.set_xlabel("difference in the Sharpe ratio, 95% interval", fontsize=8, color=_SOFT)
+    return _data_uri(figure)
+
+
+def bands(drawn: Mapping[str, Frame]) -> str:
+    """Wealth and the rolling Sharpe ratio of a study's bands, edges and median, as a data URI."""
+    figure = Figure(figsize=(8, 4.4), dpi=110, layout="constrained")
+    panels = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    colours = (_SOFT, *_OTHERS[:2], _ACCENT)[-len(drawn) :]
+    for axes, of, title in zip(panels, ("wealth", "sharpe"), ("wealth", "Sharpe ratio, 252 sessions"), strict=True):
+        for colour, (name, rows) in zip(colours, drawn.items(), strict=True):
+            lowest, median, highest = (rows[f"{of}_{edge}"].astype(float) for edge in ("lowest", "median", "highest"))
+            axes.fill_between(rows.index, lowest, highest, color=colour, alpha=0.25, linewidth=0)
+            axes.plot(rows.index, median, color=colour, linewidth=1.2, label=_literal(name))
+        axes.set_ylabel(title, fontsize=8, color=_SOFT)
+    panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter("{x:g}")
+    panels[0].yaxis.set_minor_formatter("{x:g}")
+    panels[0].legend(frameon=False, fontsize=8, ncols=4)
+    panels[1].xaxis.set_major_formatter(ConciseDateFormatter(AutoDateLocator()))
     return _data_uri(figure)
 
 

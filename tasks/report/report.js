@@ -99,4 +99,5 @@ draw("months", figures.weights[choice.value]);
 choice.addEventListener("change", () => draw("months", figures.weights[choice.value]));
 for (const id of ["live", "rolling", "concentration", "betas"]) if (figures[id]) draw(id, figures[id]);
 figures.studies.forEach((figure, place) => draw("study-" + place, figure));
+figures.bands.forEach((figure, place) => { if (figure) draw("band-" + place, figure); });
 figures.calibration.forEach((figure, place) => draw("calibration-" + place, figure));

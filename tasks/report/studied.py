@@ -13,7 +13,8 @@ from storage import ledger, tables, universe
 from storage.store import Store
 from tasks import trials
 from tasks.numerics import inference
-from tasks.report import figures
+from tasks.report import figures, luck
+from tasks.report.contents import Frame
 from tasks.report.figures import AXIS, LAYOUT, Figure
 from tasks.report.formats import DASH, change, decimal, percent, whole
 from tasks.report.listings import Cell, Row
@@ -42,6 +43,8 @@ class Shown:
     sentences: list[str]
     bars: "Bars"
     figure: Figure
+    bands: dict[str, Frame]  # of luck, if the study has some
+    band: Figure | None
 
 
 class Bars(NamedTuple):
@@ -65,6 +68,7 @@ def one(store: Store, name: str, key: str) -> Shown:
     study, rows = STUDIES[name], _read(store, key)
     parts = sorted({*rows["part"]} - {ALL})
     first, last, drawn = rows["start_date"].iloc[0], rows["end_date"].iloc[0], _bars(rows, study)
+    bands = luck.read(store, key)
     return Shown(
         name=name,
         title=name.replace("_", " ").capitalize(),
@@ -76,6 +80,8 @@ def one(store: Store, name: str, key: str) -> Shown:
         sentences=sentences(study, rows) + _hindsight(store, rows),
         bars=drawn,
         figure=_figure(drawn),
+        bands=bands,
+        band=luck.figure(bands),
     )
 
 
@@ -165,8 +171,10 @@ def _claim(row: Values) -> Row:
 
 def sentences(study: Study, rows: pd.DataFrame) -> list[str]:
     """What the study says, and how much it was looked for."""
-    found = {label: measured["sharpe"] for label, _, measured in _variants(rows, ALL)}
+    measured = {label: own for label, _, own in _variants(rows, ALL)}
+    found = {label: own["sharpe"] for label, own in measured.items()}
     said = [_compared(study.default, {label: row for label, row in found.items() if label != study.default})]
+    said += luck.sentences(study, measured)
     part, without = study.worth
     if without in found and found[without]["difference"] is not None:
         said.append(_worth(part, found[without]))

@@ -17,8 +17,8 @@ from tasks import own_holdings
 pytestmark = pytest.mark.flow
 # views in which the kept stores have no rows
 EMPTY = {
-    "actions", "capacity", "claims", "gates", "instruments", "judgements", "leak_checks", "live", "own_forecasts",
-    "portfolio_judgements", "quality", "regimes", "restatements", "spread", "studies", "tunings",
+    "actions", "bands", "capacity", "claims", "gates", "instruments", "judgements", "leak_checks", "live",
+    "own_forecasts", "portfolio_judgements", "quality", "regimes", "restatements", "spread", "studies", "tunings",
 }  # fmt: skip
 KEPT = sorted((Path(__file__).parents[1] / "fixtures").glob("store-*.tar.xz"))
 

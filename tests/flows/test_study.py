@@ -9,10 +9,11 @@ import pandas as pd
 import pytest
 
 from flows import parameters as forms
+from flows import studied as on_pages
 from flows.study import study
 from storage import catalog, ledger, tables
 from storage.errors import InputError
-from tasks import comparing, studies
+from tasks import comparing, records, studies
 from tasks.claims import Claim
 from tasks.report import studied, write_report
 from tasks.studies import Study, Variant
@@ -37,6 +38,16 @@ SMALL = Study(
     ),
 )
 KINDS = Study("In which market?", OGD, "as it is", SMALL.variants[:2], by_regime=True)
+SPLIT = Study(
+    "How much is luck of the day?",
+    "equal_weight",
+    "day 0",
+    (
+        *(Variant(f"day {day}", {"rebalance_offset": day}, band="one day") for day in (0, 10)),
+        Variant("both", offsets=(0, 10), band="2 tranches"),
+        Variant("one", offsets=(10,)),
+    ),
+)
 MONTHS = {"start": "2016-03", "end": "2017-02", "split": "2016-10"}
 
 pytestmark = pytest.mark.long  # whole flows
@@ -47,6 +58,7 @@ def registered():
     with pytest.MonkeyPatch.context() as patched:
         patched.setitem(studies.STUDIES, "small", SMALL)
         patched.setitem(studies.STUDIES, "kinds", KINDS)
+        patched.setitem(studies.STUDIES, "split", SPLIT)
         patched.setattr("flows.study.named", lambda name: [name])
         yield
 
@@ -76,7 +88,7 @@ def test_a_study_run_again_decides_and_computes_nothing(ran, store, quick):
         tables.read(store, "runs", ["started_at", "stages"]).sort_by("started_at")["stages"][-1].as_py()
     )
     assert len(catalog.query(store, "main", "SELECT * FROM runs")) == runs + 1
-    assert not any(count for name, (count, _) in stages.items() if name != "decide")
+    assert list(stages) == ["ingest"]  # nothing is even planned
 
 
 def test_main_is_left_alone_and_equal_changes_share_a_scenario(ran, store):
@@ -163,6 +175,54 @@ def _held(decided, sessions):
     return decided.to_numpy()[np.maximum(place, 0)]
 
 
+def test_tranches_are_one_account_of_what_their_parts_hold(ran, store, quick, prism):
+    key = study("split", "2016-03", "2017-02", parameters=quick, path=str(ran[0] / "prices.csv"))["studies"]["split"]
+    rows = tables.read(store, "studies", key=key, part="all").to_pandas()
+    named = rows[rows["name"] == "sharpe"].set_index("variant")
+    pd.testing.assert_series_equal(
+        named.loc["one"].drop("number"), named.loc["day 10"].drop("number"), check_names=False
+    )
+    assert named["scenario"].isna().tolist() == [False, False, True, False]
+    assert np.isfinite(named.loc["both", "upper"])  # all are compared on the same sessions
+    single = [named.loc[name, "scenario"] for name in ("day 0", "day 10")]
+    span = date(2016, 3, 1), date(2017, 2, 28)
+    of_day = [records.read(store, one, _backtest(store, one), "equal_weight", *span) for one in single]
+    alone = records.in_tranches(store, single[1:], "equal_weight", span[1])
+    for name in ("sessions", "daily", "cash", "dates"):
+        np.testing.assert_array_equal(getattr(alone, name), getattr(of_day[1], name), err_msg=name)
+    for name in ("turnover", "cost"):  # which are summed in another order
+        np.testing.assert_allclose(getattr(alone, name), getattr(of_day[1], name), rtol=1e-14, err_msg=name)
+    np.testing.assert_array_equal(alone.weights[:, alone.weights.any(axis=0)], of_day[1].weights)
+    both = records.in_tranches(store, single, "equal_weight", span[1])
+    assert both.sessions[0] == both.dates[0] == of_day[1].dates[0]  # when the later part has traded, too
+    days = np.concatenate([one.dates for one in of_day])
+    np.testing.assert_array_equal(both.dates, np.sort(days[days >= both.dates[0]]))
+    # between two trades equal parts of the money are in each of the two portfolios
+    begin, end = (np.datetime64(day) for day in both.dates[4:6])
+    grown = [np.prod(1 + one.daily[(one.sessions > begin) & (one.sessions < end)]) for one in (*of_day, both)]
+    assert grown[2] == pytest.approx((grown[0] + grown[1]) / 2, rel=1e-12)
+    assert both.turnover[1:].mean() < of_day[0].turnover[1:].mean()
+
+
+def test_bands_lie_between_the_accounts_that_differ_by_luck(ran, store, quick):
+    key = study("split", "2016-03", "2017-02", parameters=quick, path=str(ran[0] / "prices.csv"))["studies"]["split"]
+    found = tables.read(store, "bands", key=key).to_pandas()
+    one, both = (found[found["band"] == name].sort_values("session") for name in ("one day", "2 tranches"))
+    assert (one["accounts"].unique(), both["accounts"].unique()) == ([2], [1])
+    assert (one["wealth_lowest"] <= one["wealth_median"]).all()
+    assert (one["wealth_median"] < one["wealth_highest"]).mean() > 0.9
+    rows = tables.read(store, "studies", key=key, part="all").to_pandas()
+    ends = 1 + rows[rows["name"] == "cumulative_return"].set_index("variant")["value"]
+    assert one["wealth_lowest"].iloc[-1] == pytest.approx(ends[["day 0", "day 10"]].min())
+    assert one["wealth_highest"].iloc[-1] == pytest.approx(ends[["day 0", "day 10"]].max())
+    assert both["wealth_median"].iloc[-1] == pytest.approx(ends["both"])
+    shown = catalog.query(store, "main", "SELECT DISTINCT band FROM bands ORDER BY 1")
+    assert shown["band"].to_pylist() == ["2 tranches", "one day"]
+    text = on_pages.markdown(store, "split", key)
+    assert text.count("data:image/png;base64,") == 2
+    assert "One day: 2 portfolios that differ by luck alone" in text
+
+
 def test_terminal_artifact_and_report_show_it(ran, store, prism):
     code, out, _ = prism("study", "--list")
     assert code == 0
@@ -175,7 +235,24 @@ def test_terminal_artifact_and_report_show_it(ran, store, prism):
     assert catalog.query(store, "main", "SELECT DISTINCT study FROM studies ORDER BY 1")["study"].to_pylist() == [
         "kinds",
         "small",
+        "split",
     ]
+    assert 'id="band-2"' in page
+
+
+def test_edited_code_answers_a_study_anew_and_finds_what_was_found(ran, store, quick, monkeypatch):
+    before = tables.read(store, "decisions").num_rows
+    monkeypatch.setattr("tasks.caching.project", lambda: "edited")
+    key = study("small", **MONTHS, parameters=quick, path=str(ran[0] / "prices.csv"))["studies"]["small"]
+    assert key != ran[1]
+    assert tables.read(store, "decisions").num_rows == before
+    found = [
+        tables.read(store, "studies", key=one).drop_columns(["key", "created_at"]).sort_by(
+            [("part", "ascending"), ("number", "ascending"), ("name", "ascending")]
+        )
+        for one in (ran[1], key)
+    ]  # fmt: skip
+    assert found[0].equals(found[1])
 
 
 def test_what_cannot_be_asked_is_refused_in_a_sentence(ran, store, quick):

@@ -30,6 +30,8 @@ COLUMNS = {
     "trials": "trial",
     "studies": "study part variant strategy name value difference lower upper start_date end_date scenario created_at",
     "claims": "study claim document measured value lower upper verdict part start_date end_date created_at",
+    "bands": "study band accounts session wealth_lowest wealth_median wealth_highest wealth_divided sharpe_lowest "
+    "sharpe_median sharpe_highest sharpe_divided created_at",
     "weights": "as_of rebalance_date strategy ticker weight",
     "trades": "rebalance_date strategy ticker trade cost",
     "executions": "rebalance_date strategy ticker trade cost carried undone",
@@ -283,7 +285,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
             assert connection.execute("SELECT count(*) FROM weights").fetchall() == [(0,)]
     assert [entry.name for entry in beside.iterdir()] == ["secret.csv"]
     with pytest.raises(
-        InputError, match=r"Permission Error.*; views are actions, against, bars, capacity, changes, claims"
+        InputError, match=r"Permission Error.*; views are actions, against, bands, bars, capacity, changes, claims"
     ):
         catalog.query(store, "main", OUTSIDE[0])
 
@@ -299,7 +301,7 @@ def test_the_connection_reaches_nothing_outside_the_store(store):
 )
 def test_bad_sql_is_answered_with_duckdbs_sentence_and_the_views(store, sql):
     with pytest.raises(
-        InputError, match=r"Error: .*; views are actions, against, bars, capacity, changes, claims"
+        InputError, match=r"Error: .*; views are actions, against, bands, bars, capacity, changes, claims"
     ) as raised:
         catalog.query(store, "main", sql)
     assert "\n" not in str(raised.value)

@@ -230,6 +230,25 @@ def test_prefect_by_itself_would_run_it(tmp_path, name):
     assert mark.exists()
 
 
+def test_the_project_is_the_source_of_all_layers_and_of_nothing_else(tmp_path, monkeypatch):
+    def seen():
+        caching.project.cache_clear()
+        return caching.project()
+
+    for folder in ("flows", "tasks/numerics", "storage", "tests"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "one.py").write_text("1")
+    monkeypatch.setattr(caching, "_ROOT", tmp_path)
+    hashes = [seen()]
+    for folder in ("flows", "tasks/numerics", "storage"):
+        (tmp_path / folder / "one.py").write_text("2")
+        hashes.append(seen())
+    assert len(set(hashes)) == 4
+    (tmp_path / "tests" / "one.py").write_text("2")
+    assert seen() == hashes[-1]
+    caching.project.cache_clear()
+
+
 def test_bytes_that_are_no_text_are_deleted(stored, tmp_path):
     record = tmp_path / "record"
     record.write_bytes(b"\x80\x04\xff")

@@ -13,7 +13,6 @@ import pytest
 from storage.ledger import Decision
 from storage.schemas import CASH
 from storage.universe import Member, Universe
-from tasks.numerics import bands
 from tasks.report import artifacts, listings, over_time, pictures
 from tasks.report.contents import Contents
 
@@ -96,19 +95,6 @@ def test_concentration_counts_equal_positions_and_leaves_the_first_purchase_out(
     assert line(figure, "Return drawdown", "y")["y"] == [2.0, 1.0, 2.0]
     assert line(figure, "Return drawdown", "y2")["y"] == [1.0, 0.75]
     assert line(figure, "Equal weight", "y2")["y"] == [0.02, 0.01]
-
-
-def test_a_band_is_filled_between_its_edges_with_the_median_on_top():
-    daily = [np.full(len(SESSIONS), gain) for gain in (1e-3, 0.0, 2e-3)]
-    figure = over_time.band(SESSIONS.to_numpy(), bands.band(daily))
-    lower, upper, median, divided = figure["data"]
-    assert upper["fill"] == "tonexty"
-    assert "fill" not in lower
-    assert [line["y"][-1] for line in (lower, median, upper)] == pytest.approx([1, 1.001**400, 1.002**400], rel=1e-3)
-    assert lower["y"][-1] < divided["y"][-1] < upper["y"][-1]
-    assert (median["name"], divided["name"]) == ("median", "divided")
-    assert len(upper["x"]) < len(SESSIONS)  # one session a week
-    assert upper["x"][-1] == f"{SESSIONS[-1]:%Y-%m-%d}"
 
 
 def test_pictures_are_png_of_the_promised_kind(contents):

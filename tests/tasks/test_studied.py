@@ -2,13 +2,16 @@
 
 from datetime import date, datetime
 
+import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
 
 from storage import tables
 from storage.schemas import TABLES
+from tasks.numerics import bands
 from tasks.records import MEASURES
-from tasks.report import pictures, studied
+from tasks.report import luck, pictures, studied
 from tasks.report.formats import DASH, MINUS
 from tasks.studies import ALL, NONE, STUDIES
 
@@ -87,6 +90,66 @@ def test_pictures_draw_the_intervals_that_there_are(store):
     assert points["error_x"]["array"] == pytest.approx([0.2, 0.15, 0.3, 0.2])
     assert points["error_x"]["arrayminus"] == pytest.approx([0.2, 0.15, 0.3, 0.2])
     assert pictures.differences(shown.bars).startswith("data:image/png;base64,")
+
+
+DAYS = pd.bdate_range("2019-01-01", periods=600)
+
+
+def band_rows(*names):
+    """Bands of three accounts that grow steadily; each band is half as wide as the one before."""
+    shared, found = {"key": "k", "study": "tranches", "accounts": 3, "created_at": datetime(2024, 1, 1)}, []
+    for number, name in enumerate(names):
+        daily = [np.full(DAYS.size, 1e-3 + gain / 2**number) for gain in (-1e-3, 0.0, 1e-3)]
+        wealth, sharpe = bands.band(daily), [None if place < 251 else place / 100 for place in range(DAYS.size)]
+        for place, day in enumerate(DAYS):
+            row = shared | {"number": number, "band": name, "session": day.date()}
+            row |= {f"wealth_{edge}": values[place] for edge, values in wealth._asdict().items()}
+            found.append(row | {f"sharpe_{edge}": sharpe[place] for edge in wealth._fields})
+    return pa.Table.from_pylist(found, TABLES["bands"].schema)
+
+
+def test_a_band_is_filled_between_its_edges_with_the_median_on_top(store):
+    tables.put(store, "bands", band_rows("one day"))
+    (rows,) = luck.read(store, "k").values()
+    lower, upper, median, divided = luck.figure({"one day": rows})["data"][:4]
+    assert upper["fill"] == "tonexty"
+    assert "fill" not in lower
+    assert [line["y"][-1] for line in (lower, median, upper)] == pytest.approx([1, 1.001**600, 1.002**600], rel=1e-3)
+    assert lower["y"][-1] < divided["y"][-1] < upper["y"][-1]
+    assert (median["name"], divided["name"]) == ("one day", "divided")
+    assert len(upper["x"]) < DAYS.size / 4  # one session a week
+    assert upper["x"][-1] == f"{DAYS[-1]:%Y-%m-%d}"
+    ratios = [trace for trace in luck.figure({"one day": rows})["data"] if trace["yaxis"] == "y2"]
+    assert [trace["y"][0] for trace in ratios] == [None] * 4
+    assert [trace["y"][-1] for trace in ratios] == [5.99] * 4
+
+
+def test_several_bands_are_told_apart_by_their_colours(store):
+    names = ("one day", "3 tranches", "7 tranches", "21 tranches")
+    tables.put(store, "bands", band_rows(*names))
+    found = luck.read(store, "k")
+    assert tuple(found) == names
+    filled = [trace["fillcolor"] for trace in luck.figure(found)["data"] if "fill" in trace]
+    assert len(set(filled)) == 4
+    assert filled[-1] == "var(--accent-soft)"
+    assert pictures.bands(found).startswith("data:image/png;base64,")
+    assert luck.figure({}) is None
+
+
+def test_a_band_is_said_in_numbers_and_one_account_is_none():
+    study = STUDIES["tranches"]
+    labels = [variant.label for variant in study.variants]
+    measured = {
+        label: {"sharpe": {"value": 1 + place / 100}, "cumulative_return": {"value": place / 10}}
+        for place, label in enumerate(labels)
+    }
+    one, three, seven = luck.sentences(study, measured)
+    assert one == (
+        "One day: 21 portfolios that differ by luck alone have Sharpe ratios from 1.00 to 1.20, with a standard "
+        "deviation of 0.06, and turned 1 into 1.00 to 3.00."
+    )
+    assert three.startswith("3 tranches: 7 portfolios that differ by luck alone have Sharpe ratios from 1.21 to 1.27")
+    assert seven.startswith("7 tranches: 3 portfolios")
 
 
 def test_the_newest_of_a_study_is_shown_and_nothing_where_none_was_run(store):
