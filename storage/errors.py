@@ -102,7 +102,7 @@ def _code_of(said: str) -> int | str | None:
 
 def _explanation(action: str, error: Exception, code: int | str | None) -> StoreError:
     said = (_ARROW.sub(": ", str(error)).strip() or type(error).__name__).splitlines()[0].rstrip()
-    file = getattr(error, "filename", None)
+    file = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy the file that is written
     place = f" ({file})" if code in _CAUSES and file else ""  # other causes are said with it
     cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))
     return StoreError(f"{action}: {cause}{place}; {remedy}")

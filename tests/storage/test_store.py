@@ -136,6 +136,7 @@ def test_processes_that_make_a_store_at_once_end_with_one_identity(tmp_path):
     [
         (OSError(errno.ENOSPC, "x"), "acting: the disk is full; free space"),
         (OSError(errno.ENOSPC, "x", "/s/a"), r"acting: the disk is full \(/s/a\); free space"),
+        (OSError(errno.ENOSPC, "x", "/from", None, "/to"), r"acting: the disk is full \(/to\); free space"),
         (OSError(errno.EROFS, "x"), "acting: the file system is read-only; mount it writable"),
         (OSError(errno.EACCES, "x"), "acting: the permission is denied; check the owner"),
         (OSError(errno.EPERM, "x"), "acting: the file system refuses it; use a file system with hard links"),
