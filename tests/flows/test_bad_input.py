@@ -281,9 +281,7 @@ STORES = {
         store="{here}",
     ),
     "a bucket to migrate": Case("migrate", "is in no folder; back it up to one, migrate that", store="s3://prism/x"),
-    "nothing to restore": Case(
-        "restore {here}/none", "holds no store; name the folder of a backup", store="{here}/new"
-    ),
+    "nothing to restore": Case("restore {here}/none", "holds no store; name the folder", store="{here}/new"),
     "a restore over a store": Case("restore {store}", "is not empty; give --store a place where there is nothing yet"),
     "not there": Case("weights", "there is no store at .*; run `prism run` first", store="{here}/none"),
     "a later format": Case(
