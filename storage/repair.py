@@ -84,7 +84,8 @@ def mend(root: Place) -> Mended:
         store.sync()
         for note in ready:
             note.unlink()
-        shutil.rmtree(mended.aside / "new", ignore_errors=True)
+        for left in root.glob("damaged/*/new"):  # of interrupted repairs, too
+            shutil.rmtree(left, ignore_errors=True)
     return mended
 
 
