@@ -154,6 +154,8 @@ def _discard(copy: Path) -> None:
     for entry in copy.iterdir():
         if entry.is_dir():
             shutil.rmtree(entry)
+        elif entry.name != MARKER:
+            entry.unlink()
     shutil.rmtree(copy)
 
 

@@ -96,6 +96,7 @@ def _migrate(store: Store) -> None:
     verification._LOOKS = 1
     migrations.STEPS[0] = _step
     migrations.migrate(store.root)
+    assert store.root.with_name("store.format-0").is_dir(), "the store as it was has its own name in the end"
 
 
 def _format(root: Path) -> int | None:
