@@ -12,6 +12,7 @@ import sys
 from flows import alerting, holdings, keeping, looking, proving, running, serving  # noqa: F401
 from flows.options import app
 from storage.errors import InputError, NoDataError, PrismError
+from storage.settings import made_cache
 
 
 def main() -> None:
@@ -19,6 +20,7 @@ def main() -> None:
     os.environ.setdefault("PREFECT_LOGGING_LEVEL", "CRITICAL")  # Prefect's tracebacks; PRISM's own lines stay
     _show_progress()
     try:
+        made_cache()
         app(standalone_mode=True)
     except PrismError as error:
         sys.stderr.write(f"prism: {error}\n")

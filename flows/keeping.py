@@ -9,7 +9,6 @@ from flows import display
 from flows.options import Json, StoreOption, app, existing_store, use_store
 from storage import backups, migrations
 from storage.errors import NoDataError
-from storage.store import check_place
 from tasks import server
 
 
@@ -85,8 +84,7 @@ def restore(
 def migrate(store: StoreOption = None, as_json: Json = False) -> None:
     """Bring a store that an earlier version wrote to this version's format; the old one is kept beside it."""
     root = use_store(store)
-    check_place(root)
-    if not root.is_dir():
+    if isinstance(root, Path) and not root.is_dir():
         raise NoDataError(f"there is no store at {root}; name another with --store")
     made = migrations.migrate(root)
     if as_json:

@@ -20,6 +20,7 @@ from storage import clock, commits, manifests, tables
 from storage.errors import InputError, StoreError, explained
 from storage.files import Folder, Place
 from storage.manifests import NEWEST, Newest
+from storage.pruning import TEMPORARY
 from storage.schemas import TABLES
 from storage.store import MARKER, Store, files_of
 from storage.verification import verify
@@ -161,10 +162,11 @@ def restore(backup: Path, root: Place) -> None:
     _check_whole(backup)
     files = files_of(root)
     with explained(f"restoring {backup} to {root}"), ThreadPoolExecutor(_AT_ONCE) as pool:
-        there = [file for part in _PARTS for file, _ in Folder(backup).entries(backup / part)]
-        paths = [file.relative_to(backup).as_posix() for file in there]
+        kept = [file for part in _PARTS for file, _ in Folder(backup).entries(backup / part)]
+        paths = [file.relative_to(backup).as_posix() for file in kept]
         files.probe(root)
-        if {file.relative_to(root).as_posix() for file, _ in files.entries(root)} - set(paths):
+        there = [file for file, _ in files.entries(root) if not TEMPORARY.fullmatch(file.name)]
+        if {file.relative_to(root).as_posix() for file in there} - set(paths):
             raise InputError(f"{root} is not empty; give --store a place where there is nothing yet")
         list(pool.map(lambda path: files.write(root / path, (backup / path).read_bytes()), paths))
         files.write(root / MARKER, (backup / MARKER).read_bytes())

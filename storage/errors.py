@@ -5,6 +5,7 @@ asked for cannot be done as asked (exit code 2); the others mean that something 
 """
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -49,6 +50,10 @@ _CAUSES = {
     errno.ENOSPC: ("the disk is full", "free space and run the same command again: nothing is half-written"),
     errno.EROFS: ("the file system is read-only", "mount it writable, or give another --store"),
     errno.EACCES: ("the permission is denied", "check the owner and rights of the folder, or give another --store"),
+    errno.EDQUOT: ("the quota is used up", "free space and run the same command again: nothing is half-written"),
+    errno.EFBIG: ("the file is larger than is allowed", "raise the limit (ulimit -f) and run the same command again"),
+    errno.EMFILE: ("too many files are open", "raise the limit (ulimit -n) and run the same command again"),
+    errno.EIO: ("the disk fails (input/output error)", "look at the disk, then run it again, or restore a backup"),
     errno.EPERM: ("the file system refuses it", "use a file system with hard links, or give another --store"),
 }
 _TEXTS = {
@@ -70,7 +75,10 @@ _TEXTS = {
     "readonlyfilesystem": errno.EROFS,
     "permission denied": errno.EACCES,
     "permissiondenied": errno.EACCES,
+    "input/output error": errno.EIO,
 }
+_NUMBER = re.compile(r"os error (\d+)")  # as Rust's libraries say it
+_ARROW = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[0m)?\s*")  # between an error and its cause, as delta-rs says it
 
 
 @contextmanager
@@ -92,12 +100,13 @@ def explained(action: str, *damage: type[Exception]) -> Iterator[None]:
 
 
 def _code_of(said: str) -> int | str | None:
-    return next((code for text, code in _TEXTS.items() if text in said), None)
+    number = _NUMBER.search(said)
+    return next((code for text, code in _TEXTS.items() if text in said), int(number[1]) if number else None)
 
 
 def _explanation(action: str, error: Exception, code: int | str | None) -> StoreError:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip()
-    file = getattr(error, "filename", None)
+    said = (_ARROW.sub(": ", str(error)).strip() or type(error).__name__).splitlines()[0].rstrip()
+    file = getattr(error, "filename2", None) or getattr(error, "filename", None)  # of a copy the file that is written
     place = f" ({file})" if code in _CAUSES and file else ""  # other causes are said with it
     cause, remedy = _CAUSES.get(code or 0, (said, "run it again; if it stays, restore the store from a backup"))
     return StoreError(f"{action}: {cause}{place}; {remedy}")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from storage import manifests
 from storage.errors import InputError, StoreError, explained
-from storage.files import Place, exchange
+from storage.files import Folder, Place, exchange
 from storage.store import FORMAT, MARKER, Store, replace_marker
 from storage.verification import verify
 
@@ -123,7 +123,8 @@ def _fill(root: Path, copy: Path) -> None:
     for place in _files(copy).keys() - there.keys():
         (copy / place).unlink()  # of an earlier attempt, gone since
     Store(copy, "").sync()
-    (copy / _FILLED).write_text(json.dumps({f"{place}": stamp for place, stamp in there.items()}))
+    filled = {f"{place}": stamp for place, stamp in there.items()}
+    Folder(copy).write(copy / _FILLED, json.dumps(filled).encode())
 
 
 def _stamp(file: Path) -> tuple[int, int]:
@@ -134,18 +135,28 @@ def _check_unchanged(root: Path, copy: Path) -> None:
     """Refuse a copy of a store that was written to since; the next attempt copies what is new."""
     known = {Path(place): tuple(stamp) for place, stamp in json.loads((copy / _FILLED).read_text()).items()}
     if _files(root) != known:
-        shutil.rmtree(copy)
+        _discard(copy)
         raise StoreError(f"{root} was written to while it was copied; stop what runs on it, and migrate it again")
 
 
 def _check_whole(copy: Path) -> None:
     damage = verify(copy, deep=True).damage
     if damage:
-        shutil.rmtree(copy)
+        _discard(copy)
         raise StoreError(
             f"the migrated copy is not whole: {damage[0].place} {damage[0].said}; the store is as it was: look at it "
             "with `prism verify --deep` of the version that wrote it"
         )
+
+
+def _discard(copy: Path) -> None:
+    """Delete a copy, the marker that says whose it is last."""
+    for entry in copy.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry)
+        elif entry.name != MARKER:
+            entry.unlink()
+    shutil.rmtree(copy)
 
 
 def _put_aside(root: Path, copy: Path) -> Path | None:

@@ -21,7 +21,7 @@ from storage.schemas import TABLES
 from storage.store import Store
 
 _DAY = 86_400  # seconds
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.wal)?|.+#\d+")  # ours and DuckDB's beside it, delta-rs's
+TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}(\.wal)?|.+#\d+")  # ours and DuckDB's beside it, delta-rs's
 _NAMED = re.compile(r"[0-9a-f]{64}")
 _BEGUN = re.compile(r"@([0-9a-f]{16})")  # a universe's label
 log = logging.getLogger("prism.store")
@@ -58,7 +58,7 @@ def sweep(store: Store, days: int) -> int:
     """Delete the temporary files of that age, which a killed writer left anywhere in the store; how many."""
     before = time.time() - _DAY * days
     with explained(f"deleting what killed writers left in {store.root}"):
-        left = [place for place, _ in store.files.entries(store.root) if _TEMPORARY.fullmatch(place.name)]
+        left = [place for place, _ in store.files.entries(store.root) if TEMPORARY.fullmatch(place.name)]
         return len(store.files.clear(left, before, blobs.lock(store))) if left else 0
 
 

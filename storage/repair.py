@@ -10,6 +10,7 @@ No run may be at work on the store meanwhile.
 """
 
 import hashlib
+import json
 import shutil
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
@@ -25,9 +26,10 @@ from storage.commits import LOG, Manifest
 from storage.damage import RESTORE, Finding
 from storage.errors import InputError, StoreError, explained
 from storage.files import Place, exchange
+from storage.keys import to_json
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from storage.verification import BLOBS, verify
+from storage.verification import BLOBS, UNFINISHED, verify
 
 LEARNED = ("bars", "snapshots", "actions", "instruments", "restatements", "ingests", "quality", "own_forecasts")
 RECORDED = ("scenarios", "decisions", "holdings", "live", "trials", "leak_checks", "runs")
@@ -39,7 +41,6 @@ _PARTS = {
     "metrics": ("executions", "wealth", "singles", "exposures", "against", "contributions", "periods", "comparisons"),
     "portfolio_forecasts": ("portfolio_judgements",),
 }
-_READY = "ready"  # a table is written and to take its place
 
 
 @dataclass
@@ -61,24 +62,30 @@ def mend(root: Place) -> Mended:
     """
     if not isinstance(root, Path):
         raise InputError(f"the store {root} is in no folder; restore the damaged files from a backup of it")
-    store, mended = open_store(root), Mended()
-    for ready in sorted(store.root.glob(f"damaged/*/*.{_READY}")):
-        with explained(f"completing the repair of table {ready.stem}"):
-            _put_in_place(store, ready)
-    damage = verify(root, deep=True).damage
-    if not damage:
+    store, mended, ready = open_store(root), Mended(), sorted(root.glob(UNFINISHED))
+    for note in ready:
+        with explained(f"completing the repair of table {note.stem}"):
+            _put_in_place(store, note)
+    places = [entry.place for entry in verify(root, deep=True).damage]
+    if not places:
         return mended
-    mended.aside = store.root / "damaged" / f"{clock.now():%Y-%m-%dT%H-%M-%S.%f}"
-    places = [entry.place for entry in damage]
+    only_unfinished = len(places) == len(ready)
+    mended.aside = ready[0].parent if only_unfinished else root / "damaged" / f"{clock.now():%Y-%m-%dT%H-%M-%S.%f}"
     with explained(f"repairing the store {root}", *tables._DAMAGE):
         for name in TABLES:
             inside = {place for place in places if place.startswith((f"tables/{name}/", f"manifests/{name}/"))}
             if inside:
                 _mend_table(store, name, inside, mended)
+        ready = sorted(root.glob(UNFINISHED))
+        for note in ready:
+            _follow(store, note, mended)
         _mend_blobs(store, [place for place in places if place.startswith("blobs/")], mended)
         _forget_results(store, mended)
-        shutil.rmtree(mended.aside / "new", ignore_errors=True)
         store.sync()
+        for note in ready:
+            note.unlink()
+        for left in root.glob("damaged/*/new"):  # of interrupted repairs, too
+            shutil.rmtree(left, ignore_errors=True)
     return mended
 
 
@@ -96,12 +103,18 @@ def _mend_table(store: Store, name: str, damaged: set[str], mended: Mended) -> N
         )
         return
     whole = [] if gone and name in _POINTERS else [place / path for path in live if path not in gone]
-    _write_anew(store, name, whole, mended)
-    mended.done.append(f"table {name}: written anew from {len(whole)} of {len(live)} data files")
-    if gone and name in LEARNED:
-        said = f"lost {len(gone)} data files of what was learned"
-        mended.lost.append(Finding(f"tables/{name}", said, "bring it again with `prism ingest`, or restore a backup"))
-    for marker, parts in _PARTS.items() if gone else ():
+    done = f"table {name}: written anew from {len(whole)} of {len(live)} data files"
+    _write_anew(store, name, whole, mended.aside, {"done": done, "gone": len(gone)})
+
+
+def _follow(store: Store, note: Path, mended: Mended) -> None:
+    """What follows from a table that was written anew, by a repair that was interrupted perhaps."""
+    name, said = note.stem, json.loads(note.read_bytes())
+    mended.done.append(said["done"])
+    if said["gone"] and name in LEARNED:
+        lost = f"lost {said['gone']} data files of what was learned"
+        mended.lost.append(Finding(f"tables/{name}", lost, "bring it again with `prism ingest`, or restore a backup"))
+    for marker, parts in _PARTS.items() if said["gone"] else ():
         if name in parts:
             _forget_incomplete(store, marker, name)
 
@@ -129,36 +142,37 @@ def _live(store: Store, name: str, damaged: Collection[str]) -> list[str] | None
     return sorted(path for path in listed.files if not path.startswith(LOG) and path not in listed.removed)
 
 
-def _write_anew(store: Store, name: str, files: Iterable[Path], mended: Mended) -> None:
-    """Put a table with the rows of these files in place of the one that is there, which is kept aside."""
-    new, schema = Store(mended.aside / "new", store.identity), TABLES[name].schema
+def _write_anew(store: Store, name: str, files: Iterable[Path], aside: Path, said: dict[str, Any]) -> None:
+    """Put a table with the rows of these files in place of the one that is there, which is kept aside.
+
+    What is said of it lies there until the repair is done, so that one that goes on knows it.
+    """
+    new, schema = Store(aside / "new", store.identity), TABLES[name].schema
     new.tables.mkdir(parents=True, exist_ok=True)
     shutil.copy2(store.root / "STORE.json", new.root)
     rows = [pq.read_table(file, partitioning=None) for file in files]
-    DeltaTable.create(new.tables / name, schema=schema, description=mended.aside.name)
+    DeltaTable.create(new.tables / name, schema=schema, description=aside.name)
     if rows:
         write_deltalake(
             new.tables / name, pa.concat_tables([_in_columns(part, schema) for part in rows]), mode="append"
         )
     manifests.add(new, name)
-    ready = mended.aside / f"{name}.{_READY}"
-    ready.touch()
     store.sync()
-    _put_in_place(store, ready)
+    note = aside / f"{name}.ready"
+    store.files.write(note, to_json(said).encode())
+    _put_in_place(store, note)
 
 
-def _put_in_place(store: Store, ready: Path) -> None:
+def _put_in_place(store: Store, note: Path) -> None:
     """Let a table that is written and its manifests take their places; goes on where it was interrupted."""
-    aside, name = ready.parent, ready.stem
+    aside, name = note.parent, note.stem
     target, written = store.tables / name, aside / "new" / "tables" / name
-    if not _is_of(target, aside.name):
+    if written.exists() and not _is_of(target, aside.name):
         exchange(written, target) if target.exists() else written.rename(target)
     if not (aside / "manifests" / name).exists():
         _move(manifests.folder_of(store, name), aside / "manifests" / name)
     _move(aside / "new" / "manifests" / name, manifests.folder_of(store, name))
     _move(written, aside / "tables" / name)
-    store.sync()
-    ready.unlink()
 
 
 def _is_of(table: Path, moment: str) -> bool:

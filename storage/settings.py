@@ -25,6 +25,7 @@ AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN  by which it is reac
 
 import hashlib
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -70,13 +71,18 @@ class Environment(BaseSettings):
 _Kind = TypeVar("_Kind", bound=Environment)
 
 
-class Settings(Environment):
-    """The environment, read and checked."""
+class Cache(Environment):
+    """Where the cache is, whatever is wrong with the other settings."""
 
     model_config = SettingsConfigDict(env_prefix="PRISM_", frozen=True)
 
-    store: str = "store"
     cache: Path = Path("~/.cache/prism")
+
+
+class Settings(Cache):
+    """The environment, read and checked."""
+
+    store: str = "store"
     device: Literal["cpu", "cuda"] = "cpu"
     workers: int = Field(default=2, ge=1, le=256)
     runner: Literal["threads", "dask"] = "threads"
@@ -142,15 +148,28 @@ def _read(kind: type[_Kind], given: tuple[tuple[str, str], ...]) -> _Kind:
     return kind()
 
 
+def made_cache() -> Path:
+    """The folder of PRISM_CACHE, made where it is not there; raises InputError where it cannot be or is read-only."""
+    cache = Cache().cache.expanduser()
+    try:
+        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
+        why = None if os.access(cache, os.W_OK | os.X_OK) else "it cannot be written to"
+    except OSError as error:
+        why = error.strerror
+    if why:
+        raise InputError(f"the cache {cache} cannot be used ({why}); give another folder as PRISM_CACHE")
+    return cache
+
+
 def prepare_environment(kernels: Path) -> None:
     """Set what Prefect, numba and BLAS read at import; what the user has set already stays.
 
     numba notices an edit of the file that holds a compiled function, not of the files it calls. Its cache is
     therefore kept apart for each state of the sources in the folder `kernels`.
     """
-    cache = Settings().cache.expanduser()
-    cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     sources = b"".join(file.read_bytes() for file in sorted(kernels.glob("*.py")))
-    compiled = {"NUMBA_CACHE_DIR": str(cache / "numba" / hashlib.sha256(sources).hexdigest()[:16])}
+    compiled = {}
+    with suppress(InputError):  # importing says nothing to a person; the command that is run does
+        compiled["NUMBA_CACHE_DIR"] = str(made_cache() / "numba" / hashlib.sha256(sources).hexdigest()[:16])
     for name, value in {**_PREFECT, **_ARITHMETIC, **compiled}.items():
         os.environ.setdefault(name, value)

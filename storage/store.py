@@ -103,13 +103,23 @@ def check_place(root: Path) -> None:
 def _create(marker: Place) -> None:
     """Make the folders and, whole or not at all, the marker; of two processes at once the first one's stays."""
     folder = marker.parent
-    foreign = folder.is_dir() and any(folder.iterdir()) and not (folder / "tables").is_dir()
-    if foreign and not marker.exists():  # another process makes it at this moment
-        raise InputError(f"{folder} is not empty and is no store; give --store an empty or a new folder")
+    said = _foreign(folder)
+    if said and not marker.exists():  # another process makes it at this moment
+        raise InputError(said)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     (folder / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
     files_of(folder).create(marker, _content(FORMAT, uuid.uuid4().hex))
     _check_writers(marker)
+
+
+def _foreign(folder: Place) -> str | None:
+    """Why no store can be made in a folder; None where one can."""
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return None
+    if any(files_of(folder).entries(folder / part) for part in ("tables", "blobs", "manifests")):
+        return f"{folder} holds files of a store but no {MARKER}; restore that, or begin the store's restore again"
+    foreign = not (folder / "tables").is_dir()
+    return f"{folder} is not empty and is no store; give --store an empty or a new folder" if foreign else None
 
 
 def _content(number: int, identity: str) -> bytes:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from storage import blobs, ledger, snapshots, tables
 from storage.damage import RESTORE, Finding, Findings, examine
@@ -21,6 +22,7 @@ from storage.store import FORMAT, Store
 
 _LOOKS = 3  # at what looks damaged
 _PAUSE = 0.3  # seconds between two of them
+UNFINISHED = "damaged/*/*.ready"  # what a repair says of a table that it has written, until all of it is done
 # columns that name a blob
 BLOBS = {
     "features": "blob",
@@ -56,7 +58,7 @@ def verify(root: Place, deep: bool = False) -> Verified:
 
 
 def _verified(store: Store, deep: bool) -> Verified:
-    found = _seen_again(lambda: _marker(store))
+    found = _seen_again(lambda: _begun(store))
     marks, damaged = found.notes, dict(found.damage)
     files, suspect = 0, set()
     for name in sorted(TABLES):
@@ -92,8 +94,8 @@ def _seen_again(look: Callable[[], Findings]) -> Findings:
     return found
 
 
-def _marker(store: Store) -> Findings:
-    """STORE.json by what it says."""
+def _begun(store: Store) -> Findings:
+    """STORE.json by what it says, and repairs that were interrupted."""
     found, place = Findings(), store.root / "STORE.json"
     try:
         content = json.loads(place.read_bytes())
@@ -103,6 +105,9 @@ def _marker(store: Store) -> Findings:
         found.accuse(place.name, "is missing")
     except (ValueError, KeyError, TypeError):
         found.accuse(place.name, "is not as it was written" if place.stat().st_size else "is empty")
+    for note in store.root.glob(UNFINISHED) if isinstance(store.root, Path) else ():  # a bucket is never mended
+        place = note.relative_to(store.root).as_posix()
+        found.accuse(place, "is of a repair that was interrupted", "go on with `prism repair`")
     return found
 
 

@@ -7,9 +7,13 @@ store in which a month is decided is the same for all, and is compared byte by b
 import gzip
 import hashlib
 import json
+import os
 import re
+import subprocess
+import sys
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -24,6 +28,7 @@ from tasks import own_holdings
 from tasks.fetch.files import read_prices
 
 pytestmark = pytest.mark.flow
+ROOT = Path(__file__).parents[2]
 DAYS = [f"{day:%Y-%m-%d}" for day in pd.bdate_range("2017-01-03", periods=200)]
 GOOD = "date,AAA,BBB\n" + "".join(f"{day},{100 + n % 7},{50 + n % 5}\n" for n, day in enumerate(DAYS))
 LONG = "date,ticker,close\n"
@@ -280,6 +285,9 @@ STORES = {
         {"STORE.json": '{"format": 99, "identity": "x"}'},
         store="{here}",
     ),
+    "a bucket to migrate": Case("migrate", "is in no folder; back it up to one, migrate that", store="s3://prism/x"),
+    "nothing to restore": Case("restore {here}/none", "holds no store; name the folder", store="{here}/new"),
+    "a restore over a store": Case("restore {store}", "is not empty; give --store a place where there is nothing yet"),
     "not there": Case("weights", "there is no store at .*; run `prism run` first", store="{here}/none"),
     "a later format": Case(
         "weights",
@@ -343,6 +351,22 @@ def test_bad_input_ends_in_a_sentence_and_changes_nothing(prism, decided_quickly
     assert "Traceback" not in err
     assert not out
     assert (bytes_of(decided_quickly), bytes_of(tmp_path)) == before
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("PRISM_WORKERS", "0", "PRISM_WORKERS=0: Input should be greater than or equal to 1; correct the environment"),
+        ("PRISM_CACHE", "/proc/none", "the cache /proc/none cannot be used (No such file or directory); give another"),
+    ],
+)
+def test_a_wrong_environment_is_told_by_a_process_that_begins_with_it(tmp_path, variable, value, said):
+    command = [sys.executable, "-c", "from flows.cli import main; main()", "weights", "--store", str(tmp_path)]
+    environment = os.environ | {variable: value}
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith(f"prism: {said}")
+    assert len(told.stderr.splitlines()) == 1
 
 
 def damaged(content: bytes, places) -> bytes:

@@ -106,3 +106,16 @@ def test_a_copy_that_a_kill_left_half_is_deleted_a_day_later_by_the_next(store, 
         os.utime(left, (then, then))
     copy = backups.take(store, folder)
     assert {entry.name for entry in folder.iterdir()} == {copy.name, ".store-young"}
+
+
+def test_a_restore_that_was_interrupted_is_no_store_and_goes_on(store, tmp_path):
+    write(store, 0)
+    copy, place = backups.take(store, tmp_path / "backups"), tmp_path / "restored"
+    backups.restore(copy, place)
+    (place / "STORE.json").unlink()  # as it is a moment before the end
+    (place / "tables" / f".half.{'0' * 32}").write_text("half")
+    with pytest.raises(InputError, match=r"holds files of a store but no STORE\.json; restore that, or begin"):
+        open_store(place)
+    assert not (place / "STORE.json").exists()
+    backups.restore(copy, place)
+    assert keys(open_store(place)) == keys(store)

@@ -1,10 +1,6 @@
 """A store of an earlier format: refused with the way on, migrated as a copy, whatever kills that, and verified."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -139,45 +135,3 @@ def test_a_folder_in_the_way_is_left_alone(old):
     with pytest.raises(InputError, match="is in the way of the copy that a migration makes"):
         migrations.migrate(old)
     assert (other / "mine.txt").read_text() == "mine"
-
-
-KILLED = """
-import os, sys
-from pathlib import Path
-from storage import migrations, store, verification
-count, last = 0, int(sys.argv[2])
-def watch(event, _):
-    global count
-    if event in ("os.rename", "os.mkdir", "os.remove", "open", "shutil.copyfile", "ctypes.dlopen"):
-        count += 1
-        if count == last:
-            os._exit(9)
-for module in (store, migrations, verification):
-    module.FORMAT = 2
-def step(place):
-    (place / "reports").mkdir(exist_ok=True)
-    (place / "reports/migrated.txt").write_text("done")
-migrations.STEPS[1] = step
-sys.addaudithook(watch)
-migrations.migrate(Path(sys.argv[1]))
-"""
-
-
-@pytest.mark.long
-def test_killed_at_any_moment_it_goes_on_to_the_same_end(old, tmp_path):
-    before, place = bytes_of(old), tmp_path / "killed" / "store"
-    for last in range(1, 400, 4):
-        shutil.rmtree(place.parent, ignore_errors=True)
-        shutil.copytree(old, place)
-        command = [sys.executable, "-c", KILLED, str(place), str(last)]
-        ended = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, check=False)
-        assert ended.returncode in (0, 9), ended.stderr.decode()
-        if _says(place) == 1:
-            assert bytes_of(place) == before
-        migrations.migrate(place)
-        assert (_says(place), (place / STEP).read_text()) == (2, "done")
-        assert bytes_of(place.with_name("store.format-1")) == before
-        assert sorted(entry.name for entry in place.parent.iterdir()) == ["store", "store.format-1"]
-        if ended.returncode == 0:
-            return
-    pytest.fail("it was never left to its end")

@@ -199,10 +199,23 @@ def test_a_commit_that_a_power_cut_emptied_was_never_reported_and_is_left_out(co
 def test_a_repair_that_was_interrupted_is_completed_by_the_next(copy, monkeypatch):
     before = work.content(copy)
     commit(copy, "weights").write_bytes(b"")
-    for step in ("_exchange", "_move", "Path.unlink"):
+    for step in ("exchange", "_move", "_forget_results", "Path.unlink"):
         with monkeypatch.context() as patched:
             patched.setattr(f"storage.repair.{step}", lambda *_, **__: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 repair.mend(copy.root)
     repair.mend(copy.root)
     assert (damaged_places(copy), work.content(copy)) == ([], before)
+
+
+def test_what_a_repair_that_was_interrupted_found_lost_is_said_by_the_next(copy, monkeypatch):
+    data(copy, "bars").unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(repair, "_forget_results", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            repair.mend(copy.root)
+    assert [entry.said for entry in verify(copy.root).damage] == ["is of a repair that was interrupted"]
+    found = repair.mend(copy.root)
+    assert [entry.place for entry in found.lost] == ["tables/bars"]
+    assert list((found.aside / "tables" / "bars").glob("*.parquet")), "what was there is kept"
+    assert damaged_places(copy) == []

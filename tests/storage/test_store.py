@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from contextlib import suppress
 from datetime import date
 from pathlib import Path
 
@@ -135,10 +136,19 @@ def test_processes_that_make_a_store_at_once_end_with_one_identity(tmp_path):
     [
         (OSError(errno.ENOSPC, "x"), "acting: the disk is full; free space"),
         (OSError(errno.ENOSPC, "x", "/s/a"), r"acting: the disk is full \(/s/a\); free space"),
+        (OSError(errno.ENOSPC, "x", "/from", None, "/to"), r"acting: the disk is full \(/to\); free space"),
         (OSError(errno.EROFS, "x"), "acting: the file system is read-only; mount it writable"),
         (OSError(errno.EACCES, "x"), "acting: the permission is denied; check the owner"),
         (OSError(errno.EPERM, "x"), "acting: the file system refuses it; use a file system with hard links"),
-        (OSError(errno.EIO, "bad sector"), "acting: .*bad sector.*restore the store from a backup"),
+        (OSError(errno.EIO, "x", "/s/a"), r"acting: the disk fails \(input/output error\) \(/s/a\); look at the disk"),
+        (OSError(errno.EMFILE, "x"), r"acting: too many files are open; raise the limit \(ulimit -n\)"),
+        (OSError(errno.EDQUOT, "x"), "acting: the quota is used up; free space"),
+        (OSError(errno.ENOTDIR, "bad place"), "acting: .*bad place.*restore the store from a backup"),
+        (
+            OSError("Generic error\n  \x1b[31m↳\x1b[0m at rename\n   \x1b[31m↳\x1b[0m odd\n"),
+            "acting: .* error: at rename: odd;",
+        ),
+        (OSError("Generic error\n  ↳ Unable to open\n ↳ nothing (os error 122)"), "acting: the quota is used up"),
         (RuntimeError("Unable to copy: No space left on device (os error 28)"), "acting: the disk is full"),
         (RuntimeError("Could not create local directory: ReadOnlyFilesystem"), "acting: the file system is read-only"),
         (RuntimeError("Kind: PermissionDenied"), "acting: the permission is denied"),
@@ -196,6 +206,61 @@ def test_a_full_disk_is_told_and_nothing_is_half_written(disk):
     tables.put(made, "weights", weights(f"{written}", 200))
     assert tables.read(made, "weights").num_rows == 200 * (written + 1)
     assert verify(folder, deep=True).is_whole
+
+
+WRITING = {
+    "put": lambda made: tables.put(made, "weights", weights("d")),
+    "append": lambda made: tables.append(made, "weights", weights("d")),
+    "forget": lambda made: tables.forget(made, "weights", ["a"]),
+    "compact": lambda made: tables.compact(made, 2),
+    "vacuum": lambda made: tables.vacuum(made, 0),
+}
+
+
+@pytest.mark.parametrize("act", WRITING)
+def test_whatever_delta_writes_to_a_full_disk_names_table_and_cause(disk, act, capfd):
+    folder, _ = disk
+    made = open_store(folder)
+    for key in "abce":
+        tables.put(made, "weights", weights(key))
+    tables.forget(made, "weights", ["b"])
+    with (folder / "full").open("wb", buffering=0) as full, suppress(OSError):
+        while True:
+            full.write(bytes(4096))
+    with pytest.raises(StoreError, match=r"ing table weights: the disk is full; free space and run the same command"):
+        WRITING[act](made)
+    (folder / "full").unlink()
+    WRITING[act](made)
+    assert verify(folder, deep=True).is_whole
+    capfd.readouterr()  # delta-rs prints its own trace
+
+
+LIMITED = """
+import resource, sys
+from storage import blobs
+from storage.store import open_store
+from tests.storage.test_store import tables, weights
+made, act = open_store(sys.argv[1]), sys.argv[2]
+tables.put(made, "weights", weights("a"))
+kind, most = (resource.RLIMIT_FSIZE, 100) if act == "size" else (resource.RLIMIT_NOFILE, 12)
+resource.setrlimit(kind, (most, most))
+try:
+    tables.put(made, "weights", weights("b"))
+except Exception as error:
+    print(f"{type(error).__name__}: {error}")
+"""
+
+
+@pytest.mark.parametrize(
+    ("act", "said"), [("size", "the file is larger than is allowed"), ("files", "too many files are open")]
+)
+def test_a_limit_of_the_process_is_told(tmp_path, act, said):
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "store"), act]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert told.startswith("StoreError: ")
+    assert f"table weights: {said}" in told
+    assert "run the same command again" in told
+    assert tables.read(open_store(tmp_path / "store"), "weights").num_rows == 2
 
 
 def test_a_read_only_disk_is_told_and_still_read(disk, capfd):

@@ -36,7 +36,7 @@ class Way:
     prepare: Callable[[Path], object]
     act: Callable[[Store], object]
     state: Callable[[Store], State]
-    opens: bool = False  # it makes the store itself
+    opens: bool = False  # it makes the store itself, or one that can be opened
 
 
 def _weights(store: Store, number: int, name: str = "weights") -> None:
@@ -253,4 +253,3 @@ WAYS = (
         True,
     ),
 )
-PATHS = {way.name: way for way in WAYS}

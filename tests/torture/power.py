@@ -19,8 +19,8 @@ from storage import repair, verification
 from storage.errors import StoreError
 from storage.store import open_store
 from storage.verification import verify
-from tests.torture.crashes import MODES, Bench, Call, Outcome, calls_in
-from tests.torture.paths import PATHS, Way
+from tests.torture.crashes import MODES, PATHS, Bench, Call, Outcome, calls_in
+from tests.torture.paths import Way
 
 # a power cut concerns the paths on which something is reported as written
 WAYS = ("a first put", "put", "append", "claim", "partitions", "prices and snapshot", "unfinished again", "compaction")

@@ -47,8 +47,8 @@ def test_power_cuts_lose_nothing_that_was_reported_and_are_told(shim):
 
 
 @pytest.mark.long
-def test_a_seventh_of_all_crash_points(shim):
-    total = shim("crashes", "--every", "7", "--from", "3")
+def test_an_eleventh_of_all_crash_points(shim):
+    total = shim("crashes", "--every", "11", "--from", "3")
     assert total["ways"] == len(crashes.PATHS)
     assert total["points"] > 200
 
