@@ -44,9 +44,9 @@ def open_table(store: Store, name: str) -> DeltaTable:
 
 
 def versions(store: Store) -> dict[str, int]:
-    """The newest version of every table that is there: whatever is written or compacted raises it."""
+    """The newest version of every table: whatever is written or compacted raises it. 0: made, or not even that."""
     found = {name: [int(file.stem) for file, _ in _log(store, name)] for name in sorted(TABLES)}
-    return {name: max(numbers) for name, numbers in found.items() if numbers}
+    return {name: max(numbers, default=0) for name, numbers in found.items()}
 
 
 def find_table(store: Store, name: str) -> DeltaTable | None:
