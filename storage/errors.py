@@ -76,6 +76,7 @@ _TEXTS = {
     "permission denied": errno.EACCES,
     "permissiondenied": errno.EACCES,
     "input/output error": errno.EIO,
+    "fsync failed": errno.EIO,  # DuckDB's words
 }
 _NUMBER = re.compile(r"os error (\d+)")  # as Rust's libraries say it
 _ARROW = re.compile(r"\s*(?:\x1b\[\d+m)?↳(?:\x1b\[0m)?\s*")  # between an error and its cause, as delta-rs says it

@@ -151,6 +151,7 @@ def test_processes_that_make_a_store_at_once_end_with_one_identity(tmp_path):
         (OSError("Generic error\n  ↳ Unable to open\n ↳ nothing (os error 122)"), "acting: the quota is used up"),
         (RuntimeError("Unable to copy: No space left on device (os error 28)"), "acting: the disk is full"),
         (RuntimeError("Could not create local directory: ReadOnlyFilesystem"), "acting: the file system is read-only"),
+        (RuntimeError("FATAL Error: fsync failed!"), "acting: the disk fails"),
         (RuntimeError("Kind: PermissionDenied"), "acting: the permission is denied"),
         (KeyError("a broken row\n at 0x00"), "acting: 'a broken row.*restore the store from a backup"),
     ],
