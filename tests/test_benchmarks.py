@@ -221,7 +221,7 @@ def test_its_market_has_what_the_first_step_looks_back_on():
 
 
 def test_each_constraint_changes_what_is_held():
-    known, held = growth.market(30, 12), []
+    known, held = growth.market(growth.N, growth.MONTHS), []
     for config in (OGD_LONG_WINDOW, growth.SHORTS, growth.LIMITED, growth.TAILED, growth.FACTORS):
         allocator = growth.Online(config)
         held.append(allocator.run(allocator.init(known.mask[0]), known)[1])

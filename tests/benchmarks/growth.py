@@ -34,7 +34,7 @@ MEMORY = f"peak memory of both, {N} assets, {YEARS} years"
 SECTORS, CAP = 10, 0.25
 
 SHORTS = replace(OGD_LONG_WINDOW, fully_invested=False, gross_limit=1.6, short_each=0.05, short_total=0.3)
-LIMITED = replace(SHORTS, drawdown_limit=0.2, volatility_limit=0.15)
+LIMITED = replace(SHORTS, drawdown_limit=0.1, volatility_limit=0.1)  # so that they bind
 TAILED = replace(LIMITED, cvar_weight=1.0)
 FACTORS = replace(TAILED, factor_weight=1.0, factor_targets="market=0.5")
 CAPPED = ReturnDrawdownConfig(max_weight=0.1)
