@@ -1,6 +1,7 @@
 """The benchmark: what its table says of a run and the one before, and that both of its contestants do the same work."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 
 from tasks.numerics import fitting, online, return_drawdown, windows
 from tasks.numerics.configs import OGD_LONG_WINDOW, ReturnDrawdownConfig
-from tests.benchmarks import allocators, frame, run, training
+from tests.benchmarks import allocators, frame, growth, run, training
 from tests.benchmarks.frame import Section
 
 BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
@@ -185,3 +186,49 @@ def test_the_documents_step_climbs_our_gradient():
 def test_all_negative_means_are():
     assert (allocators.instance(20, "all negative", 1).mean < 0).all()
     assert (allocators.instance(20, "mixed", 1).mean > 0).any()
+
+
+# --- the section *growth*
+
+
+def test_an_exponent_is_the_power_that_a_cost_grows_with():
+    assert growth.exponent({20: 4.0, 109: 4.0 * (109 / 20) ** 1.5, 500: 4.0 * 25**1.5}) == pytest.approx(1.5)
+    assert growth.exponent({1: 7.0, 64: 7.0, 1024: 7.0}) == pytest.approx(0, abs=1e-12)
+
+
+def test_a_size_is_compared_with_the_smallest_in_proportion(monkeypatch):
+    spent = {"10": 0.002, "30": 0.003}
+    monkeypatch.setattr(frame, "interleaved", lambda works, turns: spent)
+    small, large, power = growth._grown("online", "assets", dict.fromkeys((10, 30), int))
+    assert (small.case, small.ours, small.ratio) == ("online, assets 10", 2, 1)
+    assert (large.case, large.ours, large.baseline, large.ratio) == ("online, assets 30", 3, 6, 2)
+    assert power.ours == pytest.approx(np.log(1.5) / np.log(3), rel=1e-3)
+    assert power.ratio == pytest.approx(1 / power.ours, rel=1e-3)
+
+
+def test_a_constraint_is_compared_with_none(monkeypatch):
+    monkeypatch.setattr(frame, "interleaved", lambda works, turns: {"none": 0.001, "+ limits": 0.004})
+    none, limits = growth._constrained("online", dict.fromkeys(("none", "+ limits"), int))
+    assert (none.case, none.ratio) == ("online, none", 1)
+    assert (limits.case, limits.ours, limits.baseline, limits.ratio) == ("online, + limits", 4, 1, 0.25)
+
+
+def test_its_market_has_what_the_first_step_looks_back_on():
+    known = growth.market(7, 2)
+    assert known.mask.shape == (42, 7)
+    assert len(known.returns) - 42 >= 251
+    np.testing.assert_allclose(known.factors["market"], known.returns.mean(axis=1))
+
+
+def test_each_constraint_changes_what_is_held():
+    known, held = growth.market(growth.N, growth.MONTHS), []
+    for config in (OGD_LONG_WINDOW, growth.SHORTS, growth.LIMITED, growth.TAILED, growth.FACTORS):
+        allocator = growth.Online(config)
+        held.append(allocator.run(allocator.init(known.mask[0]), known)[1])
+    for before, after in pairwise(held):
+        assert np.abs(after - before).max() > 1e-6
+
+
+def test_the_work_of_every_month_runs():
+    growth.online(12, 1)()
+    growth.optimum(12, 2, growth.SECTORED)()

@@ -24,15 +24,17 @@ def value(
     functions: Any,
     scales: FloatArray,
     settings: FloatArray,
+    b: int,
     by_return: FloatArray,
     by_weight: FloatArray,
 ) -> float:
-    """F; adds its derivatives by the returns and, directly, by the weights."""
+    """F of lane b; adds its derivatives by the returns and, directly, by the weights."""
     total = 0.0
     for j in range(len(functions)):
-        if scales[j] != 0.0:
+        scale = scales[b, j]
+        if scale != 0.0:
             term = functions[j]
-            total += scales[j] * term(returns, cash, weights, factors, settings[j], scales[j], by_return, by_weight)
+            total += scale * term(returns, cash, weights, factors, settings[b, j], scale, by_return, by_weight)
     return total
 
 
@@ -55,21 +57,24 @@ def climb(
     rest.
     """
     m = cash.size
+    by_weight[:] = 0.0
+    first, some_cash, some_factors = 0, cash, factors
     for b in range(lanes.size):
         for k in range(m):
             returns[b, k] += cash[k]
-        for i in range(by_weight.shape[1]):
-            by_weight[b, i] = 0.0
         if lanes[b].objective == WINDOW:
-            first = m - min(lanes[b].window, m)
+            if first != m - min(lanes[b].window, m):
+                first = m - min(lanes[b].window, m)
+                some_cash, some_factors = cash[first:], factors[first:]
             value(
                 returns[b, first:],
-                cash[first:],
+                some_cash,
                 weights[b],
-                factors[first:],
+                some_factors,
                 functions,
-                scales[b],
-                settings[b],
+                scales,
+                settings,
+                b,
                 by_return[b, first:],
                 by_weight[b],
             )

@@ -74,7 +74,7 @@ def limited_stride(
     _mix(weights, was[0], 0.0)
     _mix(velocity, was[1], 0.0)
     _mix(parts, was[2], 0.0)
-    _penalties(work.slope, weights[0], market, lane, sought)
+    _penalties(work, weights[0], market, lane, sought)
     stride(weights, velocity, parts, t, mask, lanes, work)
     then = portfolio(weights[0], rows) + cash
     if _within(then, lane, 0.0):
@@ -95,19 +95,18 @@ def _mix(values: FloatArray, base: FloatArray, share: float) -> None:
 
 
 @njit(cache=True, error_model="numpy")
-def _penalties(slope: FloatArray, weights: FloatArray, market: Market, lane: Any, sought: Any) -> None:
-    """Fill the slope (1, n) with the gradient of the terms of negative weight alone."""
+def _penalties(work: Work, weights: FloatArray, market: Market, lane: Any, sought: Any) -> None:
+    """Fill the slopes with those of the terms of negative weight alone."""
     functions, scales, settings = sought
     first = max(0, market.end - lane.window)
     rows, cash, factors = market.rows[first : market.end], market.cash[first : market.end], market.factors
     returns = portfolio(weights, rows) + cash
-    by_return, direct = np.zeros((1, returns.size)), np.zeros(weights.size)
+    by_return = np.zeros((1, returns.size))
+    work.direct[:] = 0.0
     if lane.objective == WINDOW:
         fewer, seen = np.minimum(scales, 0.0), factors[first : market.end]
-        value(returns, cash, weights, seen, functions, fewer, settings, by_return[0], direct)
-    np.dot(by_return, rows, slope)
-    for i in range(weights.size):
-        slope[0, i] += direct[i]
+        value(returns, cash, weights, seen, functions, fewer, settings, 0, by_return[0], work.direct[0])
+    np.dot(by_return, rows, work.slope)
 
 
 @njit(cache=True, error_model="numpy")

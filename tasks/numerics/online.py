@@ -275,5 +275,5 @@ def _evaluated(
     functions, scales, settings = _terms(config, factors or {})
     held, by_return, direct = np.array(weights, np.float64), np.zeros(len(rows)), np.zeros(weights.size)
     seen = rows @ held + cash, cash, held, _matrix(factors or {}, len(rows))
-    value = climbing.value(*seen, functions, scales[0], settings[0], by_return, direct)
+    value = climbing.value(*seen, functions, scales, settings, 0, by_return, direct)
     return value, rows.T @ by_return + direct

@@ -22,6 +22,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _INLINED = {"inline": "always", "error_model": "numpy"}
+_ROWS = 32  # of a product at a time: BLAS takes so few as they lie, without packing them first
 
 # A config as the kernel reads it, one record a lane.
 LANE = np.dtype(
@@ -74,24 +75,35 @@ def run(
     `longest` the longest window of `lanes` (B,), `functions` the terms, with weights `scales` (B, terms) and `settings`
     (B, terms, p).
     """
-    work, direct = room(lanes.size, mask.shape[1]), np.empty((lanes.size, mask.shape[1]))
-    limited = any_limited(lanes)
+    work, limited, many = room(lanes.size, mask.shape[1]), any_limited(lanes), lanes.size >= _ROWS
+    columns = np.ascontiguousarray(rows.T) if many else np.empty((0, 0))  # the faster factor, if worth its copies
     for s in range(mask.shape[0]):
         end = rows.shape[0] - mask.shape[0] + s + 1
         begin = end - min(longest, end)
         window = rows[begin:end]
         _open(state, rows[end - 1], cash[end - 1], mask[s], lanes)
-        returns, by_return = np.dot(state.weights, window.T), np.zeros((lanes.size, end - begin))
+        returns, by_return = np.empty((lanes.size, end - begin)), np.zeros((lanes.size, end - begin))
+        if many:
+            _multiply(state.weights, np.ascontiguousarray(columns[:, begin:end]), returns)
+        else:
+            np.dot(state.weights, window.T, returns)
         seen = cash[begin:end], state.weights, factors[begin:end]
-        climb(returns, *seen, lanes, functions, scales, settings, by_return, direct)
-        np.dot(by_return, window, work.slope)
-        _add(work.slope, direct)
+        climb(returns, *seen, lanes, functions, scales, settings, by_return, work.direct)
+        _multiply(by_return, window, work.slope)
         if limited:
             market = Market(rows, cash, factors, end)
             _limited_strides(state, mask[s], lanes, work, market, functions, scales, settings, path.infeasible[:, s])
         else:
             stride(state.weights, state.velocity, state.parts, state.t, mask[s], lanes, work)
         _keep(state, lanes, work.at_ceiling, path, s)
+
+
+@njit(**_INLINED)
+def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> None:
+    """Fill the product of two matrices."""
+    for first in range(0, left.shape[0], _ROWS):
+        some = slice(first, first + _ROWS)
+        np.dot(left[some], right, product[some])
 
 
 @njit(**_INLINED)
@@ -120,14 +132,6 @@ def _earn(account: FloatArray, lately: FloatArray, excess: FloatArray, cash: flo
 
 
 @njit(**_INLINED)
-def _add(slope: FloatArray, direct: FloatArray) -> None:
-    """Add what the weights do directly."""
-    for b in range(slope.shape[0]):
-        for i in range(slope.shape[1]):
-            slope[b, i] += direct[b, i]
-
-
-@njit(**_INLINED)
 def _limited_strides(
     state: State,
     mask: BoolArray,
@@ -144,6 +148,7 @@ def _limited_strides(
         one = slice(b, b + 1)
         part = Work(
             work.slope[one],
+            work.direct[one],
             work.price[one],
             work.trading[one],
             work.point[one],
@@ -161,7 +166,7 @@ def _limited_strides(
             lanes[one],
             part,
             market,
-            (functions, scales[b], settings[b]),
+            (functions, scales[one], settings[one]),
         )
 
 

@@ -25,7 +25,8 @@ _INLINED = {"inline": "always", "error_model": "numpy"}
 class Work(NamedTuple):
     """Where a step works."""
 
-    slope: FloatArray  # (B, n) of what the lanes climb
+    slope: FloatArray  # (B, n) of what the lanes climb, by the window's returns
+    direct: FloatArray  # (B, n) and by the weights themselves
     price: FloatArray  # (B,) what a step pays for a unit of a penalty
     trading: FloatArray  # (B,) what it pays for trading, NaN where `long_only` does not serve the lane
     point: FloatArray  # (B, n) where the velocity leads, -inf where the mask forbids
@@ -38,14 +39,10 @@ class Work(NamedTuple):
 @njit(cache=True, error_model="numpy")
 def room(lanes: int, n: int) -> Work:
     """A place to work in for so many lanes."""
-    slope, point, target, shorts = (
-        np.empty((lanes, n)),
-        np.empty((lanes, n)),
-        np.empty((lanes, n)),
-        np.empty((lanes, n)),
-    )
+    slope, direct, point = np.empty((lanes, n)), np.empty((lanes, n)), np.empty((lanes, n))
+    target, shorts = np.empty((lanes, n)), np.empty((lanes, n))
     price, trading, traded = np.empty(lanes), np.empty(lanes), np.empty(lanes)
-    return Work(slope, price, trading, point, target, shorts, traded, np.empty(lanes, np.bool_))
+    return Work(slope, direct, price, trading, point, target, shorts, traded, np.empty(lanes, np.bool_))
 
 
 @njit(**_INLINED)
@@ -85,16 +82,17 @@ def aim(
 @njit(**_INLINED)
 def _push(weights: FloatArray, velocity: FloatArray, t: IntArray, mask: BoolArray, lanes: Any, work: Work) -> None:
     """The new velocities, where they lead, and what the lanes pay."""
-    slope, point, allowed = work.slope, work.point, mask.sum()
+    slope, direct, point, allowed = work.slope, work.direct, work.point, mask.sum()
     for b in range(lanes.size):
         lane = lanes[b]
         rate, momentum = lane.learning_rate * lane.decay ** float(t[b]), lane.momentum
         work.price[b] = rate / (1.0 - momentum)
         work.trading[b] = lane.turnover * work.price[b] if _is_plain(lane, allowed) else np.nan
         for i in range(mask.size):
-            gained = momentum * velocity[b, i] + rate * slope[b, i] if mask[i] else 0.0
-            velocity[b, i] = gained
-            point[b, i] = weights[b, i] + gained if mask[i] else -np.inf
+            gained = momentum * velocity[b, i] + rate * (slope[b, i] + direct[b, i])
+            ahead = weights[b, i] + gained
+            velocity[b, i] = gained if mask[i] else 0.0
+            point[b, i] = ahead if mask[i] else -np.inf
 
 
 @njit(**_INLINED)

@@ -15,12 +15,13 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before torch and numba are imported
-from tests.benchmarks import allocators, frame, training, whole
+from tests.benchmarks import allocators, frame, growth, training, whole
 from tests.benchmarks.frame import Section
 
 SECTIONS: dict[str, Callable[[], Section]] = {
     "training": training.section,
     "allocators": allocators.section,
+    "growth": growth.section,
     "whole": whole.section,
 }
 WIDTH = 132  # of the table where the output is no terminal, or a narrow one
