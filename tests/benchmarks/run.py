@@ -15,12 +15,18 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before torch and numba are imported
-from tests.benchmarks import allocators, frame, training, whole
+from tests.benchmarks import allocators, frame, orchestration, scale, stages, stored, training, whole
 from tests.benchmarks.frame import Section
 
 SECTIONS: dict[str, Callable[[], Section]] = {
+    "store": stored.section,
+    "features": stages.features,
     "training": training.section,
+    "forecast": stages.forecast,
     "allocators": allocators.section,
+    "backtest": stages.backtest,
+    "orchestration": orchestration.section,
+    "scale": scale.section,
     "whole": whole.section,
 }
 WIDTH = 132  # of the table where the output is no terminal, or a narrow one

@@ -65,6 +65,11 @@ def _variance(square: Frame, start: int) -> Frame:
     return smooth.clip(lower=numerics.VARIANCE_FLOOR).reindex(square.index)
 
 
+def _gap(price: Frame, sigma: Frame, span: int) -> Frame:
+    """Distance of the price from its EMA in units of volatility."""
+    return (np.log(price / price.ewm(span=span, adjust=False).mean()) / (sigma * np.sqrt(span))).clip(-4, 4)
+
+
 def _stochastic(close: Frame) -> Frame:
     """Stochastic momentum index of closes."""
     top, bottom = close.rolling(10, min_periods=1).max(), close.rolling(10, min_periods=1).min()
@@ -90,7 +95,10 @@ def in_pandas(log_return: FloatArray, market: FloatArray, config: FeatureConfig)
         (own / sigma).clip(-6, 6),
         0.5 * np.log(past.clip(lower=floor) / ever.clip(lower=floor)),
         0.5 * np.log(TRADING_DAYS * variance),
-        *((np.log(price / price.ewm(span=k, adjust=False).mean()) / (sigma * np.sqrt(k))).clip(-4, 4) for k in (20, 50)),
+        *(
+            (np.log(price / price.ewm(span=k, adjust=False).mean()) / (sigma * np.sqrt(k))).clip(-4, 4)
+            for k in (20, 50)
+        ),
         (beta - 1).clip(-3, 3),
         _stochastic(price),
         Frame(np.broadcast_to(shared.to_numpy(), own.shape)),
