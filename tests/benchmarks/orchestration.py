@@ -69,7 +69,7 @@ def environment(folder: Path) -> dict[str, str]:
 def prices(path: Path, assets: int, first: str, last: str) -> str:
     """Write generated closes by session, with the index's, as a person's wide CSV file; its path."""
     days = calendars.sessions("XNYS", np.datetime64(first), np.datetime64(last))
-    returns = daily_returns(assets, days.size, 0)
+    returns = daily_returns(assets, days.size, 0).clip(-0.15, 0.15)  # none that the gate could take for a split
     columns = {f"A{number:03}": returns[:, number] for number in range(assets)} | {"IDX": returns.mean(1)}
     closes = 100 * pd.DataFrame(columns).add(1).cumprod()
     closes.set_axis(pd.DatetimeIndex(days, name="date")).to_csv(path)

@@ -11,6 +11,7 @@ a read or a question, read the columns needed again, pivot, compute. It judges n
 """
 
 import os
+import statistics
 import tempfile
 from collections.abc import Callable
 from datetime import date
@@ -173,8 +174,12 @@ def _measured(folder: Path) -> list[Row]:
 def _reads(store: str, known: str, kept: str) -> list[Row]:
     works = {"ours": ("read", store, known, DAY), "plain": ("read_plainly", kept, DAY)}
     turns = [{name: frame.apart(__name__, *work) for name, work in works.items()} for _ in range(TURNS)]
-    ours, plain = (sorted(turn[name].seconds for turn in turns)[TURNS // 2] for name in works)
-    return [frame.cost(NAME, "as-of read", ours, plain, "CPU-s")]
+    ours, plain = (statistics.median(turn[name].seconds for turn in turns) for name in works)
+    memory, little = (statistics.median(turn[name].memory for turn in turns) for name in works)
+    return [
+        frame.cost(NAME, "as-of read", ours, plain, "CPU-s"),
+        frame.cost(NAME, "as-of read, peak memory", memory, little, "MiB"),
+    ]
 
 
 def _questions(store: str, kept: str) -> list[Row]:
