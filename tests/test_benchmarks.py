@@ -53,6 +53,10 @@ def test_a_case_is_compared_with_the_same_case_of_the_last_run():
     assert "10.0 fell" in run.cells(Section("s", (), (row,)), row, BEFORE)[6]
 
 
+def test_a_ratio_below_one_is_shown_as_it_is():
+    assert [run.times(ratio) for ratio in (10, 1.04, 0.96, 0.0123)] == ["10.0", "1.0", "0.96", "0.012"]
+
+
 def test_what_is_wanted_is_a_smallest_ratio_or_a_largest_value():
     speed, memory = frame.speed("s", "a", 29, 1, "rows/s"), frame.cost("s", "m", 700, 1400, "MiB")
     section = Section("s", (), (speed, memory), {"a": 30}, {"m": 700})

@@ -76,7 +76,7 @@ def table(sections: Sequence[Section], before: dict[str, Any], title: str) -> Ta
 def cells(section: Section, row: frame.Row, before: dict[str, Any]) -> tuple[str, ...]:
     """The texts of a row."""
     (rule, is_met), last = frame.wanted(section, row), frame.last_ratio(row, before)
-    ratio, past = f"{row.ratio:.1f}", "" if last is None else f"{last:.1f}"
+    ratio, past = times(row.ratio), "" if last is None else times(last)
     return (
         row.section,
         row.case,
@@ -88,6 +88,11 @@ def cells(section: Section, row: frame.Row, before: dict[str, Any]) -> tuple[str
         "" if row.floor is None else f"{row.floor:.2f}",
         row.unit,
     )
+
+
+def times(ratio: float) -> str:
+    """A ratio to one decimal, below 1 to two digits."""
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def amount(value: float) -> str:
