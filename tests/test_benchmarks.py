@@ -1,15 +1,21 @@
 """The benchmark: what its table says of a run and the one before, and that both of its contestants do the same work."""
 
+import subprocess
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 import torch
 
-from tasks.numerics import fitting, online, return_drawdown, windows
-from tasks.numerics.configs import OGD_LONG_WINDOW, ReturnDrawdownConfig
-from tests.benchmarks import allocators, frame, growth, run, training
+from storage import snapshots
+from storage.store import open_store
+from tasks.numerics import accounting, fitting, online, predictive, return_drawdown, windows
+from tasks.numerics import training as learning
+from tasks.numerics.configs import OGD_LONG_WINDOW, AccountingConfig, FeatureConfig, ReturnDrawdownConfig
+from tests.benchmarks import allocators, frame, growth, orchestration, run, scale, stages, stored, training
 from tests.benchmarks.frame import Section
 
 BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
@@ -46,6 +52,10 @@ def test_a_case_is_compared_with_the_same_case_of_the_last_run():
     assert frame.last_ratio(row._replace(case="b"), BEFORE) is None
     assert frame.last_ratio(row._replace(section="t"), BEFORE) is None
     assert "10.0 fell" in run.cells(Section("s", (), (row,)), row, BEFORE)[6]
+
+
+def test_a_ratio_below_one_is_shown_as_it_is():
+    assert [run.times(ratio) for ratio in (10, 1.04, 0.96, 0.0123)] == ["10.0", "1.0", "0.96", "0.012"]
 
 
 def test_what_is_wanted_is_a_smallest_ratio_or_a_largest_value():
@@ -154,6 +164,12 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
     assert held.size
 
 
+def test_what_a_process_of_its_own_takes_is_measured_with_its_arguments():
+    assert frame.apart("json", "loads", '{"a": 1}').seconds < 1
+    with pytest.raises(subprocess.CalledProcessError):
+        frame.apart("json", "loads", "{")
+
+
 # --- the section *allocators*
 
 
@@ -232,3 +248,104 @@ def test_each_constraint_changes_what_is_held():
 def test_the_work_of_every_month_runs():
     growth.online(12, 1)()
     growth.optimum(12, 2, growth.SECTORED)()
+
+
+# --- the section *store*
+
+
+@pytest.fixture(scope="module")
+def taken_in(tmp_path_factory):
+    """A store and the script's file, both with a market and the month after it; the snapshot before that month."""
+    folder, made = tmp_path_factory.mktemp("stored"), stored.bars(4, 320)
+    store, kept, path = (str(folder / name) for name in ("store", "kept.parquet", "prices.parquet"))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("PRISM_STORE", store)
+        made.head(4 * 299).to_parquet(path)
+        stored.take_in(store, path)
+        before = snapshots.newest(open_store(store), stored.DATASET).snapshot
+        made.to_parquet(path)
+        stored.take_in(store, path)
+    stored.rewrite(kept, path)
+    return store, kept, before
+
+
+def test_both_read_the_same_returns_up_to_a_day_and_ours_as_they_were_known(taken_in):
+    store, kept, before = taken_in
+    ours, plain = stored.read(store, before, "2001-12-31"), stored.read_plainly(kept, "2001-12-31")
+    assert list(ours) == list(plain) == ["T000", "T001", "T002", "T003"]
+    assert len(ours) == len(plain) > 240
+    np.testing.assert_allclose(ours[1:], plain[1:], rtol=1e-12, atol=1e-15)
+    assert len(stored.read(store, before, stored.DAY)) == 299
+    assert len(stored.read_plainly(kept, stored.DAY)) == 320
+
+
+@pytest.mark.parametrize("question", stored.QUESTIONS)
+def test_both_give_the_same_answer_to_a_question(taken_in, question):
+    store, kept, _ = taken_in
+    ours, plain = stored.ask(store, stored.QUESTIONS[question]), stored.PLAIN[question](kept)
+    pd.testing.assert_frame_equal(ours, plain, check_dtype=False, rtol=1e-12)
+    assert len(ours) in (1, 4, 4 * 16)
+
+
+# --- the sections *features*, *forecast* and *backtest*
+
+
+def test_both_compute_the_same_features():
+    given = (*stages.logs(5, 400), FeatureConfig())
+    ours, plain = stages.computed(*given), stages.in_pandas(*given)
+    assert ours.shape == plain.shape == (5, 400, 9)
+    np.testing.assert_array_equal(np.isnan(ours), np.isnan(plain))
+    np.testing.assert_allclose(ours, plain, rtol=2e-5, atol=2e-6)
+
+
+def test_both_forecast_the_same_from_the_same_draws(known):
+    config = stages.documents()
+    rows = predictive.rows_at(known, 259, np.ones(3, bool), training.STAMP)
+    model = learning._untrained(known, config, training.STAMP)
+    ours = predictive.vlstm(model, known, rows, config)
+    nets, inputs = stages.transcribed(model, config), stages.inputs_of(model, known, rows, 66)
+    noise = [predictive._noise(rows, 3, member, config) for member in range(len(nets))]
+    for plain in (stages.drawn(nets, inputs, noise), stages.one_by_one(nets, inputs, noise)):
+        np.testing.assert_allclose(ours.mean, plain[0], rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(ours.variance, plain[1], rtol=1e-5)
+
+
+def test_both_keep_the_same_account():
+    returns, when, targets = stages.rebalanced(1, 12, 7)
+    config = AccountingConfig()
+    ours = accounting.simulate(returns, np.ones(returns.shape, bool), when, targets[0], config).wealth
+    table, days = pd.DataFrame(returns), when.tolist()
+    by_frames = stages.by_day((row for _, row in table.iterrows()), days, map(pd.Series, targets[0]), config)
+    np.testing.assert_allclose(stages.by_day(returns, days, targets[0], config), ours, rtol=1e-12)
+    np.testing.assert_allclose(by_frames, ours, rtol=1e-12)
+
+
+def test_equal_weights_earn_the_same_in_skfolios_walk_forward():
+    returns, _, _ = stages.rebalanced(1, 18, 5)
+    table = pd.DataFrame(returns, pd.bdate_range("2011-01-03", periods=len(returns)))
+    np.testing.assert_allclose(stages.kept_equal(returns), stages.walked(table), rtol=1e-9, atol=1e-12)
+
+
+# --- the sections *orchestration* and *scale*
+
+
+def test_processes_of_the_benchmark_know_nothing_of_this_ones_store_or_server(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRISM_STORE", "elsewhere")
+    monkeypatch.setenv("PREFECT_API_URL", "http://elsewhere")
+    known = orchestration.environment(tmp_path)
+    assert known["PRISM_STORE"] == str(tmp_path / "store")
+    assert "PREFECT_API_URL" not in known
+
+
+def test_rows_that_differ_in_the_last_bit_or_are_none_are_no_same_backfill(tmp_path, monkeypatch):
+    def compare(one, two):
+        rows = iter([pa.table({"weight": [one]}), pa.table({"weight": [two]})] * 2)
+        monkeypatch.setattr(scale.catalog, "query", lambda *_: next(rows))
+        scale._check_same(tmp_path)
+
+    compare(0.3, 0.3)
+    with pytest.raises(RuntimeError, match="different rows"):
+        compare(0.3, np.nextafter(0.3, 1))
+    monkeypatch.setattr(scale.catalog, "query", lambda *_: pa.table({"weight": []}))
+    with pytest.raises(RuntimeError, match="different rows"):
+        scale._check_same(tmp_path)

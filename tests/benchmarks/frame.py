@@ -78,15 +78,32 @@ def interleaved(cases: Mapping[str, Callable[[], object]], turns: int) -> dict[s
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def peak_memory(module: str, function: str) -> float:
-    """Peak resident MiB of a new process that imports the module and calls its function.
+class Apart(NamedTuple):
+    """What a function took in a process of its own, imports apart but for their memory."""
 
-    As the kernel counts it for the process's own memory; `ru_maxrss` would begin at what this process holds.
+    seconds: float  # of CPU
+    memory: float  # peak resident MiB
+
+
+def apart(module: str, function: str, *arguments: str) -> Apart:
+    """What the module's function takes in a new process, called with the arguments.
+
+    Memory is as the kernel counts it for the process's own; `ru_maxrss` would begin at what this process holds.
     """
-    code = f"import {module} as m; m.{function}(); print(open('/proc/self/status').read())"
-    done = subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    peak = next(line for line in done.stdout.splitlines() if line.startswith("VmHWM"))
-    return int(peak.split()[1]) / 1024
+    code = (
+        f"import sys, time, {module} as m; begin = time.process_time(); m.{function}(*sys.argv[1:]); "
+        "print('seconds', time.process_time() - begin, open('/proc/self/status').read())"
+    )
+    command = [sys.executable, "-c", code, *arguments]
+    done = subprocess.run(command, check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    words = done.stdout.split()
+    seconds, peak = (words[words.index(name) + 1] for name in ("seconds", "VmHWM:"))
+    return Apart(float(seconds), int(peak) / 1024)
+
+
+def peak_memory(module: str, function: str) -> float:
+    """Peak resident MiB of a new process that imports the module and calls its function."""
+    return apart(module, function).memory
 
 
 def machine() -> dict[str, Any]:

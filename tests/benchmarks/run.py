@@ -15,13 +15,19 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before torch and numba are imported
-from tests.benchmarks import allocators, frame, growth, training, whole
+from tests.benchmarks import allocators, frame, growth, orchestration, scale, stages, stored, training, whole
 from tests.benchmarks.frame import Section
 
 SECTIONS: dict[str, Callable[[], Section]] = {
+    "store": stored.section,
+    "features": stages.features,
     "training": training.section,
+    "forecast": stages.forecast,
     "allocators": allocators.section,
     "growth": growth.section,
+    "backtest": stages.backtest,
+    "orchestration": orchestration.section,
+    "scale": scale.section,
     "whole": whole.section,
 }
 WIDTH = 132  # of the table where the output is no terminal, or a narrow one
@@ -71,7 +77,7 @@ def table(sections: Sequence[Section], before: dict[str, Any], title: str) -> Ta
 def cells(section: Section, row: frame.Row, before: dict[str, Any]) -> tuple[str, ...]:
     """The texts of a row."""
     (rule, is_met), last = frame.wanted(section, row), frame.last_ratio(row, before)
-    ratio, past = f"{row.ratio:.1f}", "" if last is None else f"{last:.1f}"
+    ratio, past = times(row.ratio), "" if last is None else times(last)
     return (
         row.section,
         row.case,
@@ -83,6 +89,11 @@ def cells(section: Section, row: frame.Row, before: dict[str, Any]) -> tuple[str
         "" if row.floor is None else f"{row.floor:.2f}",
         row.unit,
     )
+
+
+def times(ratio: float) -> str:
+    """A ratio to one decimal, below 1 to two digits."""
+    return f"{ratio:.1f}" if ratio >= 1 else f"{ratio:.2g}"
 
 
 def amount(value: float) -> str:
