@@ -14,7 +14,6 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
-    get_current_settings,
     temporary_settings,
 )
 
@@ -79,7 +78,7 @@ def test_one_that_does_not_come_up_is_a_sentence(own_environment, monkeypatch, t
         pytest.raises(ServerError, match=r"temporary server did not answer .* run the same command again"),
         server.starting(),
     ):
-        assert get_current_settings().api.url == os.environ["PREFECT_API_URL"]
+        assert os.environ["PREFECT_API_URL"] == os.environ[server._TEMPORARY]
 
 
 @pytest.mark.long
