@@ -253,6 +253,21 @@ def test_a_lane_of_many_is_the_single_run():
             np.testing.assert_allclose(many[place], one, atol=1e-12)
 
 
+def test_lanes_of_a_sweep_are_single_runs_and_resume_bit_for_bit():
+    x, mask = market(16, 160, 7, 2e-3), holes(16, 71, 7)
+    rates = np.geomspace(1e-3, 0.05, 25).tolist()  # with two windows more lanes than one product takes
+    configs = [replace(OGD_LONG_WINDOW, learning_rate=rate, window=m) for m in (20, 90) for rate in rates]
+    straight, path = run(init(mask[0], configs), x, mask, configs)
+    for place in (0, 31, 32, 49):
+        _, alone = run(init(mask[0], configs[place]), x, mask, configs[place])
+        np.testing.assert_allclose(path.weights[:, place], alone.weights, rtol=0, atol=1e-12)
+    middle, first = run(init(mask[0], configs), x[:119], mask[:30], configs)
+    resumed, second = run(middle, x[30:], mask[30:], configs)
+    np.testing.assert_array_equal(np.concatenate([first.weights, second.weights]), path.weights)
+    for whole, part in zip(straight, resumed, strict=True):
+        np.testing.assert_array_equal(part, whole)
+
+
 def test_a_new_block_resets_the_rates_that_are_to_be():
     never = replace(OGD_LONG_WINDOW, lr_reset="never")
     state = init(np.ones(3, bool), [OGD_LONG_WINDOW, never])._replace(t=np.array([300, 300]))
