@@ -121,7 +121,9 @@ class Bench:
         self.begin()
         if act:
             self.listing.unlink(missing_ok=True)
-            self.disturbed(0, 0)
+            ended = self.disturbed(0, 0)
+            if ended != "done":
+                raise AssertionError(f"{self.way.name}, undisturbed: {ended}")
         return self.undisturbed(lambda: self.way.state(self.store()))
 
     def disturbed(self, number: int, mode: int) -> str:

@@ -19,7 +19,6 @@ from deltalake import DeltaTable
 from storage import backups, blobs, catalog, checkpoints, ledger, manifests, pruning, tables, unfinished
 from storage.schemas import TABLES
 from storage.store import Store, open_store
-from tasks import report
 from tests.torture import work
 from tests.torture.kills import age
 
@@ -212,12 +211,14 @@ def _execute(store: Store) -> None:
 
 
 def _identity(store: Store) -> State:
-    """A store has a marker that says its format."""
-    return json.loads((store.root / "STORE.json").read_text())["format"]
+    """A store has a marker that says its format; None: there is no store yet."""
+    marker = store.root / "STORE.json"
+    return json.loads(marker.read_text())["format"] if marker.exists() else None
 
 
 def _report(store: Store) -> None:
-    report._write(store.root / "reports", "main.html", b"<html>" + b"x" * 5000 + b"</html>")
+    with tables.explained("writing the report"):
+        store.files.write(store.root / "reports" / "main.html", b"<html>" + b"x" * 5000 + b"</html>")
 
 
 def _page(store: Store) -> State:
