@@ -96,8 +96,7 @@ def _backfilled(folder: Path, known: Mapping[str, str], workers: int, path: str)
 def _cluster(known: Mapping[str, str], address: str, workers: int) -> Iterator[list[psutil.Process]]:
     """A scheduler and workers of one thread; the processes of the workers, once all are there."""
     scheduler = ("scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2], "--no-dashboard")
-    place = ("--local-directory", known["PREFECT_HOME"])
-    worker = ("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard", *place)
+    worker = ("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
     with ExitStack() as stack:
         made = [
             stack.enter_context(started((sys.executable, "-m", "dask", *command), known))
