@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from threading import Timer
 from typing import NamedTuple
 
 import psutil
@@ -33,6 +34,7 @@ ASSETS, FIRST, LAST = 109, "2019-07", "2020-06"
 PRISM = (sys.executable, "-c", "from flows.cli import main; main()")
 GIVEN = ("--source", "files", "--index", "IDX", "--set", 'strategies=["return_drawdown","equal_weight"]')
 LIGHT = ("--set", "training.epochs=1", "--set", "training.ensemble=1", "--set", "forecast.draws=4")
+LONGEST = 900.0  # seconds of one backfill
 STORED = (
     "SELECT as_of, strategy, ticker, weight FROM weights ORDER BY ALL",
     "SELECT as_of, ticker, mean, variance FROM forecasts ORDER BY ALL",
@@ -83,10 +85,13 @@ def _backfilled(folder: Path, known: Mapping[str, str], workers: int, path: str)
     with _cluster(dict(known) | own, address, workers) as processes:
         before, begin = [spent(process) for process in processes], time.monotonic()
         run = subprocess.Popen(command, env=dict(known) | own, cwd=ROOT, stdout=subprocess.DEVNULL)
+        ending = Timer(LONGEST, run.kill)  # a run whose workers are gone waits for others
+        ending.start()
         _, status, used = os.wait4(run.pid, 0)
+        ending.cancel()
         wall, run.returncode = time.monotonic() - begin, os.waitstatus_to_exitcode(status)
         if run.returncode:
-            raise RuntimeError(f"the backfill with {workers} workers failed; the lines above say why")
+            raise RuntimeError(f"the backfill with {workers} workers failed, or took {LONGEST:.0f} s; see above")
         now = [spent(process) for process in processes]
         work = tuple(after - past for after, past in zip(now, before, strict=True))
         return Spent(wall, used.ru_utime + used.ru_stime, work)
