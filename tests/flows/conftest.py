@@ -11,7 +11,7 @@ from flows import cli
 from flows import parameters as forms
 from storage import catalog
 from storage.store import open_store
-from tasks import calendars
+from tasks import calendars, server
 
 TICKERS = ("AAA", "BBB", "CCC", "DDD", "EEE")
 # the smallest network that still trains, refreshes and forecasts
@@ -52,6 +52,12 @@ def _without_a_heartbeat():
     """A flow ends when its work does, not up to a second later when its heartbeat wakes."""
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _without_a_server_of_a_command(monkeypatch):
+    """Commands in this process share the temporary server that Prefect starts for its flows."""
+    monkeypatch.setattr(server, "begin", lambda: None)
 
 
 @pytest.fixture(scope="session")

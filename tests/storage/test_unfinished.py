@@ -88,9 +88,9 @@ def test_a_write_that_does_not_end_leaves_what_was_there_and_nothing_beside_it(s
     unfinished.put(store, "key", ARRAYS)
     with monkeypatch.context() as patched:
         patched.setattr(*{"replace": (Path, "replace"), "fsync": (os, "fsync")}[broken], fails)
-        with pytest.raises(StoreError, match=r"writing unfinished work key: .*the power went"):
+        with pytest.raises(StoreError, match="writing unfinished work key: the disk fails"):
             unfinished.put(store, "key", {"single": np.zeros(3)})
-        with pytest.raises(StoreError, match="the power went"):
+        with pytest.raises(StoreError, match="the disk fails"):
             unfinished.put(store, "first", {"single": np.zeros(3)})
     assert_same(unfinished.get(store, "key"), ARRAYS)
     assert unfinished.get(store, "first") is None
