@@ -22,7 +22,7 @@ from storage.snapshots import Snapshot
 from storage.store import Store, open_store
 from storage.universe import Universe
 from tasks.fetch import live, own, rates, summary
-from tasks.fetch.delivery import Run
+from tasks.fetch.delivery import DEFAULT_EXCHANGE, Run
 
 log = logging.getLogger("prism.fetch")
 
@@ -83,7 +83,7 @@ def ingest_rates(dataset: str, path: str, unit: str) -> str:
 def _run(
     store: Store | None, source: str, dataset: str, chosen: Universe | None, accepted: tuple[str, ...] = ()
 ) -> Run:
-    exchanges = chosen.exchanges if chosen else {}
+    exchanges = {ticker: name for ticker, name in chosen.exchanges.items() if name != DEFAULT_EXCHANGE} if chosen else {}
     aliases = {ticker: names[1:] for ticker, names in chosen.names.items()} if chosen else {}
     return Run(store, dataset, source, uuid.uuid4().hex, exchanges, aliases, frozenset(accepted))
 

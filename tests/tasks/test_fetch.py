@@ -77,6 +77,13 @@ def test_the_same_delivery_is_read_once(store, deliver, monkeypatch):
     assert tables.read(store, "snapshots").num_rows == 1
 
 
+def test_files_are_not_read_again_once_their_universe_is_known(store, deliver, monkeypatch):
+    first = deliver(prices())
+    monkeypatch.setattr(own, "read", None)
+    assert deliver(prices(), {"A": "XNYS", "B": "XNYS"}) == first
+    assert len(tables.read(store, "snapshots")) == 1
+
+
 def test_the_same_bytes_for_another_exchange_are_another_delivery(store, deliver):
     frame = prices(last=date(2024, 5, 31))
     deliver(frame)
