@@ -83,7 +83,7 @@ def ingest_rates(dataset: str, path: str, unit: str) -> str:
 def _run(
     store: Store | None, source: str, dataset: str, chosen: Universe | None, accepted: tuple[str, ...] = ()
 ) -> Run:
-    exchanges = {ticker: name for ticker, name in chosen.exchanges.items() if name != DEFAULT_EXCHANGE} if chosen else {}
+    exchanges = {} if chosen is None else {t: name for t, name in chosen.exchanges.items() if name != DEFAULT_EXCHANGE}
     aliases = {ticker: names[1:] for ticker, names in chosen.names.items()} if chosen else {}
     return Run(store, dataset, source, uuid.uuid4().hex, exchanges, aliases, frozenset(accepted))
 
