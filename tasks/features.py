@@ -14,7 +14,9 @@ import pandas as pd
 
 from storage import partitions, tables
 from storage.keys import Moment, PanelKey, Produced
-from storage.store import open_store
+from storage.locks import locked
+from storage.settings import Settings
+from storage.store import Store, open_store
 from tasks import panels
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import features
@@ -57,15 +59,27 @@ def compute_features(
     starts = [date.min, *(moment.as_of for moment in moments)]
     parts = {feature_key(moment, config): Part(moment, since) for moment, since in zip(moments, starts, strict=False)}
     parts |= {part_key(part, config): part for part in begun}
-    there = tables.existing(store, "features", parts)
-    missing = {key: part for key, part in parts.items() if key not in there}
-    if missing:
-        log.info("%d partitions of features", len(missing))
-        last = max(part.moment.as_of for part in missing.values())
-        names, rows = _rows(panels.load(store, panel), last, config)
-        made = [_partition(key, part, names, rows) for key, part in missing.items()]
-        partitions.put(store, "features", made)
+    if _lacking(store, parts):
+        # another run of this machine may be at some of these months
+        with locked(Settings().cache.expanduser() / "locks" / f"features-{store.identity}"):
+            _make(store, panel, _lacking(store, parts), config)
     return Produced("features", tuple(parts))
+
+
+def _lacking(store: Store, parts: dict[str, Part]) -> dict[str, Part]:
+    """The partitions that the store does not hold."""
+    there = tables.existing(store, "features", parts)
+    return {key: part for key, part in parts.items() if key not in there}
+
+
+def _make(store: Store, panel: PanelKey, missing: dict[str, Part], config: FeatureConfig) -> None:
+    if not missing:
+        return
+    log.info("%d partitions of features", len(missing))
+    last = max(part.moment.as_of for part in missing.values())
+    names, rows = _rows(panels.load(store, panel), last, config)
+    made = [_partition(key, part, names, rows) for key, part in missing.items()]
+    partitions.put(store, "features", made)
 
 
 def _partition(key: str, part: Part, names: tuple[str, ...], rows: pd.DataFrame) -> partitions.Partition:
