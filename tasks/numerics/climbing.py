@@ -38,7 +38,7 @@ def value(
     return total
 
 
-@njit(cache=True, error_model="numpy")
+@njit(cache=True, error_model="numpy", _nrt=False)  # which counts no references: it makes no array
 def climb(
     returns: FloatArray,
     cash: FloatArray,

@@ -49,7 +49,6 @@ Configs = OnlineConfig | Sequence[OnlineConfig]
 
 ACCOUNT = 252  # values of the guard's account that a state keeps
 TERMS_AT_ONCE = 12  # of all lanes together; one number, so that the kernel is compiled once
-_AT_ONCE = 128  # lanes in one call of the kernel: what they move fits the processor's cache
 _OBJECTIVES = {"window": climbing.WINDOW, "log_wealth": climbing.LOG_WEALTH, "linear": climbing.LINEAR}
 _NAMES = {  # of a lane's numbers in its config, where they differ
     "entropy": "geometry",
@@ -151,25 +150,29 @@ def run(
     than 12 different terms, and what `terms.chosen` refuses.
     """
     lanes, single = _lanes(config)
-    begun = State(*(np.array(part[None] if single else part, order="C") for part in map(np.asarray, state)))
+    begun = _begun(state, lanes, single)
     _check(begun, returns, mask, lanes.size)
     rows, cash = _excess(returns, risk_free)
     named, longest = factors or {}, int(lanes["window"].max())
     market = rows, cash, _matrix(named, len(rows)), np.array(mask)
     functions, *numbers = _terms(config, named)
     path = _empty_path(mask, lanes.size)
-    for first in range(0, lanes.size, _AT_ONCE):
-        some = slice(first, first + _AT_ONCE)
-        sought = functions, *(part[some] for part in numbers)
-        steps.run(_some(begun, some), *market, lanes[some], longest, *sought, _some(path, some))
+    steps.run(begun, *market, lanes, longest, functions, *numbers, path)
     if single:
         return State(*(part[0] for part in begun)), Path(*(part[0] for part in path))
     return begun, Path(*(part.swapaxes(0, 1) for part in path))
 
 
-def _some(lanes: Any, some: slice) -> Any:
-    """Some lanes of a state or a path."""
-    return type(lanes)(*(part[some] for part in lanes))
+def _begun(state: State, lanes: Any, single: bool) -> State:
+    """The state with lanes, to be moved in place: copies of all that these lanes change."""
+    kept = set() if (lanes["guard_limit"] > 0.0).any() else {"lately", "account"}
+    kept |= set() if lanes["entropy"].any() else {"parts"}
+
+    def part_of(name: str, values: Any) -> Any:
+        part = np.asarray(values)[None] if single else np.asarray(values)
+        return np.require(part, requirements="CW") if name in kept else np.array(part, order="C")
+
+    return State(**{name: part_of(name, values) for name, values in state._asdict().items()})
 
 
 def _lanes(config: Configs) -> tuple[Any, bool]:

@@ -22,6 +22,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _INLINED = {"inline": "always", "error_model": "numpy"}
+_BARE = {"cache": True, "error_model": "numpy", "_nrt": False}  # makes no array, so counts no references to any
+_AT_ONCE = 128  # lanes: what they move fits the processor's cache
 _ROWS = 32  # of a product at a time: BLAS takes so few as they lie, without packing them first
 
 # A config as the kernel reads it, one record a lane.
@@ -69,33 +71,94 @@ def run(
     settings: FloatArray,
     path: Path,
 ) -> None:
-    """All sessions of all lanes: fills `path`, whose first axis is theirs, and moves `state` in place.
+    """All sessions of all lanes: fills `path` and moves `state` in place, both with lanes first.
 
     `rows` (S, n) are returns in excess of `cash` (S,), `factors` (S, f), `mask` (T, n) of the last T sessions,
     `longest` the longest window of `lanes` (B,), `functions` the terms, with weights `scales` (B, terms) and `settings`
     (B, terms, p).
     """
-    work, limited, many = room(lanes.size, mask.shape[1]), any_limited(lanes), lanes.size >= _ROWS
-    columns = np.ascontiguousarray(rows.T) if many else np.empty((0, 0))  # the faster factor, if worth its copies
+    columns = np.ascontiguousarray(rows.T)
+    for first in range(0, lanes.size, _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        _run(
+            State(
+                state.weights[some],
+                state.velocity[some],
+                state.parts[some],
+                state.lately[some],
+                state.account[some],
+                state.t[some],
+            ),
+            columns,
+            rows,
+            cash,
+            factors,
+            mask,
+            lanes[some],
+            longest,
+            functions,
+            scales[some],
+            settings[some],
+            Path(path.weights[some], path.exposure[some], path.at_ceiling[some], path.infeasible[some]),
+        )
+
+
+@njit(cache=True, error_model="numpy")
+def _run(
+    state: State,
+    columns: FloatArray,
+    rows: FloatArray,
+    cash: FloatArray,
+    factors: FloatArray,
+    mask: BoolArray,
+    lanes: Any,
+    longest: int,
+    functions: Any,
+    scales: FloatArray,
+    settings: FloatArray,
+    path: Path,
+) -> None:
+    """The same for as many lanes as fit the processor's cache; `columns` (n, S) are the rows by asset."""
+    work, limited = room(lanes.size, mask.shape[1]), any_limited(lanes)
+    weights, slope, direct = state.weights, work.slope, work.direct
     for s in range(mask.shape[0]):
-        end = rows.shape[0] - mask.shape[0] + s + 1
+        end, allowed = rows.shape[0] - mask.shape[0] + s + 1, mask[s]
         begin = end - min(longest, end)
         window = rows[begin:end]
-        _open(state, rows[end - 1], cash[end - 1], mask[s], lanes)
+        _open(state, rows[end - 1], cash[end - 1], allowed, lanes)
         returns, by_return = np.empty((lanes.size, end - begin)), np.zeros((lanes.size, end - begin))
-        if many:
-            _multiply(state.weights, np.ascontiguousarray(columns[:, begin:end]), returns)
+        if lanes.size >= _ROWS:
+            _multiply(weights, np.ascontiguousarray(columns[:, begin:end]), returns)
         else:
-            np.dot(state.weights, window.T, returns)
-        seen = cash[begin:end], state.weights, factors[begin:end]
-        climb(returns, *seen, lanes, functions, scales, settings, by_return, work.direct)
-        _multiply(by_return, window, work.slope)
+            for b in range(lanes.size):
+                if not _hold_few(weights, columns, begin, returns, b):
+                    np.dot(weights[b : b + 1], window.T, returns[b : b + 1])
+        seen = cash[begin:end], weights, factors[begin:end]
+        climb(returns, *seen, lanes, functions, scales, settings, by_return, direct)
+        _multiply(by_return, window, slope)
         if limited:
             market = Market(rows, cash, factors, end)
-            _limited_strides(state, mask[s], lanes, work, market, functions, scales, settings, path.infeasible[:, s])
+            _limited_strides(state, allowed, lanes, work, market, functions, scales, settings, path.infeasible[:, s])
         else:
-            stride(state.weights, state.velocity, state.parts, state.t, mask[s], lanes, work)
+            stride(weights, state.velocity, state.parts, state.t, allowed, lanes, work)
         _keep(state, lanes, work.at_ceiling, path, s)
+
+
+@njit(**_BARE)
+def _hold_few(weights: FloatArray, columns: FloatArray, begin: int, returns: FloatArray, b: int) -> bool:
+    """Whether lane b holds no more than half of the assets; then fills its returns from the columns of these alone."""
+    held = 0
+    for i in range(weights.shape[1]):
+        held += weights[b, i] != 0.0
+    if 2 * held > weights.shape[1]:
+        return False
+    returns[b] = 0.0
+    for i in range(weights.shape[1]):
+        weight, column = weights[b, i], columns[i, begin : begin + returns.shape[1]]
+        if weight != 0.0:
+            for k in range(returns.shape[1]):
+                returns[b, k] += weight * column[k]
+    return True
 
 
 @njit(**_INLINED)
@@ -170,7 +233,7 @@ def _limited_strides(
         )
 
 
-@njit(**_INLINED)
+@njit(**_BARE)
 def _keep(state: State, lanes: Any, at_ceiling: BoolArray, path: Path, s: int) -> None:
     """The session's row of the path, and what the next session needs."""
     for b in range(lanes.size):
@@ -186,8 +249,10 @@ def _keep(state: State, lanes: Any, at_ceiling: BoolArray, path: Path, s: int) -
         state.t[b] += 1
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**_INLINED)
 def _exposure(account: FloatArray, lane: Any) -> float:
     """The guard's share."""
-    wealth, peak = account[-1], account[account.size - lane.limit_window :].max()
+    wealth = peak = account[-1]
+    for k in range(account.size - lane.limit_window, account.size):
+        peak = max(peak, account[k])
     return min(max(lane.guard_multiple * (wealth - (1.0 - lane.guard_limit) * peak) / wealth, 0.0), 1.0)

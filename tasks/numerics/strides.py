@@ -20,6 +20,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _INLINED = {"inline": "always", "error_model": "numpy"}
+_BARE = {"cache": True, "error_model": "numpy", "_nrt": False}  # makes no array, so counts no references to any
 
 
 class Work(NamedTuple):
@@ -60,7 +61,7 @@ def stride(
     move(weights, parts, lanes, work)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**_INLINED)
 def aim(
     weights: FloatArray,
     velocity: FloatArray,
@@ -71,12 +72,23 @@ def aim(
     work: Work,
 ) -> None:
     """Fill the target, and take out of the weights what has to leave for want of positions."""
+    if not _aim_together(weights, velocity, t, mask, lanes, work):
+        for b in range(lanes.size):
+            if work.traded[b] < 0.0:
+                _aim_alone(weights, velocity, parts, mask, lanes, work, b)
+
+
+@njit(**_BARE)
+def _aim_together(
+    weights: FloatArray, velocity: FloatArray, t: IntArray, mask: BoolArray, lanes: Any, work: Work
+) -> bool:
+    """Fill the target of the lanes that `long_only` serves; whether it served all."""
     _push(weights, velocity, t, mask, lanes, work)
     long_only.fill(work.target, work.point, weights, work.trading, work.traded)
+    served = 0
     for b in range(lanes.size):
-        if work.traded[b] < 0.0:
-            _aim_alone(weights[b], velocity[b], parts[b], mask, lanes[b], work, b)
-            work.traded[b] = long_only.apart(work.target, weights, b)
+        served += work.traded[b] >= 0.0
+    return served == lanes.size
 
 
 @njit(**_INLINED)
@@ -103,23 +115,25 @@ def _is_plain(lane: Any, allowed: int) -> bool:
     return lane.entropy == 0 and lane.invested != 0 and not shorts and not few
 
 
-@njit(**_INLINED)
+@njit(cache=True, error_model="numpy")
 def _aim_alone(
-    weights: FloatArray, velocity: FloatArray, parts: FloatArray, mask: BoolArray, lane: Any, work: Work, b: int
+    weights: FloatArray, velocity: FloatArray, parts: FloatArray, mask: BoolArray, lanes: Any, work: Work, b: int
 ) -> None:
     """Fill the target of lane b, whatever its set and geometry."""
+    lane = lanes[b]
     if lane.entropy:
-        target, shorts = multiplied(weights, parts, velocity, mask, lane)
+        target, shorts = multiplied(weights[b], parts[b], velocity[b], mask, lane)
         for i in range(mask.size):
             work.target[b, i], work.shorts[b, i] = target[i], shorts[i]
-        return
-    _proximal(weights, mask, lane, work, b)
-    if 0 < lane.positions < mask.sum():
-        kept = _largest(work.target[b], mask, lane.positions)
-        leave(weights, kept, lane)
-        for i in range(mask.size):
-            work.point[b, i] = weights[i] + velocity[i]
-        _proximal(weights, kept, lane, work, b)
+    else:
+        _proximal(weights[b], mask, lane, work, b)
+        if 0 < lane.positions < mask.sum():
+            kept = _largest(work.target[b], mask, lane.positions)
+            leave(weights[b], kept, lane)
+            for i in range(mask.size):
+                work.point[b, i] = weights[b, i] + velocity[b, i]
+            _proximal(weights[b], kept, lane, work, b)
+    work.traded[b] = long_only.apart(work.target, weights, b)
 
 
 @njit(**_INLINED)
@@ -154,7 +168,7 @@ def _largest(weights: FloatArray, mask: BoolArray, count: int) -> BoolArray:
     return kept
 
 
-@njit(**_INLINED)
+@njit(**_BARE)
 def move(weights: FloatArray, parts: FloatArray, lanes: Any, work: Work) -> None:
     """Go to the target, or as far as the ceiling allows."""
     for b in range(lanes.size):
@@ -166,7 +180,7 @@ def move(weights: FloatArray, parts: FloatArray, lanes: Any, work: Work) -> None
             _go(parts, work.shorts, b, share)
 
 
-@njit(cache=True, error_model="numpy")
+@njit(**_INLINED)
 def _go(values: FloatArray, target: FloatArray, b: int, share: float) -> None:
     """That share of the way, in row b."""
     for i in range(values.shape[1]):

@@ -255,10 +255,10 @@ def test_a_lane_of_many_is_the_single_run():
 
 def test_lanes_of_a_sweep_are_single_runs_and_resume_bit_for_bit():
     x, mask = market(16, 160, 7, 2e-3), holes(16, 71, 7)
-    rates = np.geomspace(1e-3, 0.05, 25).tolist()  # with two windows more lanes than one product takes
+    rates = np.geomspace(1e-3, 0.05, 70).tolist()  # with two windows more lanes than the kernel takes at once
     configs = [replace(OGD_LONG_WINDOW, learning_rate=rate, window=m) for m in (20, 90) for rate in rates]
     straight, path = run(init(mask[0], configs), x, mask, configs)
-    for place in (0, 31, 32, 49):
+    for place in (0, 31, 32, 69, 127, 128, 139):
         _, alone = run(init(mask[0], configs[place]), x, mask, configs[place])
         np.testing.assert_allclose(path.weights[:, place], alone.weights, rtol=0, atol=1e-12)
     middle, first = run(init(mask[0], configs), x[:119], mask[:30], configs)
@@ -266,6 +266,16 @@ def test_lanes_of_a_sweep_are_single_runs_and_resume_bit_for_bit():
     np.testing.assert_array_equal(np.concatenate([first.weights, second.weights]), path.weights)
     for whole, part in zip(straight, resumed, strict=True):
         np.testing.assert_array_equal(part, whole)
+
+
+@pytest.mark.parametrize("name", list(ALL))
+def test_a_run_leaves_the_state_that_it_begins_with_alone(name):
+    x, mask = market(17, 352, 7, 2e-3), holes(17, 100, 7)
+    begun, _ = run(init(mask[0], ALL[name]), x[1:], mask, ALL[name])
+    copies = [np.array(part) for part in begun]
+    run(begun, x[1:], mask, ALL[name])
+    for part, copy in zip(begun, copies, strict=True):
+        np.testing.assert_array_equal(part, copy)
 
 
 def test_a_new_block_resets_the_rates_that_are_to_be():
