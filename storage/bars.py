@@ -80,6 +80,5 @@ def append(store: Store, dataset: str, rows: pd.DataFrame, known_from: datetime)
     if rows.empty:
         return
     stamped = rows.assign(dataset=dataset, known_from=known_from)
-    stamped["session"] = stamped["session"].dt.date
     columns = list(TABLES["bars"].columns)
     tables.append(store, "bars", pa.Table.from_pandas(stamped[columns], TABLES["bars"].schema, preserve_index=False))

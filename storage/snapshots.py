@@ -11,10 +11,12 @@ tickers were delisted: such a day has its say in the prefixes from that day on.
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,49 +84,49 @@ def contents(
     dataset: str, bars: pd.DataFrame, delisted: Mapping[str, date] | None = None
 ) -> tuple[list[bytes], bytes, str]:
     """What a snapshot of `bars` consists of: its months, its manifest, and its id."""
-    tickers: dict[str, dict[str, str]] = {}
-    for (month, ticker), value in sorted(_row_hashes(bars).items()):
-        tickers.setdefault(month, {})[ticker] = value
-    partitions = {month: _parquet(rows) for month, rows in _by_month(bars).items()}
-    last = bars.groupby(_months(bars))["session"].max()
-    months = {
-        month: {"blob": hashlib.sha256(data).hexdigest(), "last": last[month].date(), "tickers": tickers[month]}
-        for month, data in partitions.items()
-    }
+    rows = bars.iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
+    raw, table, tickers = _canonical(rows), _table(rows), rows["ticker"].to_numpy()
+    days = rows["session"].to_numpy("datetime64[D]")
+    partitions, months = [], {}
+    for begin, end in _runs(days.astype("datetime64[M]")):
+        data = _parquet(table.slice(begin, end - begin))
+        partitions.append(data)
+        months[str(days[begin].astype("datetime64[M]"))] = {
+            "blob": hashlib.sha256(data).hexdigest(),
+            "last": days[begin:end].max().item(),
+            "tickers": _hashes(raw[begin:end], tickers[begin:end]),
+        }
     gone = {"delisted": dict(delisted)} if delisted else {}
     identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
-    return [*partitions.values()], to_json({"dataset": dataset, "months": months} | gone).encode(), identity
+    return partitions, to_json({"dataset": dataset, "months": months} | gone).encode(), identity
 
 
-def _row_hashes(bars: pd.DataFrame) -> dict[tuple[str, str], str]:
-    """SHA-256 of the canonical bytes of each month and ticker."""
-    raw = _canonical(bars)
-    groups = bars.groupby([_months(bars), bars["ticker"]], sort=False).indices
-    return {group: hashlib.sha256(raw[positions].tobytes()).hexdigest() for group, positions in groups.items()}
+def _runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
+    """Where equal neighbours begin and end."""
+    return pairwise([0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), values.size])
+
+
+def _hashes(raw: NDArray[np.int64], tickers: NDArray[np.object_]) -> dict[str, str]:
+    """SHA-256 of the canonical bytes of each ticker."""
+    return {tickers[begin]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(tickers)}
 
 
 def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
     """What is hashed of each row: day number, values (one NaN, no minus zero), basis."""
-    values = bars[VALUES].to_numpy(np.float64) + 0.0
-    values[np.isnan(values)] = np.nan
-    days = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
-    basis = bars["basis"].map(BASES.index).to_numpy(np.int64)
-    return np.column_stack([days, values.view(np.int64), basis]).astype("<i8", copy=False)
+    raw = np.empty((len(bars), len(VALUES) + 2), "<i8")
+    raw[:, 0] = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
+    for place, name in enumerate(VALUES, 1):
+        values = bars[name].to_numpy(np.float64) + 0.0
+        values[np.isnan(values)] = np.nan
+        raw[:, place] = values.view(np.int64)
+    raw[:, -1] = bars["basis"].map({name: place for place, name in enumerate(BASES)})
+    return raw
 
 
-def _months(bars: pd.DataFrame) -> pd.Series:
-    """The month of each row, like 2024-05."""
-    return bars["session"].dt.strftime("%Y-%m")
-
-
-def _by_month(bars: pd.DataFrame) -> dict[str, pa.Table]:
-    """The rows of each month, in their order; converted at once, since a conversion costs more than a month's rows."""
-    rows = bars[COLUMNS].assign(session=bars["session"].dt.date, month=_months(bars))
-    rows = rows.sort_values("month", kind="stable")
-    starts = rows["month"].reset_index(drop=True).drop_duplicates()
-    table = pa.Table.from_pandas(rows[COLUMNS], preserve_index=False).replace_schema_metadata(None)
-    ends = [*starts.index[1:], len(rows)]
-    return {month: table.slice(at, end - at) for (at, month), end in zip(starts.items(), ends, strict=True)}
+def _table(bars: pd.DataFrame) -> pa.Table:
+    """The columns that are kept; converted at once, since a conversion costs more than a month's rows."""
+    table = pa.Table.from_pandas(bars[COLUMNS], preserve_index=False).replace_schema_metadata(None)
+    return table.set_column(COLUMNS.index("session"), "session", table["session"].cast(pa.date32()))
 
 
 def _parquet(rows: pa.Table) -> bytes:

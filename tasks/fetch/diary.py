@@ -57,7 +57,7 @@ def sentence(taken: Taken) -> str:
         return taken.detail
     found = taken.verdict.findings
     serious = found[found["action"].isin(["quarantined", "held"])]
-    return "; ".join(f"{row.check_name}: {row.detail}" for row in serious.itertuples())
+    return "; ".join(f"{name}: {detail}" for name, detail in zip(serious["check_name"], serious["detail"], strict=True))
 
 
 def _append(run: Run, name: str, frame: pd.DataFrame) -> None:

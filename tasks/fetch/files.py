@@ -300,7 +300,7 @@ def _faults(rows: pd.DataFrame, unread: pd.Series) -> pd.DataFrame:
 def _strange(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows of what is no ticker; a name is long, so that the reason gives its beginning."""
     said = {name: tickers.fault(name) for name in rows["ticker"].unique()}
-    wrong = rows[rows["ticker"].map(said).notna()]
+    wrong = rows[rows["ticker"].isin([name for name, fault in said.items() if fault])]
     named = wrong["ticker"].str[: tickers.LONGEST]
     reasons = [f"the ticker {name!r} {said[whole]}" for name, whole in zip(named, wrong["ticker"], strict=True)]
     return wrong[["session"]].assign(ticker=named, check_name="bad_ticker", value=wrong["close"], reason=reasons)[

@@ -54,14 +54,15 @@ def judge(ticker: str, bars: pd.DataFrame, context: Context, thresholds: Thresho
     """
     series = Series.of(bars)
     _check_order(ticker, series, bars)
-    hits, given = list(rules.changed_identity(context)), np.union1d(series.days, context.disputed)
+    hits = list(rules.changed_identity(context))
+    given = np.union1d(series.days, context.disputed) if context.conflicts else series.days
     for rule in rules.SIFTING:
         found = list(rule(series, context, thresholds))
         hits += found
         for hit in found:
             series = series.where(~np.isin(series.days, hit.days))
     if len(series):
-        on_calendar = given[np.isin(given, context.sessions)] if context.sessions.size else given
+        on_calendar = given[np.isin(given, context.sessions, assume_unique=True)] if context.sessions.size else given
         hits += rules.calendar(on_calendar, context, thresholds)
         hits += [hit for rule in rules.LOOKING for hit in rule(series, context, thresholds)]
     else:
@@ -93,7 +94,7 @@ def _verdict(
     rejected = "quarantined" in actions or not keep.size
     days = bars["session"].to_numpy().astype("datetime64[D]")
     return Verdict(
-        bars=bars.iloc[:0] if rejected else bars[np.isin(days, keep)],
+        bars=bars.iloc[:0] if rejected else bars[np.isin(days, keep, assume_unique=True)],
         findings=_findings(ticker, hits, actions),
         outcome="rejected" if rejected else "ok",
         held_from=None if held_from is None else held_from.item(),

@@ -62,12 +62,14 @@ def _without(taken: Taken, day: date) -> Taken:
 def _stored(run: Run, taken: list[Taken], known: Known) -> list[Taken]:
     """Append what is new or revised, and write the diary last: its rows say that all is there."""
     moment, good = clock.now(), [each for each in taken if each.verdict.outcome == "ok" and len(each.verdict.bars)]
-    rows = pd.concat([_storable(each) for each in good], ignore_index=True) if good else NO_BARS
+    kept = [_storable(each) for each in good]
+    rows = pd.concat(kept, ignore_index=True) if good else NO_BARS
     before = pd.concat([NO_BARS, *(known.of(each.ticker) for each in good)], ignore_index=True)
     live = any(each.delivery.live for each in good)
     new, revised = bars.news(before, rows.assign(source=run.source), _tolerances() if live else bars.EXACT)
     bars.append(run.store, run.dataset, pd.concat([new, revised]), moment)
-    _store_actions(run, good, known, moment)
+    since = {each.ticker: rows["session"].min() for each, rows in zip(good, kept, strict=True)}
+    _store_actions(run, good, since, known, moment)
     said = {each.ticker: each.delivery.identity for each in good if each.delivery.identity}
     instruments.append(run.store, run.dataset, said, moment)
     added, changed = (frame["ticker"].value_counts() for frame in (new, revised))
@@ -97,19 +99,23 @@ def _tolerances() -> Mapping[str, float]:
     return prices | {"dividend": 1e-4, "split": 1e-6, "volume": current(YahooSettings).volume_revision}
 
 
-def _store_actions(run: Run, good: list[Taken], known: Known, moment: datetime) -> None:
+def _store_actions(
+    run: Run, good: list[Taken], since: Mapping[str, pd.Timestamp], known: Known, moment: datetime
+) -> None:
     """Actions of the stored sessions, on their own ex-dates; those that a source no longer lists are retracted.
 
     What a person booked (`distributions`) no source lists, and none retracts.
     """
-    given, there, since = [NO_ACTIONS.assign(ticker="")], [known.actions[:0]], {}
+    given, there = [NO_ACTIONS.assign(ticker="")], [known.actions[:0]]
+    stored = dict(tuple(known.actions.groupby("ticker", sort=False)))
     for each in good:
-        since[each.ticker] = _storable(each)["session"].min()
         until = pd.Timestamp(each.verdict.held_from or pd.Timestamp.max)
-        rows, mine = each.delivery.actions, known.actions[known.actions["ticker"] == each.ticker]
-        inside = (rows["ex_date"] >= since[each.ticker]) & (rows["ex_date"] < until)
-        given.append(rows[inside].assign(ticker=each.ticker))
-        there.append(mine[(mine["ex_date"] < until) & (mine["kind"] != distributions.KIND)])
+        rows, mine = each.delivery.actions, stored.get(each.ticker)
+        if len(rows):
+            inside = (rows["ex_date"] >= since[each.ticker]) & (rows["ex_date"] < until)
+            given.append(rows[inside].assign(ticker=each.ticker))
+        if mine is not None:
+            there.append(mine[(mine["ex_date"] < until) & (mine["kind"] != distributions.KIND)])
     listed = pd.concat(given, ignore_index=True)
     found = actions.news(pd.concat(there, ignore_index=True), listed, pd.Series(since, dtype="datetime64[s]"))
     actions.append(run.store, run.dataset, found, run.source, moment)

@@ -112,7 +112,7 @@ def _deliveries(rows: pd.DataFrame, basis: str, conflicts: Mapping[str, tuple]) 
 
 def _on_sessions(frame: pd.DataFrame, run: Run) -> pd.Series:
     """Which rows lie on a session of their ticker's exchange."""
-    places = frame["ticker"].map(run.exchange)
+    places = frame["ticker"].map({name: run.exchange(name) for name in frame["ticker"].unique()})
     good = pd.Series(False, index=frame.index)
     for exchange in sorted(places.unique()):
         here = places == exchange
@@ -129,10 +129,14 @@ def _refusals(refused: pd.DataFrame) -> pd.DataFrame:
 
 def _say(run: Run, given: Read, taken: list[Taken]) -> None:
     """What was taken, and what was not and why."""
+    count, new, restated = (
+        sum(len(d.bars) for d in given.deliveries),
+        sum(t.new for t in taken),
+        sum(t.restated for t in taken),
+    )
     log.info(
         "prices of %s: %d bars of %d tickers, %d new, %d restated, %d refused",
-        run.dataset, len(given.bars), len(taken), sum(t.new for t in taken), sum(t.restated for t in taken),
-        len(given.refused),
+        run.dataset, count, len(taken), new, restated, len(given.refused),
     )  # fmt: skip
     for note in given.notes:
         log.info("  %s", note)

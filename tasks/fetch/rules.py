@@ -66,7 +66,7 @@ def changed_identity(context: Context) -> Iterator[Hit]:
 def off_calendar(series: Series, context: Context, limits: Thresholds) -> Iterator[Hit]:
     """Rows on days that are no sessions; without a calendar every day is one."""
     if context.sessions.size:
-        off = series.days[~np.isin(series.days, context.sessions)]
+        off = series.days[~np.isin(series.days, context.sessions, assume_unique=True)]
         yield from counted("session", off, context.exchange + " did not trade {}; these rows are left out")
 
 
@@ -121,7 +121,7 @@ def calendar(given: DayArray, context: Context, limits: Thresholds) -> Iterator[
     """Sessions and actions without a row; `given` are the days of all rows of the delivery."""
     expected, last = context.sessions, given[-1]
     inside = expected[(expected > given[0]) & (expected < last)]
-    missing = inside[~np.isin(inside, given)]
+    missing = inside[~np.isin(inside, given, assume_unique=True)]
     if missing.size:
         blocks = 1 + np.count_nonzero(np.diff(np.searchsorted(expected, missing)) > 1)
         yield Hit("missing_sessions", missing, missing.size, f"there is no row {when(missing)}, in {blocks} blocks")
