@@ -36,6 +36,8 @@ UniverseOption = Annotated[
     str | None, typer.Option("--universe", help="prism109, sample20, vlstm10, multi_asset ..., or a CSV file.")
 ]
 Index = Annotated[str | None, typer.Option(help="Ticker of the index.")]
+Start = Annotated[str, typer.Option(help="First month, like 2015-01.")]
+End = Annotated[str, typer.Option(help="Last month, like 2024-12.")]
 ParamsFile = Annotated[Path | None, typer.Option("--params", help="TOML or JSON file of parameters, or tuned:NAME.")]
 Set = Annotated[list[str] | None, typer.Option("--set", help="One parameter: return_drawdown.alpha=0.7 (repeatable).")]
 Amend = Annotated[

@@ -10,6 +10,7 @@ from flows import parameters as forms
 from flows.options import (
     Amend,
     Csv,
+    End,
     Index,
     Json,
     ParamsFile,
@@ -17,6 +18,7 @@ from flows.options import (
     ScenarioOption,
     Set,
     Source,
+    Start,
     StoreOption,
     UniverseOption,
     app,
@@ -69,8 +71,8 @@ def run(
 
 @app.command()
 def backfill(
-    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
-    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    start: Start,
+    end: End,
     source: Source = None,
     path: PathOption = None,
     universe: UniverseOption = None,
@@ -184,8 +186,8 @@ def plan(
 
 @app.command()
 def judge(
-    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
-    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    start: Start,
+    end: End,
     with_garch: Annotated[bool, typer.Option("--garch", help="Compare with GARCH(1,1) too (package arch).")] = False,
     source: Source = None,
     path: PathOption = None,
@@ -243,8 +245,8 @@ def sweep(
     grid: Annotated[
         list[str], typer.Option(help="Values of a field: momentum=0,0.8 or learning_rate=1e-3:0.1:32:log.")
     ],
-    start: Annotated[str, typer.Option(help="First month, like 2015-01.")],
-    end: Annotated[str, typer.Option(help="Last month, like 2024-12.")],
+    start: Start,
+    end: End,
     source: Source = None,
     path: PathOption = None,
     universe: UniverseOption = None,

@@ -23,11 +23,11 @@ from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
 from storage.settings import Settings, current
 from storage.store import Store, open_store
-from tasks import fallbacks, histories, own_forecasts, panels
+from tasks import fallbacks, forecasts, histories, own_forecasts, panels
 from tasks.caching import cached_task, keyed_by, versions
 from tasks.numerics import baselines, windows
 from tasks.numerics.configs import FeatureConfig, Forecaster
-from tasks.numerics.windows import FloatArray, History
+from tasks.numerics.windows import History
 from tasks.progress import Progress
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ KEYED = keyed_by(
     "tasks.numerics.training",
     "tasks.numerics.predictive",
     "tasks.fallbacks",
+    "tasks.forecasts",
     "tasks.histories",
     "tasks.models",
     "tasks.own_forecasts",
@@ -315,7 +316,7 @@ def _forecasts(
         which = rows.stamp == month.moment.as_of.toordinal()
         own, beside = predictive.chosen(rows, which), predictive.Simple(*(values[which] for values in simple))
         if forecaster.forecast.forecaster == "files":
-            made = _own(own_forecasts.at(store, dataset, month.moment.as_of), panel, own)
+            made = forecasts.own(own_forecasts.at(store, dataset, month.moment.as_of), panel, own)
         elif learned.tails is not None:
             made = predictive.Forecast(*beside.moments(forecaster.forecast.forecaster), learned.tails)
         else:
@@ -337,36 +338,8 @@ def _entries(
     panel: panels.Panel, month: Month, rows: "Rows", found: "Forecast", simple: "Simple", forecaster: Forecaster
 ) -> list[dict[str, Any]]:
     """A date's rows as they are stored; NoDataError where none is a forecast."""
-    ready = np.isfinite(found.mean) & np.isfinite(found.variance)
-    if not ready.any():
+    said = {"key": month.forecast, "as_of": month.moment.as_of, "model": month.model}
+    made = forecasts.entries(panel, rows, found, simple, said)
+    if not made:
         raise NoDataError(f"{month.moment.month}: {_UNREADY[forecaster.forecast.forecaster == 'files']}")
-    columns, degrees = _columns(found, simple), _finite(found.tails.degrees)
-    said = {"key": month.forecast, "as_of": month.moment.as_of, "model": month.model, "degrees": degrees}
-    return [
-        {**said, "ticker": panel.universe.assets[rows.asset[n]]} | {name: _finite(v[n]) for name, v in columns.items()}
-        for n in np.flatnonzero(ready)
-    ]
-
-
-def _columns(found: "Forecast", simple: "Simple") -> dict[str, FloatArray]:
-    """The numbers of each row, by their names in the store."""
-    from tasks.numerics import predictive
-
-    lower, upper = predictive.interval(found, 0.9)
-    columns = {"mean": found.mean, "variance": found.variance, "lower_90": lower, "upper_90": upper}
-    columns |= {"scale": found.tails.scale * np.sqrt(found.variance), "baseline_variance": simple.ewma}
-    columns |= {"calibrated_variance": simple.calibrated, "trailing_variance": simple.trailing}
-    return columns | {name: getattr(simple, name) for name in ("label_mean", "historical_mean", "historical_variance")}
-
-
-def _own(given: dict[str, tuple[float, float]], panel: panels.Panel, rows: "Rows") -> "Forecast":
-    """A person's own forecasts of the rows, NaN where there is none, taken as Gaussian about their means."""
-    from tasks.numerics import predictive, tails
-
-    pairs = [given.get(panel.universe.assets[asset], (np.nan, np.nan)) for asset in rows.asset]
-    mean, variance = np.array(pairs, float).reshape(-1, 2).T
-    return predictive.Forecast(mean, variance, tails.GAUSSIAN)
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+    return made

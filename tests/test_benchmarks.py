@@ -15,7 +15,7 @@ from storage.store import open_store
 from tasks.numerics import accounting, fitting, online, predictive, return_drawdown, windows
 from tasks.numerics import training as learning
 from tasks.numerics.configs import OGD_LONG_WINDOW, AccountingConfig, FeatureConfig, ReturnDrawdownConfig
-from tests.benchmarks import allocators, frame, growth, orchestration, run, scale, stages, stored, training
+from tests.benchmarks import allocators, frame, growth, orchestration, peers, run, scale, stages, stored, training
 from tests.benchmarks.frame import Section
 
 BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
@@ -324,6 +324,35 @@ def test_equal_weights_earn_the_same_in_skfolios_walk_forward():
     returns, _, _ = stages.rebalanced(1, 18, 5)
     table = pd.DataFrame(returns, pd.bdate_range("2011-01-03", periods=len(returns)))
     np.testing.assert_allclose(stages.kept_equal(returns), stages.walked(table), rtol=1e-9, atol=1e-12)
+
+
+# --- the peer of *training* and *forecast*
+
+
+def test_where_the_library_is_missing_there_is_no_row_of_it_and_the_benchmark_says_so(known, monkeypatch):
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    assert training._peer(training.SIZES[0], known) == []
+    assert peers.forecast(known, training.configured(8, 3)) == {}
+    assert "neuralforecast is not installed" in peers.note("as many windows")
+
+
+@pytest.mark.long
+def test_the_peer_sees_as_many_sessions_and_values_as_ours_and_draws_as_often(known, monkeypatch):
+    losses = pytest.importorskip("neuralforecast.losses.pytorch").DistributionLoss
+    seen, draws, forward, sample = [], [], torch.nn.LSTM.forward, losses.sample
+    monkeypatch.setattr(torch.nn.LSTM, "forward", lambda net, x, *rest: seen.append(x.shape) or forward(net, x, *rest))
+    monkeypatch.setattr(losses, "sample", lambda loss, **given: draws.append(given) or sample(loss, **given))
+    config = training.configured(hidden=8, latent=3)
+    peers.training(known, config, batches=2)[peers.NAME]()
+    assert seen == [(peers.WINDOWS, 66, 1 + 9)] * 2
+    work = peers.forecast(known, config)[peers.NAME]
+    seen.clear()
+    (answer,) = work()
+    assert seen == [(3, 66, 10)] + [(3, 1, 10)] * 20
+    assert [each["num_samples"] for each in draws] == [32] * 21
+    assert answer.shape[0] == 3 * 21
+    assert np.isfinite(answer).all()
+    assert peers.note("as many windows") == "as many windows"
 
 
 # --- the sections *orchestration* and *scale*

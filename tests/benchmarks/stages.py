@@ -5,7 +5,7 @@
                 floor: the share of the time that copying the answer takes
     forecast    ours: `predictive.vlstm` for one month of 109 assets, all networks and draws
                 baseline: the plain torch transcription of *training*, a pass of the whole model for each draw, once
-                with all windows in a batch and once window by window
+                with all windows in a batch and once window by window; an LSTM of a library, where it is installed
     backtest    ours: `accounting.simulate`, strategy by strategy, 120 months of 109 assets
                 baseline: the same account in a loop over days, in numpy and in pandas; skfolio's walk-forward
 
@@ -29,7 +29,7 @@ from tasks.numerics import accounting, predictive, windows
 from tasks.numerics import features as numerics
 from tasks.numerics import training as learning
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, FeatureConfig, Forecaster, VLSTMConfig
-from tests.benchmarks import frame, training
+from tests.benchmarks import frame, peers, training
 from tests.benchmarks.allocators import daily_returns
 from tests.benchmarks.frame import Section
 
@@ -180,7 +180,8 @@ def forecast() -> Section:
             "default head": lambda: predictive.vlstm(models[Forecaster()], known, rows, Forecaster()),
             "batch": lambda: drawn(nets, inputs, noise),
             "each": lambda: one_by_one(nets, inputs[::share], some),
-        },
+        }
+        | peers.forecast(known, Forecaster()),
         5,
     )
     each = seconds["each"] * ASSETS / len(inputs[::share])
@@ -189,6 +190,8 @@ def forecast() -> Section:
         "document's head, window by window": ("document's head", each),
         "default head": ("default head", seconds["batch"]),
     }
+    if peers.NAME in seconds:
+        cases[f"default head, {peers.NAME}"] = ("default head", seconds[peers.NAME])
     found = tuple(
         frame.cost(name, case, 1e3 * seconds[ours], 1e3 * plain, MILLISECONDS) for case, (ours, plain) in cases.items()
     )
@@ -196,6 +199,7 @@ def forecast() -> Section:
         f"a month of {ASSETS} assets, {len(nets)} networks x {config.forecast.draws} draws, one thread; ours cuts the "
         "windows, the baseline is given them",
         "baseline: a pass of the whole model for each draw; window by window: of every tenth asset, times ten",
+        peers.note("the peer has as many networks, and draws as often from each of 21 sessions"),
     )
     return Section(name, notes, found)
 

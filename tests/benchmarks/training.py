@@ -3,6 +3,7 @@
     ours      `fitting.epoch` on the data that `training.train` makes: all of it, from parameters to parameters
     baseline  a plain torch transcription of the founding document's model: every window an array of its own, batches
               of 1,024 shuffled windows, LSTM, last state, one draw, decoder, the same loss, Adam
+    peer      an LSTM of a library, where it is installed: `peers.py`
     floor     share of this machine's fp32 matrix product that ours reaches; of what it multiplies, 3 x the forward pass
 
 Both see the same synthetic returns through the real features, in float32 and one thread, and train the same model: the
@@ -23,7 +24,7 @@ from tasks.numerics import features, fitting, training, windows
 from tasks.numerics.configs import Forecaster, LossConfig, TrainingConfig, VLSTMConfig
 from tasks.numerics.fitting import Data
 from tasks.numerics.windows import History
-from tests.benchmarks import frame
+from tests.benchmarks import frame, peers
 from tests.benchmarks.frame import Row, Section
 
 NAME, UNIT = "training", "windows/CPU-s"
@@ -224,9 +225,13 @@ def section() -> Section:
             "chunks of one panel (ours) against materialised windows, batches of 1,024 (baseline); fp32, one thread, "
             f"{SMALL[0]} assets x {SMALL[1]} sessions; floor is the share of the GEMM speed that ours reaches",
             *(text for _, text in found),
+            peers.note(
+                "the peer sees as many windows in a batch, of the same features, sessions and width, beside ours "
+                "with the default head"
+            ),
             note,
         ),
-        (*(row for rows, _ in found for row in rows), memory),
+        (*(row for rows, _ in found for row in rows), *(row for size in SIZES for row in _peer(size, known)), memory),
         least,
         {MEMORY: 700},
     )
@@ -264,6 +269,19 @@ def _of_size(size: Size, known: History) -> tuple[tuple[Row, ...], str]:
         f"hidden {size.hidden}: GEMM {gemm / 1e9:.0f} GFLOP/s at {_product(GEMM)}, "
         f"{gemm_own / 1e9:.0f} at the network's own {_product(own)}"
     )
+
+
+def _peer(size: Size, known: History) -> list[Row]:
+    """Ours with the default head beside the library's network of this size, where it is installed."""
+    config = configured(size.hidden, size.latent)
+    theirs = peers.training(known, config, size.batches)
+    if not theirs:
+        return []
+    work, data = by_chunks(config, known, size.epochs)
+    seconds = frame.interleaved({"ours": work} | theirs, size.turns)
+    ours = size.epochs * int(data.samples.sum()) / seconds["ours"]
+    plain = size.batches * peers.WINDOWS / seconds[peers.NAME]
+    return [frame.speed(NAME, f"hidden {size.hidden}, {peers.NAME}", ours, plain, UNIT)]
 
 
 def _product(shape: tuple[int, int, int]) -> str:

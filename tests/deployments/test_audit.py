@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 FOLDER = Path(__file__).parents[2] / "deployments"
-EXTRAS = ("browser", "dask", "garch", "dev")
+EXTRAS = ("browser", "dask", "garch", "peers", "dev")
 
 
 def pins():
