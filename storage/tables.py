@@ -9,7 +9,9 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +32,15 @@ _PROPERTIES = WriterProperties(compression="ZSTD")
 _DAMAGE = (DeltaError, pa.ArrowException)  # what a log or a file raises that is not as it was written
 _ATTEMPTS = 60
 _CROWDED = 64  # files of a table above which a writer compacts it
+_Log = list[tuple[Place, Stat]]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a table, to be read any number of times."""
+
+    rows: Dataset
+    files: tuple[str, ...]  # addresses of its data files
 
 
 def open_table(store: Store, name: str) -> DeltaTable:
@@ -49,12 +60,6 @@ def versions(store: Store) -> dict[str, int]:
     return {name: max(numbers, default=0) for name, numbers in found.items()}
 
 
-def find_table(store: Store, name: str) -> DeltaTable | None:
-    """The table at its newest version; None where it is not there yet. Raises StoreError as `open_table` does."""
-    with explained(f"opening table {name}", *_DAMAGE):
-        return _found(store, name)
-
-
 def _found(store: Store, name: str) -> DeltaTable | None:
     log = _log(store, name)
     if not log:
@@ -64,7 +69,24 @@ def _found(store: Store, name: str) -> DeltaTable | None:
     return table if store.read_only else _with_all_columns(store, table, name)
 
 
-def _log(store: Store, name: str) -> list[tuple[Place, Stat]]:
+def newest(store: Store, name: str) -> Version | None:
+    """The table's newest version; None where it is not there yet. Raises StoreError as `open_table` does.
+
+    A log is read again once its files are others than they were.
+    """
+    with explained(f"opening table {name}", *_DAMAGE):
+        log = tuple(sorted((file.name, found.st_size, found.st_mtime) for file, found in _log(store, name)))
+        return _version(store, name, log) if log else None
+
+
+@lru_cache(maxsize=64)  # the tables, and some versions that others read still
+def _version(store: Store, name: str, log: tuple[tuple[str, int, float], ...]) -> Version | None:
+    """What `newest` keeps, for the files that the log consists of."""
+    table = _found(store, name)
+    return Version(dataset(store, name, table), tuple(table.file_uris())) if table is not None else None
+
+
+def _log(store: Store, name: str) -> _Log:
     there = store.files.entries(store.tables / name / commits.LOG)
     return [(file, found) for file, found in there if file.suffix == ".json"]
 
@@ -95,7 +117,7 @@ def _made(store: Store, name: str) -> DeltaTable:
     return store.files.delta(folder)
 
 
-def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
+def _check_log(name: str, log: _Log) -> None:
     for commit, found in log:
         if not found.st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
@@ -104,10 +126,13 @@ def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
     with explained(f"reading table {name}", *_DAMAGE):
-        table = find_table(store, name) if store.read_only else open_table(store, name)
-        if table is None:
+        version = newest(store, name)
+        if version is None and not store.read_only:
+            _made(store, name)
+            version = newest(store, name)
+        if version is None:
             return TABLES[name].schema.empty_table().select(columns or list(TABLES[name].columns))
-        return _rows(store, name, table, columns, where)
+        return version.rows.to_table(columns=columns, filter=_condition(name, where))
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
@@ -229,8 +254,9 @@ def compact(store: Store, crowded: int | None = None) -> None:
     Of two processes one compacts a table, by a lock, or because the commit of the second is refused.
     """
     for name in sorted(TABLES):
-        if not (store.tables / name).is_dir():
-            continue
+        there = store.files.entries(store.tables / name)
+        if sum(file.suffix == ".parquet" for file, _ in there) <= (crowded or _CROWDED):
+            continue  # some may be of earlier versions, none is missing
         with store.files.locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
                 _compact(store, name, crowded or _CROWDED)
