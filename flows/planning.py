@@ -70,10 +70,6 @@ class Plan:
         begun = [features.part_key(part, config) for part in self.begun if part.moment == moment]
         return (*self.features[:whole], *begun)
 
-    def blocks(self) -> list[tuple[MonthPlan, ...]]:
-        """The dates decided, by year: what one task decides."""
-        return by_year(self.months)
-
 
 class Dated(Protocol):
     """Whatever belongs to one rebalance date."""

@@ -54,6 +54,7 @@ from tasks.regimes import label_dates
 from tasks.report import write_report
 
 RUNNER = runner()
+_AT_ONCE = 256  # dates: more would have the rows of too many weights in memory
 Settle = Callable[[PanelKey, decide.Month], decide.Month]
 Chunk = Callable[[], object]
 
@@ -117,8 +118,9 @@ def _span(wanted: Sequence[Moment]) -> str:
 
 
 def _parts(plan: Plan, apart: Moment | None) -> list[tuple[MonthPlan, ...]]:
-    """What one task decides: the dates of a year, the one that is `apart` by itself."""
-    return [tuple(part) for block in plan.blocks() for _, part in groupby(block, lambda month: month.moment == apart)]
+    """What one task decides: at most `_AT_ONCE` dates, the one that is `apart` by itself."""
+    stretches = [list(part) for _, part in groupby(plan.months, lambda month: month.moment == apart)]
+    return [tuple(part[at : at + _AT_ONCE]) for part in stretches for at in range(0, len(part), _AT_ONCE)]
 
 
 def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Moment]:

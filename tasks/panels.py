@@ -429,6 +429,11 @@ def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
 
     Cash is the last one's too. Raises InputError for universes in several currencies.
     """
+    return _prices_of(store, snapshot, tuple(universes))
+
+
+@lru_cache(maxsize=4)
+def _prices_of(store: Store, snapshot: str, universes: tuple[str, ...]) -> Prices:
     loaded = [load(store, PanelKey(snapshot, identity)) for identity in universes]
     last, currencies = loaded[-1], {panel.universe.currency for panel in loaded}
     if len(currencies) > 1:
