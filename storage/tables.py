@@ -32,6 +32,8 @@ _PROPERTIES = WriterProperties(compression="ZSTD")
 _DAMAGE = (DeltaError, pa.ArrowException)  # what a log or a file raises that is not as it was written
 _ATTEMPTS = 60
 _CROWDED = 64  # files of a table above which a writer compacts it
+_OURS: set[tuple[Store, str, int]] = set()  # versions that this process has written
+DIARIES = frozenset({"runs", "ingests"})  # tables that every run adds to, and no answer depends on
 _Log = list[tuple[Place, Stat]]
 
 
@@ -58,6 +60,13 @@ def versions(store: Store) -> dict[str, int]:
     """The newest version of every table: whatever is written or compacted raises it. 0: made, or not even that."""
     found = {name: [int(file.stem) for file, _ in _log(store, name)] for name in sorted(TABLES)}
     return {name: max(numbers, default=0) for name, numbers in found.items()}
+
+
+def are_ours(store: Store, since: dict[str, int]) -> bool:
+    """Whether this process has written every version that is newer than those, diaries aside."""
+    now = versions(store)
+    new = {(store, name, n) for name, last in now.items() for n in range(since[name] + 1, last + 1)}
+    return all(entry in _OURS for entry in new if entry[1] not in DIARIES)
 
 
 def _found(store: Store, name: str) -> DeltaTable | None:
@@ -173,10 +182,10 @@ def put(store: Store, name: str, rows: pa.Table) -> None:
     keys = pc.unique(rows["key"]).to_pylist()
     predicate = f"key IN ({', '.join(map(_literal, keys))})"
 
-    def commit() -> None:
-        write_deltalake(
-            open_table(store, name), rows, mode="overwrite", predicate=predicate, writer_properties=_PROPERTIES
-        )
+    def commit() -> DeltaTable:
+        table = open_table(store, name)
+        write_deltalake(table, rows, mode="overwrite", predicate=predicate, writer_properties=_PROPERTIES)
+        return table
 
     _commit(store, name, commit)
 
@@ -186,17 +195,25 @@ def forget(store: Store, name: str, keys: Iterable[str]) -> None:
     wanted = list(keys)
     if wanted and (store.tables / name).is_dir():
         predicate = f"key IN ({', '.join(map(_literal, wanted))})"
-        _commit(store, name, lambda: open_table(store, name).delete(predicate))
+
+        def commit() -> DeltaTable:
+            table = open_table(store, name)
+            table.delete(predicate)
+            return table
+
+        _commit(store, name, commit)
 
 
 def append(store: Store, name: str, rows: pa.Table) -> None:
     """Add rows of knowledge (bars, the diary); never for rows that have a key."""
     rows = validated(name, rows)
-    _commit(
-        store,
-        name,
-        lambda: write_deltalake(open_table(store, name), rows, mode="append", writer_properties=_PROPERTIES),
-    )
+
+    def commit() -> DeltaTable:
+        table = open_table(store, name)
+        write_deltalake(table, rows, mode="append", writer_properties=_PROPERTIES)
+        return table
+
+    _commit(store, name, commit)
 
 
 def claim(store: Store, name: str, rows: pa.Table) -> bool:
@@ -205,16 +222,17 @@ def claim(store: Store, name: str, rows: pa.Table) -> bool:
     same = " AND ".join(f"old.{column} = new.{column}" for column in TABLES[name].unique)
     inserted, tried = 0, False
 
-    def commit() -> None:
+    def commit() -> DeltaTable | None:
         nonlocal inserted, tried
         # one version for the look and the merge: a writer in between makes the merge fail, and it is looked again
         table = open_table(store, name)
         if _taken(store, name, table, rows):
             inserted = rows.num_rows if tried and _is_made(store, name, table, rows) else 0
-            return
+            return None
         tried = True
         merge = table.merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
         inserted = merge.when_not_matched_insert_all().execute()["num_target_rows_inserted"]
+        return table
 
     _commit(store, name, commit)
     return inserted == rows.num_rows
@@ -231,18 +249,23 @@ def _is_made(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool
     return all(row in there for row in rows.to_pylist())
 
 
-def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
-    """Run `commit` until no other writer got in between, then list its files and make all of it durable."""
+def _commit(store: Store, name: str, commit: Callable[[], DeltaTable | None]) -> None:
+    """Run `commit` until no other writer got in between, then list its files and make all of it durable.
+
+    It returns the table at the version that it wrote, None where it wrote none.
+    """
     with explained(f"writing table {name}", *_DAMAGE):
         manifests.newest(store, name)  # a damaged one is told before anything is written
         for attempt in range(_ATTEMPTS):
             try:
-                commit()
+                written = commit()
                 break
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # noqa: S311 - jitter, no secret
         else:
             raise StoreError(f"table {name}: other writers were first {_ATTEMPTS} times; run the same command again")
+        if written is not None:
+            _OURS.add((store, name, written.version()))
         manifests.add(store, name)
 
 
@@ -267,6 +290,7 @@ def _compact(store: Store, name: str, crowded: int) -> None:
     if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
             store.files.compact(table, store.tables / name, _PROPERTIES)
+            _OURS.add((store, name, table.version()))
             manifests.add(store, name)
 
 
