@@ -15,10 +15,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows import beside, lines, planning, status
+from flows import beside, lines, planning, status, unchanged
 from flows import parameters as forms
 from flows.compare import compare
-from flows.diary import Diary, recorded
+from flows.diary import Diary, Shown, recorded
 from flows.endings import call_it, completed, in_words
 from flows.explain import explain_dates
 from flows.form import Given, Path, WhatIf
@@ -109,7 +109,17 @@ def decide_months(
     if late:  # another run decided them meanwhile, without what is decided now
         new += decide_months(line, late, diary)
         diary.asked = asked
+    diary.answers = _answers(plans)
     return new
+
+
+def _answers(plans: Sequence[Plan]) -> dict[str, int]:
+    """How many answers the plans need, by stage."""
+    found: dict[str, int] = {}
+    for plan in plans:
+        for stage, (_, keys) in planning.answers(plan).items():
+            found[stage] = found.get(stage, 0) + len(keys)
+    return found
 
 
 def _span(wanted: Sequence[Moment]) -> str:
@@ -264,13 +274,15 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
             label_dates(panel, moments)
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
-    path = None
+    path, opening, publish = None, "", line.at(newest.rebalance_date).parameters.publish
     if Settings().report:
         with diary.stage("report"):
             opening = beside.markdown(compare(store, compared, line.scenario)) if compared else ""
-            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish, opening)
+            path = write_report(line.scenario, publish, opening)
     catalog.rebuild(store)
-    status.show(line)
+    grid = status.show(line)
+    if grid is not None:
+        diary.shown = Shown(grid, opening, publish)
     return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}
 
 
@@ -304,11 +316,16 @@ def rebalance(parameters: Given = None, scenario: WhatIf = None, path: Path = No
         own = scenarios.read(store, MAIN)[-1]
         shared = own.dataset if own.parameters["source"] == wanted.source else None
         line = lines.open_line(name, wanted, path, dataset=shared, fetch=shared is None or path is not None)
+        question = unchanged.ask(line, "rebalance")
+        if (known := unchanged.find(question)) is not None:
+            call_it(f"rebalance {known.newest.month}")
+            return completed(unchanged.again(line, known, diary), diary)
         months = _as_main(line)
         call_it(f"rebalance {months[-1].month}")
         new = decide_months(line, months, diary)
-        found = account(line, diary, compared=None if name == MAIN else MAIN)
-        return completed(found | {"decided": new}, diary)
+        found = account(line, diary, compared=None if name == MAIN else MAIN) | {"decided": new}
+        unchanged.keep(question, months, found, diary)
+        return completed(found, diary)
 
 
 def _as_main(line: Line) -> list[Moment]:
