@@ -55,7 +55,7 @@ def monthly_rebalance(
         if known:
             result = unchanged.again(line, known, diary)
         else:
-            publish = publishable(line, newest)
+            publish = None if publishing.is_past(line, newest, due) else publishable(line, newest)
             settle = publishing.gate(line, newest, answer, due) if publish else None
             new = decide_months(line, wanted, diary, publish, check=leak.guard(line, newest), settle=settle)
             result = account(line, diary) | {"decided": new, "asked": newest.month}

@@ -9,7 +9,7 @@ Kept is what a run came to that decided by itself: nobody was asked, and no othe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from typing import Any
 
@@ -52,7 +52,8 @@ class Answer:
     result: dict[str, Any]
     asked: tuple[date, date]  # first and last rebalance date
     newest: Moment  # of those asked
-    answers: dict[str, int]  # stored, by stage
+    answers: dict[str, int]  # that the dates need, by stage
+    reused: dict[str, int]  # the same of every stage that was run, in order
     published: dict[str, str]
     status: str  # Markdown, as the next one
     opening: str  # of the summary
@@ -79,9 +80,14 @@ def keep(question: Question, wanted: Sequence[Moment], result: dict[str, Any], d
     """Remember what a run came to, unless another process wrote meanwhile, or no run of Prefect's is under way."""
     if diary.shown is None or diary.asked is None or not tables.are_ours(open_store(), question.versions):
         return
-    result, shown = result | {"decided": []}, diary.shown
     known = Answer(
-        result, diary.asked, wanted[-1], diary.answers, diary.published, shown.status, shown.opening, shown.publish
+        result=result | {"decided": []},
+        asked=diary.asked,
+        newest=wanted[-1],
+        answers=diary.answers,
+        reused={stage: diary.answers.get(stage, 0) for stage in diary.reused},
+        published=diary.published,
+        **asdict(diary.shown),
     )
     memos.write(question.key(), canonical(known))
 
@@ -93,7 +99,7 @@ def plan(known: Answer) -> str:
 
 def again(line: Line, known: Answer, diary: Diary) -> dict[str, Any]:
     """Give the answer as the run did that found it, with its artifacts, its report and its row in the diary."""
-    diary.asked, diary.published, diary.reused = known.asked, known.published, known.answers
+    diary.asked, diary.published, diary.reused = known.asked, known.published, known.reused
     diary.watch(" to ".join(dict.fromkeys(name_of(day, known.newest.daily) for day in known.asked)), 1)
     report = None
     if current(Settings).report:

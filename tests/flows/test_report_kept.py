@@ -6,7 +6,8 @@ import pytest
 
 from flows.diary import recorded
 from storage import ledger, tables
-from tasks.report import artifacts, contents, kept, write_report
+from tasks import memos
+from tasks.report import artifacts, contents, write_report
 
 
 @pytest.fixture
