@@ -149,6 +149,12 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
 
 
+@lru_cache(maxsize=64)  # thousands of keys have it in them
+def _made_by(*named: tuple[str, str]) -> str:
+    """Hash of sources and libraries, each with its name, and of the constants whose page is in no closure."""
+    return digest([configs.TRADING_DAYS, configs.RISK_FREE, named])
+
+
 @dataclass
 class StageKey(CachePolicy):
     """The key of one stage's answers; see `keyed_by`."""
@@ -164,8 +170,7 @@ class StageKey(CachePolicy):
 
     def key(self, what: str, **inputs: Any) -> str:
         """Key of one answer in the store: `what` it is, its inputs, the code and the libraries."""
-        constants = (configs.TRADING_DAYS, configs.RISK_FREE)  # of the page whose source is left out
-        return digest([SCHEMA, what, inputs, constants, self.code, versions(self.packages)])
+        return digest([SCHEMA, what, inputs, _made_by(*self.code.items(), *versions(self.packages).items())])
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
