@@ -17,7 +17,7 @@ from flows import artifacts, strategies
 from flows.diary import Diary
 from flows.lines import Line
 from flows.outlook import Outlook
-from flows.provenance import libraries
+from flows.provenance import libraries, sources
 from storage import blobs, catalog, listing, snapshots, tables
 from storage.keys import Moment, canonical, digest, name_of
 from storage.settings import Settings, current
@@ -41,8 +41,9 @@ class Question:
         store, own = open_store(), [strategies.own_source(segment.parameters) for segment in self.line.segments]
         terms = [(segment.terms, segment.panel) for segment in self.line.segments]
         asked = [store.identity, str(store.root), self.line.scenario, terms, self.words]
-        by = [caching.project(), libraries(), own, current(Settings).model_dump(include=_SETTINGS)]
-        return digest([asked, by, listing.of_tables(store), _failures(store, self.line.scenario)])
+        by = [caching.project(), sources(), libraries(), own]
+        settings = current(Settings).model_dump(include=_SETTINGS)
+        return digest([asked, by, settings, listing.of_tables(store), _failures(store, self.line.scenario)])
 
 
 @dataclass(frozen=True)
