@@ -404,10 +404,8 @@ def test_plotlys_own_classes_take_every_figure_as_it_is(decided):
     live = {name: [1.0, 1.1] for name in ("lower_90", "upper_90", "expected", "wealth")}
     drawn.append(over_time.live(replace(found, tables={"live": pd.DataFrame({"session": days, **live})})))
     for figure in drawn:
-        assert json.loads(go.Figure(figure).to_json()) == {
-            **figure,
-            "layout": {**figure["layout"], "template": TEMPLATE},
-        }
+        layout = figure["layout"] | {"template": TEMPLATE}
+        assert json.loads(go.Figure(figure).to_json()) == figure | {"layout": layout}
 
 
 def test_a_thinned_figure_keeps_the_first_session_and_the_last_of_each_week():
