@@ -87,6 +87,17 @@ def by_year(months: Sequence[Of]) -> list[tuple[Of, ...]]:
     return [tuple(part) for _, part in groupby(months, lambda month: month.moment.rebalance_date.year)]
 
 
+def by_years(months: Sequence[Of], least: int) -> list[tuple[Of, ...]]:
+    """Rebalance dates in tuples of whole years, in order, of at least so many dates each but for the last."""
+    found: list[tuple[Of, ...]] = []
+    for year in by_year(months):
+        if found and len(found[-1]) < least:
+            found[-1] += year
+        else:
+            found.append(year)
+    return found
+
+
 def monthly(line: Line) -> Line:
     """The line with a rebalance date each month, for what does not depend on how often one trades."""
     segments = [

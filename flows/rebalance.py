@@ -54,6 +54,7 @@ from tasks.regimes import label_dates
 from tasks.report import write_report
 
 RUNNER = runner()
+_FEWEST = 60  # dates of the optimiser's that are worth a task and its two commits
 _AT_ONCE = 256  # dates: more would have the rows of too many weights in memory
 Settle = Callable[[PanelKey, decide.Month], decide.Month]
 Chunk = Callable[[], object]
@@ -221,9 +222,9 @@ def _forecasts(plan: Plan) -> list[Any]:
 
 
 def _return_drawdown(plan: Plan) -> list[Chunk]:
-    """The optimiser's dates, by year: at once, or one after the other where they form a chain."""
+    """The optimiser's dates, some years each: at once, or one after the other where they form a chain."""
     task, panel, rule = allocate.allocate_return_drawdown, plan.segment.panel, plan.strategies.rule
-    blocks = planning.by_year(plan.keys.return_drawdown)
+    blocks = planning.by_years(plan.keys.return_drawdown, _FEWEST)
     if rule.is_chained:
         return [partial(task, panel, block, rule) for block in blocks]
     return [task.submit(panel, block, rule).result for block in blocks]

@@ -29,6 +29,7 @@ from storage.keys import Produced, digest
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
+from tasks import memos
 from tasks.locks import FlockManager
 from tasks.numerics import configs
 
@@ -204,9 +205,10 @@ def forget(store: Store) -> None:
 
 
 def forget_older(days: int) -> int:
-    """Delete Prefect's records that are older than that, which costs no answer; how many."""
+    """Delete Prefect's records and memos that are older than that, which costs no answer; how many."""
     before = time.time() - 86_400 * days
-    old = [record for record in _RESULTS.glob("*") if record.stat().st_mtime < before]
+    there = [*_RESULTS.glob("*"), *memos.place("any").parent.glob("*")]
+    old = [record for record in there if record.stat().st_mtime < before]
     for record in old:
         record.unlink(missing_ok=True)
     return len(old)
