@@ -68,13 +68,20 @@ def ask(line: Line, *words: Any) -> Question:
 
 def find(question: Question) -> Answer | None:
     """What is known of it; None where the stages are to look."""
-    known = None if question.line.pending else memos.read(question.key())
-    if known is None:
+    known = None if question.line.pending else _answer(memos.read(question.key()))
+    if known is not None:
+        _check_prices(open_store(), question.line.newest.panel.snapshot)
+    return known
+
+
+def _answer(values: Any) -> Answer | None:
+    """An answer from its memo; None where that is none."""
+    try:
+        first, last = map(date.fromisoformat, values["asked"])
+        newest = {name: date.fromisoformat(values["newest"][name]) for name in ("rebalance_date", "as_of")}
+        return Answer(**values | {"asked": (first, last), "newest": Moment(**values["newest"] | newest)})
+    except (TypeError, KeyError, ValueError):
         return None
-    _check_prices(open_store(), question.line.newest.panel.snapshot)
-    first, last = map(date.fromisoformat, known["asked"])
-    newest = {n: date.fromisoformat(known["newest"][n]) for n in ("rebalance_date", "as_of")}
-    return Answer(**known | {"asked": (first, last), "newest": Moment(**known["newest"] | newest)})
 
 
 def keep(question: Question, wanted: Sequence[Moment], result: dict[str, Any], diary: Diary) -> None:

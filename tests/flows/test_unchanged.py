@@ -188,6 +188,11 @@ def test_nothing_is_kept_where_another_process_wrote_meanwhile(store, looked, mo
     assert len(looked) > asked
 
 
+def test_a_memo_that_is_no_answer_counts_as_none(question):
+    memos.write(question.key(), {"asked": ["2016-12-01", "2017-01-03"]})
+    assert unchanged.find(question) is None
+
+
 @pytest.mark.long
 def test_a_torn_memo_and_a_lost_cache_have_the_stages_look(store, question, looked):
     for file in memos.place("any").parent.iterdir():
