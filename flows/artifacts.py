@@ -12,15 +12,19 @@ from tasks.report.artifacts import escaped, key_of
 log = logging.getLogger("prism.flow")
 
 
-def show(kind: str, scenario: str, write: Callable[[], str]) -> None:
-    """Make the artifact `kind-scenario` of what `write` gives; its versions are those of run after run."""
+def show(kind: str, scenario: str, write: Callable[[], str]) -> str | None:
+    """Make the artifact `kind-scenario` of what `write` gives; its versions are those of run after run.
+
+    The text; None, and nothing written, where no run of Prefect's is under way.
+    """
     if FlowRunContext.get() is None:
-        return
+        return None
     text = write()
     try:
         create_markdown_artifact(text, key_of(kind, scenario), f"{kind.capitalize()} of {scenario}")
     except Exception as error:  # a server that does not answer must not end the run that it watches
         log.warning("Prefect was not given the %s: %s", kind, error)
+    return text
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[str | None]]) -> str:

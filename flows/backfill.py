@@ -4,7 +4,7 @@ from typing import Any
 
 from prefect import flow
 
-from flows import artifacts, leak, lines, outlook, planning
+from flows import artifacts, leak, lines, outlook, planning, unchanged
 from flows.endings import completed, in_words
 from flows.form import Amend, End, Given, Path, Scenario, Start
 from flows.lines import MAIN
@@ -25,8 +25,14 @@ def backfill(
     with recorded("backfill", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
+        question = unchanged.ask(line, "backfill", start, end)
+        if (known := unchanged.find(question)) is not None:
+            artifacts.show("plan", scenario, lambda: unchanged.plan(known))
+            return completed(unchanged.again(line, known, diary), diary)
         wanted = planning.between(line, start, end)
         with diary.stage("plan"):
             artifacts.show("plan", scenario, lambda: outlook.ahead(line, wanted).markdown())
         new = decide_months(line, wanted, diary, check=leak.guard(line, wanted[-1]))
-        return completed(account(line, diary) | {"decided": new, "asked": wanted[-1].month}, diary)
+        result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
+        unchanged.keep(question, wanted, result, diary)
+        return completed(result, diary)

@@ -19,6 +19,15 @@ from tasks.progress import Progress
 _DECIDING = "decide"  # of which the run says itself how many dates are new
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a run put beside itself in Prefect's UI, and the strategy that its report is about."""
+
+    status: str  # Markdown, as the next one
+    opening: str  # of the summary
+    publish: str
+
+
 @dataclass
 class Diary:
     """What a run did: computed answers and seconds of each stage, and which dates it was asked for."""
@@ -29,6 +38,8 @@ class Diary:
     stages: dict[str, list[float]] = field(default_factory=dict)
     reused: dict[str, int] = field(default_factory=dict)  # answers that were stored already, by stage
     asked: tuple[date, date] | None = None  # first and last rebalance date
+    answers: dict[str, int] = field(default_factory=dict)  # that the dates need, by stage
+    shown: Shown | None = None
     published: dict[str, str] = field(default_factory=dict)  # dates published before: identical, or why they differ
     is_kept: bool = False  # a run of its own, whose progress people watch
     _progress: Progress | None = None

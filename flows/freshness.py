@@ -7,11 +7,11 @@ in silence because the prices of the session before it have not come.
 from datetime import timedelta
 
 from flows.lines import Line
-from storage import clock
+from storage import clock, universe
 from storage.errors import InputError, SourceError
 from storage.keys import Moment
 from storage.store import open_store
-from tasks import calendars, panels
+from tasks import calendars
 from tasks.fetch.settings import YahooSettings
 
 
@@ -23,7 +23,7 @@ def check(line: Line, newest: Moment, must_be_due: bool) -> None:
         SourceError: a decision is due on a later session, whose prices are not there.
 
     """
-    exchange, now = panels.load(open_store(), line.newest.panel).universe.exchange, clock.now()
+    exchange, now = universe.load(open_store(), line.newest.panel.universe).exchange, clock.now()
     close = calendars.close_of(exchange, newest.as_of)
     if now < close:
         raise InputError(

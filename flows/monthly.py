@@ -12,7 +12,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows import freshness, heartbeat, leak, lines, notices, planning, publishing
+from flows import freshness, heartbeat, leak, lines, notices, planning, publishing, unchanged
 from flows.endings import in_words, worded
 from flows.form import Amend, AsOf, Due, Given, Months, Path, Scenario, said
 from flows.lines import MAIN
@@ -47,13 +47,20 @@ def monthly_rebalance(
     with recorded("run", scenario) as diary:
         with diary.stage("ingest"):
             line = lines.open_line(scenario, parameters, path, amend)
-        wanted = planning.last_months(planning.up_to(line, as_of, clock.now().date()), months)
-        source = line.newest.parameters.source
-        freshness.check(line, wanted[-1], as_of is None and (source == "yahoo" or (due and source != "sample")))
-        publish = publishable(line, wanted[-1])
-        settle = publishing.gate(line, wanted[-1], answer, due) if publish else None
-        new = decide_months(line, wanted, diary, publish, check=leak.guard(line, wanted[-1]), settle=settle)
-        result = account(line, diary) | {"decided": new, "asked": wanted[-1].month}
+        question = unchanged.ask(line, "run", as_of, months)
+        known = unchanged.find(question)
+        wanted = () if known else planning.last_months(planning.up_to(line, as_of, clock.now().date()), months)
+        newest, source = known.newest if known else wanted[-1], line.newest.parameters.source
+        freshness.check(line, newest, as_of is None and (source == "yahoo" or (due and source != "sample")))
+        if known:
+            result = unchanged.again(line, known, diary)
+        else:
+            publish = None if publishing.is_past(line, newest, due) else publishable(line, newest)
+            settle = publishing.gate(line, newest, answer, due) if publish else None
+            new = decide_months(line, wanted, diary, publish, check=leak.guard(line, newest), settle=settle)
+            result = account(line, diary) | {"decided": new, "asked": newest.month}
+            if settle is None:
+                unchanged.keep(question, wanted, result, diary)
     heartbeat.beat()
-    words = notices.state(open_store(), scenario, wanted[-1].rebalance_date)
+    words = notices.state(open_store(), scenario, newest.rebalance_date)
     return Completed(data=result, name=words["name"], message=f"{words['message']}\n{worded(result, diary)}")

@@ -2,7 +2,7 @@
 
 from datetime import date
 
-from flows.display import published, select
+from flows.display import at_once, published, select
 from storage import ledger, tables
 from storage.ledger import BACKFILL, HELD, Decision
 from storage.store import Store
@@ -21,11 +21,12 @@ def state(store: Store, scenario: str, day: date) -> dict[str, str]:
     decided = ledger.current(store, scenario)
     decision, follows = decided[day], decided[day].record["follows"]
     before = decided.get(date.fromisoformat(follows)) if follows else None
-    troubles = _troubles(store, decision, before)
+    with at_once(store, scenario):
+        troubles, shown = _troubles(store, decision, before), _lines(store, decision)
     late = decision.kind == BACKFILL and decision.record.get("publication")
     name = "Held" if decision.kind == HELD else "Degraded" if troubles or late else "Completed"
     said = (decision.record.get("publication") or {}).get("said")
-    lines = [*_lines(store, decision), *(f"note: {text}" for text in [*([said] if said else []), *troubles])]
+    lines = [*shown, *(f"note: {text}" for text in [*([said] if said else []), *troubles])]
     return {"name": name, "message": "\n".join(lines)}
 
 

@@ -70,10 +70,6 @@ class Plan:
         begun = [features.part_key(part, config) for part in self.begun if part.moment == moment]
         return (*self.features[:whole], *begun)
 
-    def blocks(self) -> list[tuple[MonthPlan, ...]]:
-        """The dates decided, by year: what one task decides."""
-        return by_year(self.months)
-
 
 class Dated(Protocol):
     """Whatever belongs to one rebalance date."""
@@ -89,6 +85,17 @@ Of = TypeVar("Of", bound=Dated)
 def by_year(months: Sequence[Of]) -> list[tuple[Of, ...]]:
     """Rebalance dates in tuples of one year each, in order."""
     return [tuple(part) for _, part in groupby(months, lambda month: month.moment.rebalance_date.year)]
+
+
+def by_years(months: Sequence[Of], least: int) -> list[tuple[Of, ...]]:
+    """Rebalance dates in tuples of whole years, in order, of at least so many dates each but for the last."""
+    found: list[tuple[Of, ...]] = []
+    for year in by_year(months):
+        if found and len(found[-1]) < least:
+            found[-1] += year
+        else:
+            found.append(year)
+    return found
 
 
 def monthly(line: Line) -> Line:

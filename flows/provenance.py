@@ -27,9 +27,13 @@ def libraries() -> dict[str, str]:
     return {name: value for stage in _STAGES for name, value in versions(stage.packages).items()}
 
 
+def sources() -> dict[str, str]:
+    """Hash of the source of every module that a date's answers depend on."""
+    return {name: value for stage in _STAGES for name, value in stage.code.items()}
+
+
 def made_of(plan: Plan) -> dict[str, Any]:
     """Parameters, source hashes and library versions behind a plan's dates."""
-    code = {name: value for stage in _STAGES for name, value in stage.code.items()}
-    code |= plan.strategies.code
+    code = sources() | plan.strategies.code
     terms = {"valid_from": plan.segment.terms.valid_from, "reason": plan.segment.terms.reason}
     return {"parameters": plan.segment.parameters.values(), "terms": terms, "code": code, "versions": libraries()}

@@ -26,7 +26,7 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from flows.lines import Line
-from storage import clock, ledger
+from storage import clock, ledger, universe
 from storage.errors import ApprovalError
 from storage.keys import Moment, PanelKey
 from storage.ledger import BACKFILL, HELD, PUBLISHED
@@ -89,12 +89,21 @@ def gate(line: Line, moment: Moment, given: Answer | None, due: bool) -> Callabl
     `given` is an answer that came with the run, for a date that needs one. A date that comes too late says so where it
     was `due`, or where the line has published before.
     """
-    decided = ledger.current(open_store(), line.scenario)
-    standing = decided.get(moment.rebalance_date)
+    standing = ledger.current(open_store(), line.scenario).get(moment.rebalance_date)
     if standing is not None and standing.is_final:
         return None
-    expected = due or any(entry.is_final for entry in decided.values())
-    return lambda panel, month: _settled(line, panel, month, given, expected)
+    return lambda panel, month: _settled(line, panel, month, given, _is_expected(line, due))
+
+
+def is_past(line: Line, moment: Moment, due: bool) -> bool:
+    """Whether it is too late to publish a date, and nobody waits for it: then there is nothing to say of it either."""
+    exchange = universe.load(open_store(), line.at(moment.rebalance_date).panel.universe).exchange
+    return clock.now() >= last_moment(exchange, moment.rebalance_date) and not _is_expected(line, due)
+
+
+def _is_expected(line: Line, due: bool) -> bool:
+    """Whether a date that is not published is to say so."""
+    return due or any(entry.is_final for entry in ledger.current(open_store(), line.scenario).values())
 
 
 def last_moment(exchange: str, day: date) -> datetime:

@@ -15,10 +15,10 @@ from typing import Any
 
 from prefect import flow
 
-from flows import beside, lines, planning, status
+from flows import beside, lines, planning, status, unchanged
 from flows import parameters as forms
 from flows.compare import compare
-from flows.diary import Diary, recorded
+from flows.diary import Diary, Shown, recorded
 from flows.endings import call_it, completed, in_words
 from flows.explain import explain_dates
 from flows.form import Given, Path, WhatIf
@@ -54,6 +54,8 @@ from tasks.regimes import label_dates
 from tasks.report import write_report
 
 RUNNER = runner()
+_FEWEST = 60  # dates of the optimiser's that are worth a task and its two commits
+_AT_ONCE = 256  # dates: more would have the rows of too many weights in memory
 Settle = Callable[[PanelKey, decide.Month], decide.Month]
 Chunk = Callable[[], object]
 
@@ -108,7 +110,17 @@ def decide_months(
     if late:  # another run decided them meanwhile, without what is decided now
         new += decide_months(line, late, diary)
         diary.asked = asked
+    diary.answers = _answers(plans)
     return new
+
+
+def _answers(plans: Sequence[Plan]) -> dict[str, int]:
+    """How many answers the plans need, by stage."""
+    found: dict[str, int] = {}
+    for plan in plans:
+        for stage, (_, keys) in planning.answers(plan).items():
+            found[stage] = found.get(stage, 0) + len(keys)
+    return found
 
 
 def _span(wanted: Sequence[Moment]) -> str:
@@ -117,8 +129,9 @@ def _span(wanted: Sequence[Moment]) -> str:
 
 
 def _parts(plan: Plan, apart: Moment | None) -> list[tuple[MonthPlan, ...]]:
-    """What one task decides: the dates of a year, the one that is `apart` by itself."""
-    return [tuple(part) for block in plan.blocks() for _, part in groupby(block, lambda month: month.moment == apart)]
+    """What one task decides: at most `_AT_ONCE` dates, the one that is `apart` by itself."""
+    stretches = [list(part) for _, part in groupby(plan.months, lambda month: month.moment == apart)]
+    return [tuple(part[at : at + _AT_ONCE]) for part in stretches for at in range(0, len(part), _AT_ONCE)]
 
 
 def _successors(store: Store, line: Line, wanted: Sequence[Moment]) -> list[Moment]:
@@ -209,9 +222,9 @@ def _forecasts(plan: Plan) -> list[Any]:
 
 
 def _return_drawdown(plan: Plan) -> list[Chunk]:
-    """The optimiser's dates, by year: at once, or one after the other where they form a chain."""
+    """The optimiser's dates, some years each: at once, or one after the other where they form a chain."""
     task, panel, rule = allocate.allocate_return_drawdown, plan.segment.panel, plan.strategies.rule
-    blocks = planning.by_year(plan.keys.return_drawdown)
+    blocks = planning.by_years(plan.keys.return_drawdown, _FEWEST)
     if rule.is_chained:
         return [partial(task, panel, block, rule) for block in blocks]
     return [task.submit(panel, block, rule).result for block in blocks]
@@ -262,13 +275,15 @@ def account(line: Line, diary: Diary, compared: str | None = None) -> dict[str, 
             label_dates(panel, moments)
     with diary.stage("explain"):
         explain_dates(line.scenario, [newest.rebalance_date])
-    path = None
+    path, opening, publish = None, "", line.at(newest.rebalance_date).parameters.publish
     if Settings().report:
         with diary.stage("report"):
             opening = beside.markdown(compare(store, compared, line.scenario)) if compared else ""
-            path = write_report(line.scenario, line.at(newest.rebalance_date).parameters.publish, opening)
+            path = write_report(line.scenario, publish, opening)
     catalog.rebuild(store)
-    status.show(line)
+    grid = status.show(line)
+    if grid is not None:
+        diary.shown = Shown(grid, opening, publish)
     return {"scenario": line.scenario, "month": newest.month, "report": path, "published": diary.published}
 
 
@@ -302,11 +317,16 @@ def rebalance(parameters: Given = None, scenario: WhatIf = None, path: Path = No
         own = scenarios.read(store, MAIN)[-1]
         shared = own.dataset if own.parameters["source"] == wanted.source else None
         line = lines.open_line(name, wanted, path, dataset=shared, fetch=shared is None or path is not None)
+        question = unchanged.ask(line, "rebalance")
+        if (known := unchanged.find(question)) is not None:
+            call_it(f"rebalance {known.newest.month}")
+            return completed(unchanged.again(line, known, diary), diary)
         months = _as_main(line)
         call_it(f"rebalance {months[-1].month}")
         new = decide_months(line, months, diary)
-        found = account(line, diary, compared=None if name == MAIN else MAIN)
-        return completed(found | {"decided": new}, diary)
+        found = account(line, diary, compared=None if name == MAIN else MAIN) | {"decided": new}
+        unchanged.keep(question, months, found, diary)
+        return completed(found, diary)
 
 
 def _as_main(line: Line) -> list[Moment]:

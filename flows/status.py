@@ -28,9 +28,9 @@ def status(scenario: str, months: int = SHOWN) -> list[Row]:
     return _grid(lines.open_line(scenario, fetch=False), months)
 
 
-def show(line: Line) -> None:
-    """Put the grid beside the run that is under way, if one of Prefect's is."""
-    artifacts.show("status", line.scenario, lambda: markdown(_grid(line, SHOWN)))
+def show(line: Line) -> str | None:
+    """Put the grid beside the run that is under way, if one of Prefect's is; the grid as Markdown."""
+    return artifacts.show("status", line.scenario, lambda: markdown(_grid(line, SHOWN)))
 
 
 def markdown(grid: Sequence[Row]) -> str:

@@ -72,6 +72,12 @@ def of(panel: panels.Panel, parameters: Parameters) -> Strategies:
     return Strategies(tuple(names), rule, recipes, modules, optimised, choosing)
 
 
+def own_source(parameters: Parameters) -> dict[str, str]:
+    """Hash of the source of one's own that the parameters name, by strategy: modules and terms."""
+    found = {name: own_code.source(path) for name, path in parameters.own.items()}
+    return found | {name: learning.of_online(name, config).source for name, config in parameters.online.items()}
+
+
 def _recipe(name: str, parameters: Parameters) -> Recipe:
     """An online strategy, one of one's own that steps, or equal weights."""
     if name in parameters.online:

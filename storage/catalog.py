@@ -326,14 +326,13 @@ def _source(connection: duckdb.DuckDBPyConnection, store: Store, name: str) -> s
     """The files of the table's newest version, or an empty relation with its columns."""
     columns = ", ".join(f"NULL::{_sql_type(kind)} AS {column}" for column, kind in TABLES[name].columns.items())
     empty = f"SELECT {columns} WHERE false"
-    table = tables.find_table(store, name)
-    if table is None:
+    version = tables.newest(store, name)
+    if version is None:
         return empty
     if not isinstance(store.root, Path):
-        connection.register(f"files_of_{name}", tables.dataset(store, name, table))
+        connection.register(f"files_of_{name}", version.rows)
         return f"SELECT * FROM files_of_{name}"
-    uris = table.file_uris()
-    files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in uris]
+    files = [urllib.parse.unquote(uri.removeprefix("file://")) for uri in version.files]
     if not files:
         return empty
     # files of an earlier version lack the columns that came later

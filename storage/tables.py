@@ -9,7 +9,9 @@ import random
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import date, datetime
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -30,6 +32,17 @@ _PROPERTIES = WriterProperties(compression="ZSTD")
 _DAMAGE = (DeltaError, pa.ArrowException)  # what a log or a file raises that is not as it was written
 _ATTEMPTS = 60
 _CROWDED = 64  # files of a table above which a writer compacts it
+_OURS: set[tuple[Store, str, int]] = set()  # versions that this process has written
+DIARIES = frozenset({"runs", "ingests"})  # tables that every run adds to, and no answer depends on
+_Log = list[tuple[Place, Stat]]
+
+
+@dataclass(frozen=True)
+class Version:
+    """A version of a table, to be read any number of times."""
+
+    rows: Dataset
+    files: tuple[str, ...]  # addresses of its data files
 
 
 def open_table(store: Store, name: str) -> DeltaTable:
@@ -49,10 +62,11 @@ def versions(store: Store) -> dict[str, int]:
     return {name: max(numbers, default=0) for name, numbers in found.items()}
 
 
-def find_table(store: Store, name: str) -> DeltaTable | None:
-    """The table at its newest version; None where it is not there yet. Raises StoreError as `open_table` does."""
-    with explained(f"opening table {name}", *_DAMAGE):
-        return _found(store, name)
+def are_ours(store: Store, since: dict[str, int]) -> bool:
+    """Whether this process has written every version that is newer than those, diaries aside."""
+    now = versions(store)
+    new = {(store, name, n) for name, last in now.items() for n in range(since[name] + 1, last + 1)}
+    return all(entry in _OURS for entry in new if entry[1] not in DIARIES)
 
 
 def _found(store: Store, name: str) -> DeltaTable | None:
@@ -64,7 +78,24 @@ def _found(store: Store, name: str) -> DeltaTable | None:
     return table if store.read_only else _with_all_columns(store, table, name)
 
 
-def _log(store: Store, name: str) -> list[tuple[Place, Stat]]:
+def newest(store: Store, name: str) -> Version | None:
+    """The table's newest version; None where it is not there yet. Raises StoreError as `open_table` does.
+
+    A log is read again once its files are others than they were.
+    """
+    with explained(f"opening table {name}", *_DAMAGE):
+        log = tuple(sorted((file.name, found.st_size, found.st_mtime) for file, found in _log(store, name)))
+        return _version(store, name, log) if log else None
+
+
+@lru_cache(maxsize=64)  # the tables, and some versions that others read still
+def _version(store: Store, name: str, log: tuple[tuple[str, int, float], ...]) -> Version | None:
+    """What `newest` keeps, for the files that the log consists of."""
+    table = _found(store, name)
+    return Version(dataset(store, name, table), tuple(table.file_uris())) if table is not None else None
+
+
+def _log(store: Store, name: str) -> _Log:
     there = store.files.entries(store.tables / name / commits.LOG)
     return [(file, found) for file, found in there if file.suffix == ".json"]
 
@@ -95,7 +126,7 @@ def _made(store: Store, name: str) -> DeltaTable:
     return store.files.delta(folder)
 
 
-def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
+def _check_log(name: str, log: _Log) -> None:
     for commit, found in log:
         if not found.st_size:
             raise StoreError(f"table {name}: commit {commit} is empty, so rows would be lost; restore it from a backup")
@@ -104,10 +135,13 @@ def _check_log(name: str, log: list[tuple[Place, Stat]]) -> None:
 def read(store: Store, name: str, columns: list[str] | None = None, **where: Any) -> pa.Table:
     """Rows whose columns equal the values given (a list, tuple or set: any of them), in no particular order."""
     with explained(f"reading table {name}", *_DAMAGE):
-        table = find_table(store, name) if store.read_only else open_table(store, name)
-        if table is None:
+        version = newest(store, name)
+        if version is None and not store.read_only:
+            _made(store, name)
+            version = newest(store, name)
+        if version is None:
             return TABLES[name].schema.empty_table().select(columns or list(TABLES[name].columns))
-        return _rows(store, name, table, columns, where)
+        return version.rows.to_table(columns=columns, filter=_condition(name, where))
 
 
 def _rows(store: Store, name: str, table: DeltaTable, columns: list[str] | None, where: dict[str, Any]) -> pa.Table:
@@ -148,10 +182,10 @@ def put(store: Store, name: str, rows: pa.Table) -> None:
     keys = pc.unique(rows["key"]).to_pylist()
     predicate = f"key IN ({', '.join(map(_literal, keys))})"
 
-    def commit() -> None:
-        write_deltalake(
-            open_table(store, name), rows, mode="overwrite", predicate=predicate, writer_properties=_PROPERTIES
-        )
+    def commit() -> DeltaTable:
+        table = open_table(store, name)
+        write_deltalake(table, rows, mode="overwrite", predicate=predicate, writer_properties=_PROPERTIES)
+        return table
 
     _commit(store, name, commit)
 
@@ -161,17 +195,25 @@ def forget(store: Store, name: str, keys: Iterable[str]) -> None:
     wanted = list(keys)
     if wanted and (store.tables / name).is_dir():
         predicate = f"key IN ({', '.join(map(_literal, wanted))})"
-        _commit(store, name, lambda: open_table(store, name).delete(predicate))
+
+        def commit() -> DeltaTable:
+            table = open_table(store, name)
+            table.delete(predicate)
+            return table
+
+        _commit(store, name, commit)
 
 
 def append(store: Store, name: str, rows: pa.Table) -> None:
     """Add rows of knowledge (bars, the diary); never for rows that have a key."""
     rows = validated(name, rows)
-    _commit(
-        store,
-        name,
-        lambda: write_deltalake(open_table(store, name), rows, mode="append", writer_properties=_PROPERTIES),
-    )
+
+    def commit() -> DeltaTable:
+        table = open_table(store, name)
+        write_deltalake(table, rows, mode="append", writer_properties=_PROPERTIES)
+        return table
+
+    _commit(store, name, commit)
 
 
 def claim(store: Store, name: str, rows: pa.Table) -> bool:
@@ -180,16 +222,17 @@ def claim(store: Store, name: str, rows: pa.Table) -> bool:
     same = " AND ".join(f"old.{column} = new.{column}" for column in TABLES[name].unique)
     inserted, tried = 0, False
 
-    def commit() -> None:
+    def commit() -> DeltaTable | None:
         nonlocal inserted, tried
         # one version for the look and the merge: a writer in between makes the merge fail, and it is looked again
         table = open_table(store, name)
         if _taken(store, name, table, rows):
             inserted = rows.num_rows if tried and _is_made(store, name, table, rows) else 0
-            return
+            return None
         tried = True
         merge = table.merge(rows, same, "new", "old", writer_properties=_PROPERTIES)
         inserted = merge.when_not_matched_insert_all().execute()["num_target_rows_inserted"]
+        return table
 
     _commit(store, name, commit)
     return inserted == rows.num_rows
@@ -206,18 +249,23 @@ def _is_made(store: Store, name: str, table: DeltaTable, rows: pa.Table) -> bool
     return all(row in there for row in rows.to_pylist())
 
 
-def _commit(store: Store, name: str, commit: Callable[[], None]) -> None:
-    """Run `commit` until no other writer got in between, then list its files and make all of it durable."""
+def _commit(store: Store, name: str, commit: Callable[[], DeltaTable | None]) -> None:
+    """Run `commit` until no other writer got in between, then list its files and make all of it durable.
+
+    It returns the table at the version that it wrote, None where it wrote none.
+    """
     with explained(f"writing table {name}", *_DAMAGE):
         manifests.newest(store, name)  # a damaged one is told before anything is written
         for attempt in range(_ATTEMPTS):
             try:
-                commit()
+                written = commit()
                 break
             except CommitFailedError:
                 time.sleep(random.uniform(0, 0.02 * (attempt + 1)))  # noqa: S311 - jitter, no secret
         else:
             raise StoreError(f"table {name}: other writers were first {_ATTEMPTS} times; run the same command again")
+        if written is not None:
+            _OURS.add((store, name, written.version()))
         manifests.add(store, name)
 
 
@@ -229,8 +277,9 @@ def compact(store: Store, crowded: int | None = None) -> None:
     Of two processes one compacts a table, by a lock, or because the commit of the second is refused.
     """
     for name in sorted(TABLES):
-        if not (store.tables / name).is_dir():
-            continue
+        there = store.files.entries(store.tables / name)
+        if sum(file.suffix == ".parquet" for file, _ in there) <= (crowded or _CROWDED):
+            continue  # some may be of earlier versions, none is missing
         with store.files.locked(manifests.folder_of(store, name) / ".compacting", wait=False) as alone:
             if alone:
                 _compact(store, name, crowded or _CROWDED)
@@ -241,6 +290,7 @@ def _compact(store: Store, name: str, crowded: int) -> None:
     if len(table.file_uris()) > crowded:
         with explained(f"compacting table {name}", *_DAMAGE), suppress(CommitFailedError):
             store.files.compact(table, store.tables / name, _PROPERTIES)
+            _OURS.add((store, name, table.version()))
             manifests.add(store, name)
 
 

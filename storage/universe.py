@@ -58,7 +58,7 @@ class Universe:
     exchange: str = "XNYS"
     currency: str = "USD"
 
-    @property
+    @cached_property
     def assets(self) -> tuple[str, ...]:
         """Tickers that may be held, sorted; the order of every array over assets."""
         return self.of_role("asset")

@@ -29,6 +29,7 @@ from storage.keys import Produced, digest
 from storage.schemas import TABLES
 from storage.settings import Settings
 from storage.store import Store, open_store
+from tasks import memos
 from tasks.locks import FlockManager
 from tasks.numerics import configs
 
@@ -149,6 +150,12 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in packages}
 
 
+@lru_cache(maxsize=64)  # thousands of keys have it in them
+def _made_by(*named: tuple[str, str]) -> str:
+    """Hash of sources and libraries, each with its name, and of the constants whose page is in no closure."""
+    return digest([configs.TRADING_DAYS, configs.RISK_FREE, named])
+
+
 @dataclass
 class StageKey(CachePolicy):
     """The key of one stage's answers; see `keyed_by`."""
@@ -164,8 +171,7 @@ class StageKey(CachePolicy):
 
     def key(self, what: str, **inputs: Any) -> str:
         """Key of one answer in the store: `what` it is, its inputs, the code and the libraries."""
-        constants = (configs.TRADING_DAYS, configs.RISK_FREE)  # of the page whose source is left out
-        return digest([SCHEMA, what, inputs, constants, self.code, versions(self.packages)])
+        return digest([SCHEMA, what, inputs, _made_by(*self.code.items(), *versions(self.packages).items())])
 
     def compute_key(
         self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
@@ -199,9 +205,10 @@ def forget(store: Store) -> None:
 
 
 def forget_older(days: int) -> int:
-    """Delete Prefect's records that are older than that, which costs no answer; how many."""
+    """Delete Prefect's records and memos that are older than that, which costs no answer; how many."""
     before = time.time() - 86_400 * days
-    old = [record for record in _RESULTS.glob("*") if record.stat().st_mtime < before]
+    there = [*_RESULTS.glob("*"), *memos.place("any").parent.glob("*")]
+    old = [record for record in there if record.stat().st_mtime < before]
     for record in old:
         record.unlink(missing_ok=True)
     return len(old)

@@ -6,14 +6,16 @@ Days are dates of the exchange itself, moments are UTC without a zone. An exchan
 
 from datetime import date, datetime, timedelta
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import exchange_calendars
 import numpy as np
-from exchange_calendars import ExchangeCalendar
 from numpy.typing import NDArray
 
 from storage.errors import InputError
 from tasks.numerics import dates
+
+if TYPE_CHECKING:
+    from exchange_calendars import ExchangeCalendar
 
 DayArray = NDArray[np.datetime64]
 TimeArray = NDArray[np.datetime64]
@@ -24,8 +26,10 @@ _AHEAD = np.timedelta64(60, "D")
 
 
 @lru_cache(maxsize=64)
-def _calendar(exchange: str) -> ExchangeCalendar:
+def _calendar(exchange: str) -> "ExchangeCalendar":
     """The calendar from 1950 on, or from the first year of which it knows."""
+    import exchange_calendars  # all exchanges there are, which most commands do not ask for
+
     try:
         return exchange_calendars.get_calendar(exchange, start=_START)
     except exchange_calendars.errors.InvalidCalendarName as error:

@@ -57,11 +57,11 @@ def of_members(panel: panels.Panel, known: History, day: date, by: Teacher) -> l
     """The same by each network of an ensemble alone; empty where there is no network."""
     if by.model is None:
         return []
-    from tasks.numerics import predictive
+    from tasks.numerics import mixtures
 
     seen, shrink = windows.cut(known, panel.at(day)), by.forecaster.forecast.mean_shrink
     rows = _rows(panel, seen, day, by)
-    found = predictive.members(by.model, seen, rows, by.forecaster, Settings().device, shrink)
+    found = mixtures.members(by.model, seen, rows, by.forecaster, Settings().device, shrink)
     return [_by_ticker(panel, rows, forecast) for forecast in found]
 
 
@@ -81,7 +81,9 @@ def _made(seen: History, rows: "Rows", by: Teacher) -> "Forecast":
 
     config = by.forecaster
     if by.model is not None:
-        return predictive.vlstm(by.model, seen, rows, config, Settings().device, config.forecast.mean_shrink)
+        from tasks.numerics import mixtures
+
+        return mixtures.vlstm(by.model, seen, rows, config, Settings().device, config.forecast.mean_shrink)
     assert by.simple is not None
     moments = predictive.simple(seen, rows, by.simple, config).moments(config.forecast.forecaster)
     return predictive.Forecast(*moments, tails.GAUSSIAN)

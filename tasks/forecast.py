@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 KEYED = keyed_by(
     __name__,
     "tasks.numerics.training",
+    "tasks.numerics.mixtures",
     "tasks.numerics.predictive",
     "tasks.fallbacks",
     "tasks.forecasts",
@@ -320,7 +321,9 @@ def _forecasts(
         elif learned.tails is not None:
             made = predictive.Forecast(*beside.moments(forecaster.forecast.forecaster), learned.tails)
         else:
-            draw = partial(predictive.vlstm, learned.model, seen, own, forecaster, mean_shrink=shrink)
+            from tasks.numerics import mixtures
+
+            draw = partial(mixtures.vlstm, learned.model, seen, own, forecaster, mean_shrink=shrink)
             made, _, _ = fallbacks.on_device(draw)
         found += _entries(panel, month, own, made, beside, forecaster)
     return pa.Table.from_pylist(found, TABLES["forecasts"].schema)

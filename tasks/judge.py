@@ -28,6 +28,7 @@ from tasks.numerics.windows import History
 
 KEYED = keyed_by(
     __name__,
+    "tasks.numerics.mixtures",
     "tasks.numerics.predictive",
     "tasks.histories",
     "tasks.models",
@@ -89,7 +90,6 @@ def predict_sessions(
 
 
 def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, forecaster: Forecaster) -> Partition:
-    from tasks import models
     from tasks.numerics import predictive
 
     first, last = panel.at(part.moment.as_of), panel.at(part.until.as_of)
@@ -107,8 +107,11 @@ def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, fo
         tails = predictive.simple_tails(past, learned, forecaster)
         found = predictive.Forecast(*simple.moments(forecaster.forecast.forecaster), tails)
     else:
+        from tasks import models
+        from tasks.numerics import mixtures
+
         model = models.get(store, part.model, forecaster)
-        found = predictive.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
+        found = mixtures.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
     columns = {
         "mean": found.mean,
         "variance": found.variance,

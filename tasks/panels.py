@@ -5,7 +5,7 @@ load the panel once and cut it at each of its dates. A bar is known when its own
 counts for New York's session of the same date, that of New York for Tokyo's next session.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import cached_property, lru_cache
@@ -102,13 +102,14 @@ def load(store: Store, key: PanelKey) -> Panel:
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
     declared = _declared(chosen, bars, snapshots.delisted(store, snapshot), sessions)
     assets = [series.get(ticker) for ticker in chosen.assets]
+    seen = _seen(series.values(), chosen.exchange, sessions)
     return Panel(
         universe=chosen,
         sessions=sessions,
         series=series,
         returns=np.column_stack([_returns(asset, sessions.size) for asset in assets]),
-        traded=np.column_stack([_traded(asset, chosen.exchange, sessions) for asset in assets]),
-        eligible=_eligible_assets(chosen, series, declared, sessions),
+        traded=np.column_stack([_traded(asset, seen, sessions.size) for asset in assets]),
+        eligible=_eligible_assets(chosen, series, declared, sessions, seen),
         index_returns=_returns(series[chosen.index], sessions.size) if chosen.index in series else None,
         risk_free=_cash(chosen, rows, sessions),
         factors={ticker: _factor(ticker, chosen, rows, sessions) for ticker in chosen.factors if ticker in rows},
@@ -237,20 +238,30 @@ def _returns(asset: Asset | None, count: int) -> FloatArray:
     return returns.on_sessions(asset.simple_return, asset.session, count)
 
 
-def _traded(asset: Asset | None, exchange: str, sessions: DayArray) -> BoolArray:
+def _seen(series: Iterable[Asset], exchange: str, sessions: DayArray) -> dict[str, DayArray]:
+    """By exchange of the series its last session that is known at each of the portfolio's: (S,)."""
+    others = sorted({asset.exchange for asset in series})
+    return {other: calendars.last_closed(other, exchange, sessions) for other in others}
+
+
+def _traded(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> BoolArray:
     """Sessions since whose predecessor the asset's own exchange has closed, on a day with a bar."""
     if asset is None:
-        return np.zeros(sessions.size, bool)
-    seen = calendars.last_closed(asset.exchange, exchange, sessions)
-    return np.isin(seen, asset.own_day) & (seen != np.append(np.datetime64("NaT"), seen[:-1]))
+        return np.zeros(count, bool)
+    days = seen[asset.exchange]
+    return np.isin(days, asset.own_day) & (days != np.append(np.datetime64("NaT"), days[:-1]))
 
 
 def _eligible_assets(
-    chosen: Universe, series: dict[str, Asset], declared: dict[str, date], sessions: DayArray
+    chosen: Universe,
+    series: dict[str, Asset],
+    declared: dict[str, date],
+    sessions: DayArray,
+    seen: Mapping[str, DayArray],
 ) -> BoolArray:
     """Assets that have the bars, lie within their dates and are not delisted: (S, A)."""
     columns = [
-        _eligible(series.get(ticker), chosen.exchange, sessions)
+        _eligible(series.get(ticker), seen, sessions.size)
         & _held(chosen, ticker, sessions)
         & (sessions < np.datetime64(declared.get(ticker, date.max)))
         for ticker in chosen.assets
@@ -265,14 +276,14 @@ def _held(chosen: Universe, ticker: str, sessions: DayArray) -> BoolArray:
     return np.any(inside, axis=0)
 
 
-def _eligible(asset: Asset | None, exchange: str, sessions: DayArray) -> BoolArray:
+def _eligible(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> BoolArray:
     """Eligibility by the sessions of the asset's own exchange that are over at each of the portfolio's."""
     if asset is None:
-        return np.zeros(sessions.size, bool)
-    seen = calendars.last_closed(asset.exchange, exchange, sessions)
-    own = calendars.sessions(asset.exchange, asset.own_day[0], seen[-1])
+        return np.zeros(count, bool)
+    days = seen[asset.exchange]
+    own = calendars.sessions(asset.exchange, asset.own_day[0], days[-1])
     may = dates.eligible(np.isin(own, asset.own_day))
-    place = np.where(np.isnat(seen), 0, np.searchsorted(own, seen, side="right")) - 1
+    place = np.where(np.isnat(days), 0, np.searchsorted(own, days, side="right")) - 1
     return np.where(place >= 0, may[np.maximum(place, 0)], False)
 
 
@@ -429,6 +440,11 @@ def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
 
     Cash is the last one's too. Raises InputError for universes in several currencies.
     """
+    return _prices_of(store, snapshot, tuple(universes))
+
+
+@lru_cache(maxsize=4)
+def _prices_of(store: Store, snapshot: str, universes: tuple[str, ...]) -> Prices:
     loaded = [load(store, PanelKey(snapshot, identity)) for identity in universes]
     last, currencies = loaded[-1], {panel.universe.currency for panel in loaded}
     if len(currencies) > 1:
@@ -446,11 +462,12 @@ def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
     declared = {ticker: day for panel in loaded for ticker, day in panel.declared.items()}
     tickers = tuple(sorted(series))
     before = np.full(sessions.size - last.sessions.size, RISK_FREE / TRADING_DAYS)
+    seen = _seen(series.values(), exchange, sessions)
     return Prices(
         sessions,
         tickers,
         np.column_stack([_returns(series[ticker], sessions.size) for ticker in tickers]),
-        np.column_stack([_traded(series[ticker], exchange, sessions) for ticker in tickers]),
+        np.column_stack([_traded(series[ticker], seen, sessions.size) for ticker in tickers]),
         np.array([_gone(series[ticker], declared.get(ticker), sessions) for ticker in tickers], np.int64),
         None if last.risk_free is None else np.concatenate([before, last.risk_free]),
         series,

@@ -12,7 +12,7 @@ import torch
 
 from storage import snapshots
 from storage.store import open_store
-from tasks.numerics import accounting, fitting, online, predictive, return_drawdown, windows
+from tasks.numerics import accounting, fitting, mixtures, online, predictive, return_drawdown, windows
 from tasks.numerics import training as learning
 from tasks.numerics.configs import OGD_LONG_WINDOW, AccountingConfig, FeatureConfig, ReturnDrawdownConfig
 from tests.benchmarks import allocators, frame, growth, orchestration, peers, run, scale, stages, stored, training
@@ -302,9 +302,9 @@ def test_both_forecast_the_same_from_the_same_draws(known):
     config = stages.documents()
     rows = predictive.rows_at(known, 259, np.ones(3, bool), training.STAMP)
     model = learning._untrained(known, config, training.STAMP)
-    ours = predictive.vlstm(model, known, rows, config)
+    ours = mixtures.vlstm(model, known, rows, config)
     nets, inputs = stages.transcribed(model, config), stages.inputs_of(model, known, rows, 66)
-    noise = [predictive._noise(rows, 3, member, config) for member in range(len(nets))]
+    noise = [mixtures._noise(rows, 3, member, config) for member in range(len(nets))]
     for plain in (stages.drawn(nets, inputs, noise), stages.one_by_one(nets, inputs, noise)):
         np.testing.assert_allclose(ours.mean, plain[0], rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(ours.variance, plain[1], rtol=1e-5)

@@ -21,7 +21,7 @@ from storage.errors import InputError, NoDataError, SourceError
 from storage.snapshots import Snapshot
 from storage.store import Store, open_store
 from storage.universe import Universe
-from tasks.fetch import live, own, rates, summary
+from tasks.fetch import own, rates, summary
 from tasks.fetch.delivery import DEFAULT_EXCHANGE, Run
 
 log = logging.getLogger("prism.fetch")
@@ -68,6 +68,8 @@ def _taken(run: Run, chosen: Universe | None, path: str | None) -> Snapshot:
         some = ", ".join(chosen.tickers[:20])
         raise InputError(f"--accept {unknown[0]}: the universe has no such ticker; it has {some}")
     if run.source == "yahoo" and chosen is not None:
+        from tasks.fetch import live  # with yfinance, which nobody else needs
+
         return live.update(run, chosen)
     if run.source == "files" and path is None:
         return _known(run.store, run.dataset)

@@ -3,13 +3,11 @@
 import html
 import math
 
-import plotly.graph_objects as go
-
 from storage.schemas import CASH
 from tasks.numerics import regimes as kinds
 from tasks.report import figures
 from tasks.report.contents import Contents, Frame
-from tasks.report.figures import AXIS, LAYOUT, Figure
+from tasks.report.figures import Figure, Trace
 from tasks.report.formats import DASH, change, decimal, label, percent
 from tasks.report.listings import Cell, Row
 
@@ -44,25 +42,25 @@ def betas(contents: Contents) -> Figure | None:
     rows = rows[(rows["kind"] == "rolling") & (rows["model"] == "capm")].dropna(subset="beta")
     if rows["session"].nunique() < 2:
         return None
-    figure = go.Figure(layout=LAYOUT)
-    for rank, name in enumerate(contents.measured):
-        own = rows[rows["strategy"] == name]
-        figure.add_scatter(
-            x=figures.days(own["session"]),
-            y=figures.rounded(own["beta"]),
-            name=html.escape(label(name)),
-            mode="lines",
-            line=figures.line_of(contents, name),
-            legendrank=rank,
-            zorder=-rank,
-            hovertemplate="%{y:.2f}",
-        )
-    figure.update_layout(
-        height=320,
-        xaxis={**AXIS, "type": "date", "hoverformat": "%b %Y", "showgrid": False},
-        yaxis={**AXIS, "tickformat": ".1f", "nticks": 6, "fixedrange": True},
+    traces = [
+        _beta(contents, name, rank, rows[rows["strategy"] == name]) for rank, name in enumerate(contents.measured)
+    ]
+    axis = figures.axis(tickformat=".1f", nticks=6, fixedrange=True)
+    return figures.figure(traces, height=320, xaxis=figures.dated(hoverformat="%b %Y"), yaxis=axis)
+
+
+def _beta(contents: Contents, name: str, rank: int, rows: Frame) -> Trace:
+    """The line of one strategy's betas."""
+    return figures.scatter(
+        x=figures.days(rows["session"]),
+        y=figures.rounded(rows["beta"]),
+        name=html.escape(label(name)),
+        mode="lines",
+        line=figures.line_of(contents, name),
+        legendrank=rank,
+        zorder=-rank,
+        hovertemplate="%{y:.2f}",
     )
-    return figures.plain(figure)
 
 
 def baselines(contents: Contents) -> list[Row]:

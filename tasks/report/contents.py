@@ -5,6 +5,7 @@ Everything comes through the catalog's views and the ledger, so a half-finished 
 
 from dataclasses import dataclass
 from datetime import date
+from functools import cached_property
 from typing import Any
 
 import duckdb
@@ -124,7 +125,7 @@ class Contents:
         """The day from which there are results; the newest decision's where there are none."""
         return self.span_of(self.leading)[0] if self.traded else self.newest.as_of
 
-    @property
+    @cached_property
     def comparable(self) -> bool:
         """Whether all strategies cover the same sessions."""
         return len({self.span_of(name) for name in self.measured}) == 1

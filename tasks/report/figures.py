@@ -1,15 +1,14 @@
 """The figures as Plotly's JSON: wealth with drawdowns, and weights over time.
 
 Colours are names of the style sheet's variables, `var(--accent)`; the page's script puts in their values, so
-that one figure serves light, dark and print. Plotly reads a little HTML in names, so these are escaped.
+that one figure serves light, dark and print. Plotly reads a little HTML in names, so these are escaped. Figures are
+written as plotly.js takes them: Plotly's own classes would look at each of their values, for seconds.
 """
 
 import html
-import json
 import math
+from collections.abc import Sequence
 from typing import Any
-
-import plotly.graph_objects as go
 
 from storage.schemas import CASH
 from tasks.numerics.configs import BASELINES
@@ -17,6 +16,7 @@ from tasks.report.contents import Contents, Frame
 from tasks.report.formats import label
 
 Figure = dict[str, Any]
+Trace = dict[str, Any]
 _ROWS = 20_000  # sessions x strategies above which a figure keeps one session a week, to stay below 1 MB
 _BARS = 130  # rebalance dates above which a weights figure keeps the last one of each month
 _NAMES = 12  # names of a weights figure; the others are summed
@@ -35,42 +35,65 @@ _DASHES = ("dash", "longdash", "dashdot", "longdashdot", "5px 2px", "dot")  # of
 _OWN_LINE = {"color": "var(--accent)", "width": 2}
 _IDEAL_LINE = {"color": "var(--soft)", "width": 1, "dash": "dot"}
 _AT = "%{x:.0%} interval: %{y:.1%} inside<extra></extra>"
-LAYOUT = {
-    "template": "none",
+_LEGEND = {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"}
+_LAYOUT = {
     "paper_bgcolor": "var(--paper)",
     "plot_bgcolor": "var(--paper)",
     "font": {"family": "system-ui, sans-serif", "size": 13, "color": "var(--ink)"},
     "hovermode": "x unified",
     "hoverlabel": {"bgcolor": "var(--paper)", "bordercolor": "var(--line)", "font": {"color": "var(--ink)"}},
-    "legend": {"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom"},
+    "legend": _LEGEND,
     "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
 }
 
 
 def wealth(contents: Contents) -> Figure:
     """Wealth on a log scale above, drawdowns below, for every strategy; the published one drawn last, on top."""
-    figure = go.Figure(layout=LAYOUT)
-    thin = is_weekly(contents)
+    traces, thin = [], is_weekly(contents)
     for rank, name in enumerate(contents.measured):
         rows = contents.wealth_of(name)
         rows = weekly(rows) if thin else rows
         line = line_of(contents, name)
         shared = {"x": days(rows["session"]), "name": html.escape(label(name)), "legendgroup": name, "mode": "lines"}
         shared |= {"line": line, "legendrank": rank, "zorder": -rank}
-        figure.add_scatter(y=rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared)
+        traces.append(scatter(y=rounded(rows["wealth"]), hovertemplate="%{y:.3f}", **shared))
         shared |= {"line": line | {"width": min(line["width"], 1.6)}}
         fill = {"fill": "tozeroy", "fillcolor": "var(--accent-soft)"} if name == contents.published else {}
-        figure.add_scatter(
-            y=rounded(-rows["drawdown"]), yaxis="y2", showlegend=False, hovertemplate="%{y:.1%}", **shared, **fill
-        )
-    figure.update_layout(
+        below = {"yaxis": "y2", "showlegend": False, "hovertemplate": "%{y:.1%}"}
+        traces.append(scatter(y=rounded(-rows["drawdown"]), **below, **shared, **fill))
+    return figure(
+        traces,
         height=600,
-        xaxis={**AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
-        yaxis={**AXIS, "domain": [0.36, 1], "type": "log", "tickformat": ".3~f", "nticks": 8},
-        yaxis2={**AXIS, "domain": [0, 0.29], "tickformat": ".0%", "rangemode": "tozero", "nticks": 5},
+        xaxis=dated(anchor="y2"),
+        yaxis=axis(domain=[0.36, 1], type="log", tickformat=".3~f", nticks=8, fixedrange=True),
+        yaxis2=axis(domain=[0, 0.29], tickformat=".0%", rangemode="tozero", nticks=5, fixedrange=True),
     )
-    figure.update_yaxes(fixedrange=True)
-    return plain(figure)
+
+
+def figure(traces: Sequence[Trace], **layout: Any) -> Figure:
+    """A figure of traces, the first drawn below the others, laid out as all figures are and by what is said here."""
+    return {"data": list(traces), "layout": _LAYOUT | layout}
+
+
+def scatter(**values: Any) -> Trace:
+    """A trace of points or lines."""
+    return {"type": "scatter", **values}
+
+
+def bar(**values: Any) -> Trace:
+    """A trace of bars."""
+    return {"type": "bar", **values}
+
+
+def axis(title: str = "", **values: Any) -> dict[str, Any]:
+    """An axis as all are, with its title, and by what is said here."""
+    named = {"title": {**AXIS["title"], "text": title}} if title else {}
+    return {**AXIS, **named, **values}
+
+
+def dated(**values: Any) -> dict[str, Any]:
+    """An axis of days, without a grid."""
+    return axis(**{"type": "date", "hoverformat": "%d %b %Y", "showgrid": False, **values})
 
 
 def is_weekly(contents: Contents) -> bool:
@@ -135,18 +158,22 @@ def _stack(held: Frame, colours: dict[str, str]) -> Figure:
     names = mean[mean > 0].sort_values(ascending=False, kind="stable").index
     shown = names if len(names) <= _NAMES + 1 else names[:_NAMES]
     shades = _distinct(list(shown), colours)
-    figure = go.Figure(layout=LAYOUT)
-    for name in shown:
-        figure.add_bar(x=list(held.index), y=rounded(held[name]), name=html.escape(name), marker_color=shades[name])
+    bars = [(html.escape(name), held[name], shades[name]) for name in shown]
     if len(names) > len(shown):
         rest = assets[names[len(shown) :]].sum(axis=1, min_count=1)
-        others = f"{len(names) - len(shown)} others"
-        figure.add_bar(x=list(held.index), y=rounded(rest), name=others, marker_color="var(--rest)")
+        bars.append((f"{len(names) - len(shown)} others", rest, "var(--rest)"))
     if CASH in held:
-        figure.add_bar(x=list(held.index), y=rounded(held[CASH]), name="Cash", marker_color="var(--line)")
-    figure.update_traces(hovertemplate="%{y:.1%}", marker_line_width=0)
-    figure.update_layout(_months_layout(list(held.index)))
-    return plain(figure)
+        bars.append(("Cash", held[CASH], "var(--line)"))
+    months = list(held.index)
+    traces = [
+        bar(x=months, y=rounded(values), name=name, marker=_filled(colour), hovertemplate="%{y:.1%}")
+        for name, values, colour in bars
+    ]
+    return figure(traces, **_months_layout(months))
+
+
+def _filled(colour: str) -> dict[str, Any]:
+    return {"color": colour, "line": {"width": 0}}
 
 
 def _months_layout(months: list[str]) -> dict[str, Any]:
@@ -157,9 +184,9 @@ def _months_layout(months: list[str]) -> dict[str, Any]:
         "barmode": "relative",
         "bargap": 0.06 if len(months) > 6 else 0.4,
         "showlegend": True,
-        "legend": {"traceorder": "normal"},
-        "xaxis": {**AXIS, "type": "category", "tickvals": named, "tickangle": 0, "showgrid": False},
-        "yaxis": {**AXIS, "tickformat": ".0%", "fixedrange": True, "nticks": 6},
+        "legend": {**_LEGEND, "traceorder": "normal"},
+        "xaxis": axis(type="category", tickvals=named, tickangle=0, showgrid=False),
+        "yaxis": axis(tickformat=".0%", fixedrange=True, nticks=6),
     }
 
 
@@ -179,27 +206,28 @@ def calibration(levels: dict[str, float], pits: dict[str, float]) -> Figure:
 
     Forecasts that are right lie on the diagonal, and their histogram is flat.
     """
-    figure, flat = go.Figure(layout=LAYOUT), 1 / len(pits)
+    flat, hover = 1 / len(pits), "%{y:.1%}<extra></extra>"
     ideal = {"x": [0, 1], "mode": "lines", "line": _IDEAL_LINE, "hoverinfo": "skip"}
     right = {"xaxis": "x2", "yaxis": "y2"}
     nominal, inside = [0.0, *map(float, levels), 1.0], [0.0, *levels.values(), 1.0]
     places = [flat * (place + 0.5) for place in range(len(pits))]
-    figure.add_scatter(y=[0, 1], **ideal)
-    figure.add_scatter(x=nominal, y=inside, mode="lines+markers", line=_OWN_LINE, hovertemplate=_AT)
-    figure.add_bar(x=places, y=list(pits.values()), width=0.9 * flat, marker_color="var(--accent)", **right)
-    figure.add_scatter(y=[flat, flat], **ideal, **right)
-    figure.update_traces(selector={"type": "bar"}, hovertemplate="%{y:.1%}<extra></extra>")
-    share = {**AXIS, "tickformat": ".0%", "fixedrange": True, "rangemode": "tozero"}
-    figure.update_layout(
+    width, marker = 0.9 * flat, {"color": "var(--accent)"}
+    share = {"tickformat": ".0%", "fixedrange": True, "rangemode": "tozero"}
+    return figure(
+        [
+            scatter(y=[0, 1], **ideal),
+            scatter(x=nominal, y=inside, mode="lines+markers", line=_OWN_LINE, hovertemplate=_AT),
+            bar(x=places, y=list(pits.values()), width=width, marker=marker, hovertemplate=hover, **right),
+            scatter(y=[flat, flat], **ideal, **right),
+        ],
         height=320,
         showlegend=False,
         hovermode="closest",
-        xaxis={**share, "domain": [0, 0.45], "title_text": "interval's level", "anchor": "y"},
-        yaxis={**share, "title_text": "share of outcomes inside"},
-        xaxis2={**share, "domain": [0.57, 1], "title_text": "place in the forecast distribution", "anchor": "y2"},
-        yaxis2={**share, "anchor": "x2", "title_text": "share of outcomes"},
+        xaxis=axis("interval's level", **share, domain=[0, 0.45], anchor="y"),
+        yaxis=axis("share of outcomes inside", **share),
+        xaxis2=axis("place in the forecast distribution", **share, domain=[0.57, 1], anchor="y2"),
+        yaxis2=axis("share of outcomes", **share, anchor="x2"),
     )
-    return plain(figure)
 
 
 def days(sessions: Frame) -> list[str]:
@@ -210,8 +238,3 @@ def days(sessions: Frame) -> list[str]:
 def rounded(values: Frame) -> list[float | None]:
     """Five decimals, and a gap for nothing held."""
     return [None if math.isnan(value) or (abs(value) < 5e-6 and value) else round(value, 5) for value in values]
-
-
-def plain(figure: go.Figure) -> Figure:
-    """The figure as JSON values."""
-    return json.loads(figure.to_json() or "")

@@ -4,9 +4,6 @@ What a run needs of it, its name and its artifacts, is kept as JSON in PRISM_CAC
 """
 
 import hashlib
-import json
-import os
-import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,10 +13,10 @@ from storage import tables
 from storage.keys import digest
 from storage.settings import Settings
 from storage.store import Store
+from tasks import memos
 from tasks.caching import versions
 from tasks.report.artifacts import Artifact
 
-_DIARIES = ("runs", "ingests")  # tables that the report says nothing of, and every run adds to
 _DRAWN_BY = ("jinja2", "matplotlib", "numpy", "pandas", "plotly")
 _ROOT = Path(__file__).parents[2]
 
@@ -34,7 +31,7 @@ class Kept:
 
 def key(store: Store, scenario: str, publish: str, opening: str) -> str:
     """Names everything that a report depends on."""
-    versions_of = {name: version for name, version in tables.versions(store).items() if name not in _DIARIES}
+    versions_of = {name: version for name, version in tables.versions(store).items() if name not in tables.DIARIES}
     asked = [str(store.root), store.identity, scenario, publish, opening, Settings().report_url]
     return digest([asked, versions_of, _source(), versions(_DRAWN_BY)])
 
@@ -50,22 +47,14 @@ def _source() -> str:
 def find(store: Store, key: str) -> Kept | None:
     """The report of that key, if it is there still."""
     try:
-        found = json.loads(_place(key).read_text())
+        found = memos.read(key)
         kept = Kept(found["name"], [Artifact(**made) for made in found["artifacts"]])
-    except (OSError, ValueError, TypeError, KeyError):
+    except (TypeError, KeyError):
         return None
     there = {place.name for place, _ in store.files.entries(store.root / "reports")}
     return kept if kept.name in there else None
 
 
 def keep(key: str, kept: Kept) -> None:
-    """Remember a report, whole or not at all."""
-    place = _place(key)
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    begun = place.with_name(f".{place.name}.{uuid.uuid4().hex}")
-    begun.write_text(json.dumps(asdict(kept)))
-    os.replace(begun, place)
-
-
-def _place(key: str) -> Path:
-    return Settings().cache.expanduser() / "written" / f"{key}.json"
+    """Remember a report."""
+    memos.write(key, asdict(kept))

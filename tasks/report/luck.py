@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from storage import tables
 from storage.store import Store
 from tasks.report import figures, over_time
 from tasks.report.contents import Frame
-from tasks.report.figures import AXIS, LAYOUT, Figure
+from tasks.report.figures import Figure, Trace, axis, dated, scatter
 from tasks.report.formats import decimal
 from tasks.studies import Study
 
@@ -53,41 +52,42 @@ def figure(bands: Mapping[str, Frame]) -> Figure | None:
     """
     if not bands:
         return None
-    drawn = go.Figure(layout=LAYOUT)
+    traces: list[Trace] = []
     colours = list(zip(_LINES, _FILLS, strict=True))[-len(bands) :]
     for (line, fill), (name, rows) in zip(colours, bands.items(), strict=True):
         thin = over_time.thinned(rows)
         for of in _PANELS:
-            _add_band(drawn, thin, of, name, line, fill)
+            traces += _band(thin, of, name, line, fill)
             if len(bands) == 1:
-                _add_line(drawn, thin, of, "divided", {"color": "var(--soft)", "width": 1, "dash": "dot"})
-    drawn.update_layout(
+                traces.append(_line(thin, of, "divided", {"color": "var(--soft)", "width": 1, "dash": "dot"}))
+    return figures.figure(
+        traces,
         height=460,
-        xaxis={**AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
-        yaxis={**AXIS, "domain": [0.42, 1], "type": "log", "tickformat": ".3~f", "nticks": 8, "title_text": "wealth"},
-        yaxis2={**AXIS, "domain": [0, 0.33], "tickformat": ".1f", "nticks": 6, "title_text": "Sharpe ratio"},
+        xaxis=dated(anchor="y2"),
+        yaxis=axis("wealth", domain=[0.42, 1], type="log", tickformat=".3~f", nticks=8, fixedrange=True),
+        yaxis2=axis("Sharpe ratio", domain=[0, 0.33], tickformat=".1f", nticks=6, fixedrange=True),
     )
-    drawn.update_yaxes(fixedrange=True)
-    return figures.plain(drawn)
 
 
-def _add_band(drawn: go.Figure, rows: Frame, of: str, name: str, colour: str, filling: str) -> None:
+def _band(rows: Frame, of: str, name: str, colour: str, filling: str) -> list[Trace]:
     """The filled space between the edges, and the median."""
-    axis = {"x": figures.days(rows.index.to_series()), "yaxis": _PANELS[of][0]}
+    panel = {"x": figures.days(rows.index.to_series()), "yaxis": _PANELS[of][0]}
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False, "legendgroup": name}
-    drawn.add_scatter(y=figures.rounded(rows[f"{of}_lowest"]), **axis, **edge)
     upper = {"fill": "tonexty", "fillcolor": filling}
-    drawn.add_scatter(y=figures.rounded(rows[f"{of}_highest"]), **axis, **edge, **upper)
-    _add_line(drawn, rows, of, "median", {"color": colour, "width": 1.6}, name)
+    return [
+        scatter(y=figures.rounded(rows[f"{of}_lowest"]), **panel, **edge),
+        scatter(y=figures.rounded(rows[f"{of}_highest"]), **panel, **edge, **upper),
+        _line(rows, of, "median", {"color": colour, "width": 1.6}, name),
+    ]
 
 
-def _add_line(drawn: go.Figure, rows: Frame, of: str, edge: str, line: dict[str, Any], name: str = "") -> None:
+def _line(rows: Frame, of: str, edge: str, line: dict[str, Any], name: str = "") -> Trace:
     """A line of a band, called as the band or, where that has no name here, as the line."""
-    axis, hover = _PANELS[of]
-    drawn.add_scatter(
+    panel, hover = _PANELS[of]
+    return scatter(
         x=figures.days(rows.index.to_series()),
         y=figures.rounded(rows[f"{of}_{edge}"]),
-        yaxis=axis,
+        yaxis=panel,
         name=html.escape(name or edge),
         legendgroup=name or edge,
         showlegend=of == "wealth",

@@ -2,10 +2,8 @@
 
 import html
 import math
-from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from storage.keys import PanelKey
 from storage.store import Store
@@ -13,7 +11,7 @@ from tasks import panels
 from tasks.numerics.configs import TRADING_DAYS
 from tasks.report import figures
 from tasks.report.contents import Contents, Frame
-from tasks.report.figures import AXIS, LAYOUT, Figure
+from tasks.report.figures import Figure, Trace, axis, dated, scatter
 from tasks.report.formats import label
 
 WINDOW = TRADING_DAYS  # sessions of a rolling measure
@@ -38,21 +36,19 @@ def rolling(store: Store, contents: Contents) -> Figure | None:
 def live(contents: Contents) -> Figure:
     """Wealth of the live record on the cone of its forecasts; a gap where there was none."""
     rows = contents.tables["live"]
-    figure, axis = go.Figure(layout=LAYOUT), figures.days(rows["session"])
-    _fill_between(figure, axis, rows["lower_90"].astype(float), rows["upper_90"].astype(float))
-    middle = {"color": "var(--soft)", "width": 1, "dash": "dot"}
+    days, middle = figures.days(rows["session"]), {"color": "var(--soft)", "width": 1, "dash": "dot"}
+    traces = _between(days, rows["lower_90"].astype(float), rows["upper_90"].astype(float))
     for name, column, line in (("expected", "expected", middle), ("live", "wealth", {"color": "var(--accent)"})):
-        values = figures.rounded(rows[column].astype(float))
-        figure.add_scatter(x=axis, y=values, name=name, mode="lines", line=line, hovertemplate="%{y:.3f}")
-    figure.update_layout(height=320, xaxis={**AXIS, "type": "date"}, yaxis={**AXIS, "fixedrange": True})
-    return figures.plain(figure)
+        said = {"name": name, "mode": "lines", "line": line, "hovertemplate": "%{y:.3f}"}
+        traces.append(scatter(x=days, y=figures.rounded(rows[column].astype(float)), **said))
+    return figures.figure(traces, height=320, xaxis=axis(type="date"), yaxis=axis(fixedrange=True))
 
 
-def _fill_between(figure: go.Figure, axis: Any, lower: Frame, upper: Frame) -> None:
-    """Fill what lies between two lines that are not drawn themselves."""
-    edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
-    figure.add_scatter(x=axis, y=figures.rounded(lower), **edge)
-    figure.add_scatter(x=axis, y=figures.rounded(upper), fill="tonexty", fillcolor="var(--grid)", **edge)
+def _between(days: list[str], lower: Frame, upper: Frame) -> list[Trace]:
+    """The filled space between two lines that are not drawn themselves."""
+    edge = {"x": days, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "showlegend": False}
+    filled = {"fill": "tonexty", "fillcolor": "var(--grid)"}
+    return [scatter(y=figures.rounded(lower), **edge), scatter(y=figures.rounded(upper), **edge, **filled)]
 
 
 def _cash(store: Store, contents: Contents) -> "float | Frame":
@@ -88,32 +84,37 @@ def _two_panels(
     contents: Contents, lines: dict[str, dict[str, Frame]], panels_of: dict[str, tuple[str, str, str]]
 ) -> Figure:
     """Lines of every strategy in two panels over the same dates, the published one on top."""
-    figure = go.Figure(layout=LAYOUT)
-    for rank, (name, own) in enumerate(lines.items()):
-        for axis, (_, _, hover) in panels_of.items():
-            values = thinned(own[axis].dropna())
-            figure.add_scatter(
-                x=figures.days(values.index.to_series()),
-                y=figures.rounded(values),
-                yaxis=axis,
-                name=html.escape(label(name)),
-                legendgroup=name,
-                showlegend=axis == "y",
-                mode="lines",
-                line=figures.line_of(contents, name),
-                legendrank=rank,
-                zorder=-rank,
-                hovertemplate=hover,
-            )
-    axes: dict[str, Any] = {axis: {**AXIS, "tickformat": form, "nticks": 6} for axis, (_, form, _) in panels_of.items()}
-    figure.update_layout(
+    traces = [
+        _line(contents, name, rank, panel, thinned(own[panel].dropna()), hover)
+        for rank, (name, own) in enumerate(lines.items())
+        for panel, (_, _, hover) in panels_of.items()
+    ]
+    (above, form, _), (below, form2, _) = panels_of["y"], panels_of["y2"]
+    shared = {"nticks": 6, "fixedrange": True}
+    return figures.figure(
+        traces,
         height=460,
-        xaxis={**AXIS, "anchor": "y2", "type": "date", "hoverformat": "%d %b %Y", "showgrid": False},
-        yaxis={**axes["y"], "domain": [0.42, 1], "title_text": panels_of["y"][0]},
-        yaxis2={**axes["y2"], "domain": [0, 0.33], "title_text": panels_of["y2"][0], "rangemode": "tozero"},
+        xaxis=dated(anchor="y2"),
+        yaxis=axis(above, tickformat=form, domain=[0.42, 1], **shared),
+        yaxis2=axis(below, tickformat=form2, domain=[0, 0.33], rangemode="tozero", **shared),
     )
-    figure.update_yaxes(fixedrange=True)
-    return figures.plain(figure)
+
+
+def _line(contents: Contents, name: str, rank: int, panel: str, values: Frame, hover: str) -> Trace:
+    """A strategy's line in one panel."""
+    return scatter(
+        x=figures.days(values.index.to_series()),
+        y=figures.rounded(values),
+        yaxis=panel,
+        name=html.escape(label(name)),
+        legendgroup=name,
+        showlegend=panel == "y",
+        mode="lines",
+        line=figures.line_of(contents, name),
+        legendrank=rank,
+        zorder=-rank,
+        hovertemplate=hover,
+    )
 
 
 def thinned(values: Frame) -> Frame:

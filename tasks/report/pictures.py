@@ -29,12 +29,12 @@ def wealth(contents: Contents) -> str:
         colour = _SOFT if name in BASELINES else _ACCENT
         colour = _OTHERS[others.index(name) % len(_OTHERS)] if name in others else colour
         style = {"color": colour, "linestyle": ":" if name == "index" else "--" if name in BASELINES else "-"}
-        above.plot(
-            rows["session"], rows["wealth"], linewidth=2 if name == contents.leading else 1, label=label(name), **style
-        )
+        width = 2 if name == contents.leading else 1
+        above.plot(rows["session"].to_numpy(), rows["wealth"], linewidth=width, label=label(name), **style)
     own = contents.wealth_of(contents.leading)
-    below.fill_between(own["session"], -own["drawdown"], 0, color=_FILL)
-    below.plot(own["session"], -own["drawdown"], color=_ACCENT, linewidth=0.8)
+    days, lost = own["session"].to_numpy(), -own["drawdown"]
+    below.fill_between(days, lost, 0, color=_FILL)
+    below.plot(days, lost, color=_ACCENT, linewidth=0.8)
     above.set_yscale("log")
     above.yaxis.set_major_formatter("{x:g}")
     above.yaxis.set_minor_formatter("{x:g}")

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pandas as pd
-import plotly.graph_objects as go
 
 from storage import ledger, tables, universe
 from storage.store import Store
@@ -15,7 +14,7 @@ from tasks import trials
 from tasks.numerics import inference
 from tasks.report import figures, luck
 from tasks.report.contents import Frame
-from tasks.report.figures import AXIS, LAYOUT, Figure
+from tasks.report.figures import Figure, axis, scatter
 from tasks.report.formats import DASH, change, decimal, percent, whole
 from tasks.report.listings import Cell, Row
 from tasks.studies import ALL, NONE, STUDIES, Study
@@ -26,6 +25,8 @@ HEADS = (
     "P(above luck)",
 )  # fmt: skip
 CLAIM_HEADS = ("The document", "Measured", "Ours, 95%", "Verdict")
+_ZERO = {"type": "line", "x0": 0, "x1": 0, "xref": "x", "y0": 0, "y1": 1, "yref": "y domain"}
+_ZERO |= {"line": {"color": "var(--soft)", "width": 1, "dash": "dot"}}
 _SHARES = ("share", "annual_return", "top10")
 
 
@@ -234,9 +235,8 @@ def _bars(rows: pd.DataFrame, study: Study) -> Bars:
 
 def _figure(drawn: Bars) -> Figure:
     """The differences as points with their intervals."""
-    figure = go.Figure(layout=LAYOUT)
     ends = {"type": "data", "symmetric": False, "array": drawn.above, "arrayminus": drawn.below}
-    figure.add_scatter(
+    points = scatter(
         x=drawn.values,
         y=[html.escape(label) for label in drawn.labels],
         error_x=ends | {"color": "var(--accent)"},
@@ -244,12 +244,12 @@ def _figure(drawn: Bars) -> Figure:
         marker={"color": "var(--accent)", "size": 9},
         hovertemplate="%{x:+.2f}<extra></extra>",
     )
-    figure.add_vline(x=0, line={"color": "var(--soft)", "width": 1, "dash": "dot"})
-    figure.update_layout(
+    return figures.figure(
+        [points],
         height=90 + 34 * len(drawn.labels),
         showlegend=False,
         hovermode="closest",
-        xaxis={**AXIS, "fixedrange": True, "tickformat": "+.1f", "title_text": "difference in the Sharpe ratio"},
-        yaxis={**AXIS, "fixedrange": True, "type": "category", "showgrid": False},
+        xaxis=axis("difference in the Sharpe ratio", fixedrange=True, tickformat="+.1f"),
+        yaxis=axis(fixedrange=True, type="category", showgrid=False),
+        shapes=[_ZERO],
     )
-    return figures.plain(figure)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from tasks.numerics import predictive, training, windows
+from tasks.numerics import mixtures, predictive, training, windows
 from tasks.numerics.configs import Forecaster, TrainingConfig
 from tests.benchmarks import frame
 from tests.benchmarks.training import STAMP, by_chunks, configured, history, operations
@@ -58,7 +58,7 @@ def agreement(device: str) -> dict[str, Any]:
 
         def work(name: str = name, place: str = place) -> None:
             model, _ = training.train(known(), config, STAMP, place)
-            found[name] = predictive.vlstm(model, known(), rows, config, place)
+            found[name] = mixtures.vlstm(model, known(), rows, config, place)
 
         seconds[name] = clocked(work)
     plain, other, again = (found[name] for name in ("cpu", "device", "again"))
@@ -128,7 +128,7 @@ def year(number: int, device: str) -> int:
         samples = windows.training_samples(past, config.features.lookback, config.features.horizon)
         count += passes * config.training.ensemble * int(samples.sum())
         rows = predictive.rows_at(past, end, np.ones(SHAPE[0], bool), stamp)
-        predictive.vlstm(current, past, rows, config, device)
+        mixtures.vlstm(current, past, rows, config, device)
     return count
 
 

@@ -49,8 +49,12 @@ GIVEN = {"source": "files", "index": "IDX", "forecast": {"forecaster": "ewma"}}
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """Of processes that know nothing of this one's Prefect or store; compiled kernels are shared."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PRISM_"))}
+    """Of processes that know nothing of this one's Prefect or store; compiled kernels are shared.
+
+    Modules are compiled once, as an installation's are.
+    """
+    others = ("PREFECT_", "PRISM_", "PYTHONDONTWRITEBYTECODE")
+    known = {name: value for name, value in os.environ.items() if not name.startswith(others)}
     cache = {"PRISM_CACHE": os.environ["PRISM_CACHE"]} if "PRISM_CACHE" in os.environ else {}
     return (
         known
@@ -67,13 +71,18 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def prices(path: Path, assets: int, first: str, last: str) -> str:
-    """Write generated closes by session, with the index's, as a person's wide CSV file; its path."""
+    """Write generated closes as a person's wide CSV file; its path."""
+    closes(assets, first, last).to_csv(path)
+    return str(path)
+
+
+def closes(assets: int, first: str, last: str) -> pd.DataFrame:
+    """Generated closes by session, with the index's."""
     days = calendars.sessions("XNYS", np.datetime64(first), np.datetime64(last))
     returns = daily_returns(assets, days.size, 0).clip(-0.15, 0.15)  # none that the gate could take for a split
     columns = {f"A{number:03}": returns[:, number] for number in range(assets)} | {"IDX": returns.mean(1)}
-    closes = 100 * pd.DataFrame(columns).add(1).cumprod()
-    closes.set_axis(pd.DatetimeIndex(days, name="date")).to_csv(path)
-    return str(path)
+    values = 100 * pd.DataFrame(columns).add(1).cumprod()
+    return values.set_axis(pd.DatetimeIndex(days, name="date"))
 
 
 # --- processes beside the measured one
@@ -143,12 +152,13 @@ def task_runs(server_id: int) -> dict[str, float]:
         for number in range(count):
             empty(number)
 
+    before = _written()
     many(WARM)
-    _wait_for(WARM)
+    _wait_for(before + WARM)
     own, others = time.process_time(), spent(behind)
     many(RUNS)
     own = time.process_time() - own
-    _wait_for(WARM + RUNS)
+    _wait_for(before + WARM + RUNS)
     others, begin, calls = spent(behind) - others, time.process_time(), 1000 * RUNS
     for number in range(calls):
         nothing(number)
@@ -200,9 +210,17 @@ def _timed(work: Callable[[], Answer]) -> tuple[float, Answer]:
     return time.process_time() - begin, answer
 
 
-def main(path: str, server_id: str) -> None:
-    """Print all that was measured, as JSON, in the last line."""
-    print(json.dumps(task_runs(int(server_id)) | plans(path)))
+def main(server_id: str, path: str = "") -> None:
+    """Print what was measured, plans where there are prices, as JSON in the last line."""
+    print(json.dumps(task_runs(int(server_id)) | (plans(path) if path else {})))
+
+
+def measured(known: Mapping[str, str], address: str, server_id: int, *path: str) -> dict[str, float]:
+    """What `main` prints in a process of its own beside a server."""
+    command = [sys.executable, "-m", __name__, str(server_id), *path]
+    known = {**known, "PREFECT_API_URL": address}
+    done = subprocess.run(command, env=known, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 # --- the section
@@ -215,10 +233,9 @@ def section() -> Section:
         known = environment(folder)
         with server(known) as (address, number):
             path = prices(folder / "prices.csv", ASSETS, "2008-01-02", "2021-01-29")
-            command, known["PREFECT_API_URL"] = (sys.executable, "-m", __name__, path, str(number)), address
-            done = subprocess.run(command, env=known, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            seconds = measured(known, address, number, path)
         caching.forget(open_store(folder / "store"))
-    found = {case: 1e3 * seconds for case, seconds in json.loads(done.stdout.splitlines()[-1]).items()}
+    found = {case: 1e3 * took for case, took in seconds.items()}
     rows = {
         "task run, own process": ("run", "call"),
         "task run, Prefect's server": ("server", "call"),

@@ -3,7 +3,7 @@
     features    ours: `features.compute`, asset by asset, 16 years of 109 assets
                 baseline: pandas over all assets at once, with `rolling`, `ewm` and `expanding`
                 floor: the share of the time that copying the answer takes
-    forecast    ours: `predictive.vlstm` for one month of 109 assets, all networks and draws
+    forecast    ours: `mixtures.vlstm` for one month of 109 assets, all networks and draws
                 baseline: the plain torch transcription of *training*, a pass of the whole model for each draw, once
                 with all windows in a batch and once window by window; an LSTM of a library, where it is installed
     backtest    ours: `accounting.simulate`, strategy by strategy, 120 months of 109 assets
@@ -25,7 +25,7 @@ from skfolio.model_selection import WalkForward, cross_val_predict
 from skfolio.optimization import EqualWeighted
 from torch import Tensor, nn
 
-from tasks.numerics import accounting, predictive, windows
+from tasks.numerics import accounting, mixtures, predictive, windows
 from tasks.numerics import features as numerics
 from tasks.numerics import training as learning
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, FeatureConfig, Forecaster, VLSTMConfig
@@ -176,8 +176,8 @@ def forecast() -> Section:
     some = [draws[:, ::share] for draws in noise]
     seconds = frame.interleaved(
         {
-            "document's head": lambda: predictive.vlstm(models[config], known, rows, config),
-            "default head": lambda: predictive.vlstm(models[Forecaster()], known, rows, Forecaster()),
+            "document's head": lambda: mixtures.vlstm(models[config], known, rows, config),
+            "default head": lambda: mixtures.vlstm(models[Forecaster()], known, rows, Forecaster()),
             "batch": lambda: drawn(nets, inputs, noise),
             "each": lambda: one_by_one(nets, inputs[::share], some),
         }

@@ -8,9 +8,9 @@
 The baseline is a script of the founding documents' methods on the same file: it reads the prices, forecasts by EWMA,
 solves SLSQP from equal weights each month, takes an autograd step each session, and accounts for both. It keeps
 nothing, so that it takes the same each time. Prices are generated; every process starts Prefect's server for itself.
+What a task run of Prefect's takes is measured as in *orchestration*.
 """
 
-import os
 import sqlite3
 import subprocess
 import sys
@@ -23,11 +23,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from tasks import calendars
-from tests.benchmarks import frame
-from tests.benchmarks.allocators import DocumentStep, Instance, daily_returns, document_weights
+from tests.benchmarks import frame, orchestration
+from tests.benchmarks.allocators import DocumentStep, Instance, document_weights
 from tests.benchmarks.frame import ROOT, Row, Section
-from tests.benchmarks.orchestration import server
 
 NAME = "whole"
 ASSETS, WINDOW, MONTH = 109, 252, 21
@@ -42,25 +40,6 @@ with server.starting():
     from flows.rebalance import rebalance
 rebalance({"return_drawdown": {"alpha": 0.7}})
 """
-EMPTY = """
-import sys
-import flows
-from tasks import server
-
-with server.starting():
-    from prefect import flow, task
-
-@task
-def nothing(number):
-    pass
-
-@flow
-def many():
-    for number in range(int(sys.argv[1])):
-        nothing(number)
-
-many()
-"""
 MEASURED = """
 import resource, subprocess, sys
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
@@ -68,7 +47,6 @@ used = resource.getrusage(resource.RUSAGE_CHILDREN)
 print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 UNCHANGED, SHARE = "unchanged, wall", "task runs of Prefect's in the cold run"
-FEW, MANY = 20, 220  # empty task runs, whose difference tells what one takes
 BESIDE = "unchanged, server running"
 LEAST, MOST = {SHARE: 20}, {UNCHANGED: 20, f"{BESIDE}, wall": 10}
 
@@ -89,25 +67,17 @@ def section() -> Section:
         f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
         f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
         "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
-        f"a task run takes what {MANY} empty ones take more than {FEW}, of the run's process and of Prefect's server",
+        "a task run: what an empty one takes of the run's process and of Prefect's server",
     )
     return Section(NAME, notes, rows, LEAST, MOST)
 
 
 def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
-    prices = _prices()
+    prices = orchestration.closes(ASSETS, "2008-01-02", f"{NEXT}-31")  # from three years before the first month on
     before, after = folder / "prices.csv", folder / "longer.csv"
     prices.loc[:LAST].to_csv(before)
     prices.to_csv(after)
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "PRISM_"))}
-    environment |= {
-        "PRISM_STORE": str(folder / "store"),
-        "PREFECT_HOME": str(folder / "prefect"),
-        "PREFECT_LOGGING_LEVEL": "ERROR",
-        "PRISM_CACHE": str(folder / "cache"),
-        "PRISM_LEAK_GATE": "false",
-        "PYTHONPATH": str(ROOT),
-    }
+    environment = orchestration.environment(folder) | {"PRISM_CACHE": str(folder / "cache"), "PRISM_REPORT": "true"}
     backfill = (*PRISM, "backfill", "--start", FIRST, "--end", LAST, *GIVEN, "--path", str(before))
     commands = {
         "cold": backfill,
@@ -119,16 +89,17 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
     first = (*PRISM, "backfill", "--start", LAST, "--end", LAST, *GIVEN, "--path", str(before))
     _spent(first, environment | {"PRISM_STORE": str(folder / "first")})  # so that the kernels are compiled
     plain = _spent((sys.executable, "-m", __name__, str(before)), environment)
-    spent, runs = {}, {}
+    spent, runs, task = {}, {}, {}
     for name, command in commands.items():
         known = _task_runs(folder)
-        with server(environment) if name == BESIDE else nullcontext(None) as there:
+        with orchestration.server(environment) if name == BESIDE else nullcontext(None) as there:
             spent[name] = _spent(command, environment | ({"PREFECT_API_URL": there[0]} if there else {}))
-        runs[name] = _task_runs(folder) - known
+            runs[name] = _task_runs(folder) - known
+            task |= orchestration.measured(environment, *there) if there else {}
     rows = [row for name, found in spent.items() for row in _rows(name, found, plain)]
     rows.append(frame.cost(NAME, "peak memory, cold", spent["cold"].memory, plain.memory, "MiB"))
-    few, many = (_spent((sys.executable, "-c", EMPTY, str(count)), environment).cpu for count in (FEW, MANY))
-    rows.append(frame.cost(NAME, SHARE, runs["cold"] * (many - few) / (MANY - FEW), spent["cold"].cpu, "CPU-s"))
+    each = task["run"] + task["server"]
+    rows.append(frame.cost(NAME, SHARE, runs["cold"] * each, spent["cold"].cpu, "CPU-s"))
     return tuple(rows), runs
 
 
@@ -158,16 +129,6 @@ def _task_runs(folder: Path) -> int:
         return 0
     with sqlite3.connect(database) as connection:
         return connection.execute("SELECT count(*) FROM task_run").fetchone()[0]
-
-
-def _prices() -> pd.DataFrame:
-    """Generated closes by session, with the index's, from three years before the first month to the next one."""
-    start, end = np.datetime64("2008-01-02"), np.datetime64(f"{NEXT}-01") + 30
-    days = calendars.sessions("XNYS", start, end)
-    returns = daily_returns(ASSETS, days.size, 0).clip(-0.15, 0.15)  # none that the gate could take for a split
-    columns = {f"A{number:03}": returns[:, number] for number in range(ASSETS)} | {"IDX": returns.mean(1)}
-    closes = 100 * pd.DataFrame(columns).add(1).cumprod()
-    return closes.set_axis(pd.DatetimeIndex(days, name="date"))
 
 
 def plain(path: str) -> dict[str, float]:

@@ -1,9 +1,10 @@
 """Trading each month, each quarter or every session: what is shared, what follows what, and what a person sees."""
 
 import json
-from datetime import date, datetime
-from itertools import pairwise
+from datetime import date, datetime, timedelta
+from itertools import chain, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from flows import lines, planning
 from flows import parameters as forms
 from flows.backfill import backfill
 from flows.monthly import monthly_rebalance
-from flows.rebalance import rebalance
+from flows.rebalance import _parts, rebalance
 from storage import catalog, clock, ledger, tables
 from storage.errors import InputError
 from storage.keys import Moment
@@ -226,6 +227,26 @@ def test_the_last_months_are_those_of_the_calendar():
     assert planning.last_months(moments, 4) == tuple(moments[1:])
     assert planning.last_months(moments, 5) == tuple(moments)
     assert planning.last_months([], 5) == ()
+
+
+def dated(*days):
+    return [SimpleNamespace(moment=Moment(day, day, "prefix")) for day in days]
+
+
+def test_tasks_are_given_whole_years_of_enough_dates():
+    monthly = dated(*(date(year, month, 1) for year in range(2011, 2022) for month in range(1, 13)))
+    assert [len(part) for part in planning.by_years(monthly, 60)] == [60, 60, 12]
+    daily = dated(*(date(2011, 1, 1) + timedelta(days) for days in range(500)))
+    assert [len(part) for part in planning.by_years(daily, 60)] == [365, 135]
+    assert [*chain(*planning.by_years(monthly, 60))] == monthly
+    assert planning.by_years([], 60) == []
+
+
+def test_the_date_that_is_apart_is_decided_by_itself_and_no_task_has_too_many():
+    months = dated(*(date(2011, 1, 1) + timedelta(days) for days in range(600)))
+    plan = SimpleNamespace(months=months)
+    assert [len(part) for part in _parts(plan, None)] == [256, 256, 88]
+    assert [len(part) for part in _parts(plan, months[-1].moment)] == [256, 256, 87, 1]
 
 
 @pytest.mark.long

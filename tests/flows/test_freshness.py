@@ -9,10 +9,10 @@ from flows import freshness
 from flows import parameters as forms
 from flows.lines import Line, Segment
 from flows.monthly import monthly_rebalance
-from storage import clock, ledger
+from storage import clock, ledger, universe
 from storage.errors import InputError, SourceError
-from storage.keys import Moment
-from tasks import calendars, panels
+from storage.keys import Moment, PanelKey
+from tasks import calendars
 
 
 @pytest.mark.parametrize(
@@ -39,9 +39,8 @@ def test_the_session_that_is_due(now, rebalance, session):
 def line(monkeypatch, store):
     """A line of New York whose prices are whatever a test says."""
 
-    panel = SimpleNamespace(universe=SimpleNamespace(exchange="XNYS"))
-    monkeypatch.setattr(panels, "load", lambda *_: panel)
-    return Line("main", (Segment(None, forms.make({}), None),), None)
+    monkeypatch.setattr(universe, "load", lambda *_: SimpleNamespace(exchange="XNYS"))
+    return Line("main", (Segment(None, forms.make({}), PanelKey("", "")),), None)
 
 
 def moment(as_of, day):

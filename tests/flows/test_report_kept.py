@@ -6,7 +6,8 @@ import pytest
 
 from flows.diary import recorded
 from storage import ledger, tables
-from tasks.report import artifacts, contents, kept, write_report
+from tasks import memos
+from tasks.report import artifacts, contents, write_report
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_it_is_written_anew_where_a_table_changed_or_its_file_or_record_is_gone(
     write()
     (store.root / "reports" / first.rpartition("/")[2]).unlink()
     assert write() == first
-    shutil.rmtree(kept._place("any").parent)
+    shutil.rmtree(memos.place("any").parent)
     assert write() == first
     write("something else to begin with")
     assert len(read) == 5
@@ -64,7 +65,7 @@ def test_it_is_written_anew_where_a_table_changed_or_its_file_or_record_is_gone(
 
 def test_a_record_that_is_torn_counts_as_none(store, shown, read, write):
     write()
-    for file in kept._place("any").parent.iterdir():
+    for file in memos.place("any").parent.iterdir():
         file.write_text(file.read_text()[:-10])
     write()
     assert len(read) == 2

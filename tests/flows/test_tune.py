@@ -21,7 +21,7 @@ from storage.errors import InputError
 from storage.schemas import TABLES
 from storage.store import Store
 from tasks import tune as stage
-from tasks.numerics import fitting, predictive, training
+from tasks.numerics import fitting, mixtures, training
 
 pytestmark = pytest.mark.flow
 END = "2016-12-30"  # the as-of date of January 2017
@@ -119,7 +119,7 @@ def test_no_price_after_the_end_changes_a_trial_and_the_last_one_before_it_does(
 def seen(monkeypatch):
     """For each fold: the history and the samples that trained, and the history and the rows that were forecast."""
     samples, trained, judged = [], [], []
-    epoch, train, vlstm = fitting.epoch, training.train, predictive.vlstm
+    epoch, train, vlstm = fitting.epoch, training.train, mixtures.vlstm
 
     def spied_epoch(fit, data, *rest):
         samples.append(data.samples)
@@ -136,7 +136,7 @@ def seen(monkeypatch):
 
     monkeypatch.setattr(fitting, "epoch", spied_epoch)
     monkeypatch.setattr(training, "train", spied_train)
-    monkeypatch.setattr(predictive, "vlstm", spied_vlstm)
+    monkeypatch.setattr(mixtures, "vlstm", spied_vlstm)
     return trained, judged
 
 

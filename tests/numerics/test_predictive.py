@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from tasks.numerics import features, predictive, training, vlstm
+from tasks.numerics import features, mixtures, predictive, training, vlstm
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
 from tasks.numerics.predictive import Rows
 from tasks.numerics.tails import Tails
@@ -69,7 +69,7 @@ def last_rows(history, wanted=ALL, stamp=STAMP):
 
 def forecast(model, history, rows=None, network=NETWORK, **options):
     config = replace(CONFIG, network=network)
-    return predictive.vlstm(model, history, last_rows(history) if rows is None else rows, config, **options)
+    return mixtures.vlstm(model, history, last_rows(history) if rows is None else rows, config, **options)
 
 
 def as_bytes(found):
@@ -139,7 +139,7 @@ def all_rows(history, sessions=range(25, 60)):
 @NETWORKS
 @pytest.mark.parametrize("together", [4096, 10])
 def test_several_sessions_at_once_are_one_session_at_a_time(network, together, monkeypatch):
-    monkeypatch.setattr(predictive, "ROWS", together)
+    monkeypatch.setattr(mixtures, "ROWS", together)
     model, history = make_model(network), make_history()
     rows = all_rows(history)
     found = forecast(model, history, rows, network)
@@ -255,11 +255,11 @@ def test_draws_repeat_with_the_date_and_change_with_it():
 def test_without_draws_the_forecast_is_that_of_the_latent_mean():
     model, history = make_model(), make_history()
     still = replace(CONFIG, forecast=replace(CONFIG.forecast, draws=0))
-    found = predictive.vlstm(model, history, last_rows(history), still)
-    again = predictive.vlstm(model, history, last_rows(history, stamp=STAMP + 1), still)
+    found = mixtures.vlstm(model, history, last_rows(history), still)
+    again = mixtures.vlstm(model, history, last_rows(history, stamp=STAMP + 1), still)
     assert as_bytes(found) == as_bytes(again)
     many = replace(CONFIG, forecast=replace(CONFIG.forecast, draws=4000))
-    drawn = predictive.vlstm(model, history, last_rows(history), many)
+    drawn = mixtures.vlstm(model, history, last_rows(history), many)
     assert (found.variance < drawn.variance).all()
 
 
@@ -308,7 +308,7 @@ def test_on_real_prices_the_residual_model_is_no_worse_than_ewma():
     differences = []
     for session in range(split, len(prices) - horizon, 42):
         rows = predictive.rows_at(history, session, np.ones(8, bool), STAMP)
-        ours = predictive.vlstm(model, history, rows, config)
+        ours = mixtures.vlstm(model, history, rows, config)
         y = np.log(prices.iloc[session + horizon] / prices.iloc[session]).to_numpy()
         baseline = negative_log_density(y, 0.0, horizon * history.ewma_variance[rows.asset, rows.column])
         differences.append(negative_log_density(y, ours.mean, ours.variance) - baseline)

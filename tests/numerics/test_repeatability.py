@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tasks.numerics import predictive, training, windows
+from tasks.numerics import mixtures, predictive, training, windows
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
 from tasks.numerics.windows import History
 
@@ -52,7 +52,7 @@ def trained(threads, head):
     history, config = make_history(), configured(threads, head)
     model, _ = training.train(windows.cut(history, 320), config, STAMP)
     days = [predictive.rows_at(history, day, np.ones(20, bool), STAMP + day) for day in range(150, 400, 11)]
-    return model, predictive.vlstm(model, history, predictive.joined(days), config)
+    return model, mixtures.vlstm(model, history, predictive.joined(days), config)
 
 
 def digest(model, forecast):
@@ -116,5 +116,5 @@ def test_a_gpu_changes_sigma_by_less_than_one_percent(head):
     sigmas = []
     for device in ("cpu", "cuda"):
         model, _ = training.train(windows.cut(history, 320), config, STAMP, device)
-        sigmas.append(np.sqrt(predictive.vlstm(model, history, rows, config, device).variance))
+        sigmas.append(np.sqrt(mixtures.vlstm(model, history, rows, config, device).variance))
     assert np.median(np.abs(sigmas[1] / sigmas[0] - 1)) < 0.01

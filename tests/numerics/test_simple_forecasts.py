@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import minimize
 
-from tasks.numerics import features, predictive, training, windows
+from tasks.numerics import features, mixtures, predictive, training, windows
 from tasks.numerics.configs import FeatureConfig, ForecastConfig, Forecaster, TrainingConfig, VLSTMConfig
 from tasks.numerics.predictive import Forecast, Rows, Simple
 from tasks.numerics.tails import GAUSSIAN, Tails
@@ -220,7 +220,7 @@ def test_intervals_hold_the_share_of_past_outcomes_that_they_promise(forecaster)
     rows = Rows(asset, column, column)
     if forecaster == "vlstm":
         model, _ = training.train(history, config, 0)
-        found = predictive.vlstm(model, history, rows, config)
+        found = mixtures.vlstm(model, history, rows, config)
     else:
         found = predictive.simple_forecast(history, rows, predictive.learn(history, config), config)
     assert held(history, found, rows, 0.9) == pytest.approx(0.9, abs=0.02)

@@ -10,7 +10,7 @@ import pytest
 from deltalake import DeltaTable
 from deltalake.fs import DeltaStorageHandler
 
-from storage import manifests, tables
+from storage import listing, manifests, tables
 from storage.errors import StoreError
 from storage.locks import locked
 from storage.schemas import TABLES
@@ -97,6 +97,17 @@ def writers(store):
     yield start
     for process in started:
         process.communicate(timeout=60)
+
+
+BESIDE = """
+import sys
+import pyarrow as pa
+from storage import tables
+from storage.store import open_store
+store = open_store(sys.argv[1])
+[row] = tables.read(store, "weights").to_pylist()
+tables.put(store, "weights", pa.Table.from_pylist([{**row, "key": "two"}]))
+"""
 
 
 def weights(rows, **others):
@@ -337,3 +348,43 @@ def test_a_table_that_another_process_makes_and_fills_at_the_same_moment_is_open
     monkeypatch.setattr(tables.DeltaTable, "create", second)
     assert tables.open_table(store, "weights").version() == 1
     assert held(store) == [("a", "A", 1.0)]
+
+
+def test_a_log_is_read_once_for_each_version_whoever_wrote_it(store, monkeypatch):
+    opened, kind = [], type(store.files)
+    real = kind.delta
+    monkeypatch.setattr(kind, "delta", lambda files, place: opened.append(place.name) or real(files, place))
+    tables.put(store, "weights", weights([("one", "A", 1.0)]))
+    opened.clear()
+    assert [tables.read(store, "weights").num_rows for _ in range(3)] == [1, 1, 1]
+    assert opened == ["weights"]
+    before = tables.versions(store)
+    subprocess.run([sys.executable, "-c", BESIDE, str(store.root)], cwd=ROOT, check=True)
+    assert tables.existing(store, "weights", ["one", "two"]) == {"one", "two"}
+    assert len(opened) == 2
+    assert not tables.are_ours(store, before)
+
+
+def test_versions_that_this_process_wrote_are_ours(store):
+    before = tables.versions(store)
+    for key in ("one", "another"):
+        tables.put(store, "weights", weights([(key, "A", 1.0)]))
+    tables.compact(store, 1)
+    tables.forget(store, "weights", ["another"])
+    assert tables.versions(store)["weights"] > before["weights"] + 2
+    assert tables.are_ours(store, before)
+
+
+def test_a_listing_differs_by_every_file_but_those_of_diaries(store):
+    tables.put(store, "weights", weights([("one", "A", 1.0)]))
+    seen = [listing.of_tables(store)]
+    row = {"run": "r", "command": "run", "scenario": "main", "status": "completed", "detail": "", "stages": "{}"}
+    row |= {"started_at": datetime(2024, 5, 1), "finished_at": datetime(2024, 5, 1)}
+    tables.append(store, "runs", pa.Table.from_pylist([row], TABLES["runs"].schema))
+    assert listing.of_tables(store) == seen[0]
+    tables.put(store, "weights", weights([("two", "A", 1.0)]))
+    seen.append(listing.of_tables(store))
+    next((store.tables / "weights").glob("*.parquet")).touch()
+    seen.append(listing.of_tables(store))
+    next((store.root / "manifests" / "weights").glob("*.json")).touch()
+    assert len({*seen, listing.of_tables(store)}) == 4

@@ -20,7 +20,7 @@ from prefect.serializers import JSONSerializer
 from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
-from tasks import allocate, caching, features, forecast, learn, learning
+from tasks import allocate, caching, features, forecast, learn, learning, memos
 from tasks.numerics.configs import FeatureConfig, Forecaster, OnlineConfig
 from tasks.own_forecasts import Own
 
@@ -276,3 +276,13 @@ def test_computing_a_chunks_key_forgets_a_hostile_record_under_it(stored, tmp_pa
     record.write_text(planted("pickle", Bomb(tmp_path / "it ran")))
     chunk_key(inputs)
     assert not record.exists()
+
+
+def test_records_and_memos_that_are_old_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setenv("PRISM_CACHE", str(tmp_path))
+    monkeypatch.setattr(caching, "_RESULTS", tmp_path / "results")
+    memos.write("new", {"answer": 1})
+    memos.write("old", {"answer": 2})
+    os.utime(memos.place("old"), (0, 0))
+    assert caching.forget_older(90) == 1
+    assert (memos.read("new"), memos.read("old")) == ({"answer": 1}, None)

@@ -3,13 +3,14 @@
 import hashlib
 import json
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pyarrow as pa
 import pytest
 from scipy import stats
@@ -24,7 +25,7 @@ from storage.store import open_store
 from storage.universe import Member, Universe
 from tasks import calendars, panels, records
 from tasks.numerics.configs import AccountingConfig, FeatureConfig, ForecastConfig, TrainingConfig
-from tasks.report import contents, figures, formats, judged, listings, write_report
+from tasks.report import contents, figures, formats, judged, listings, luck, over_time, studied, write_report
 from tasks.studies import ALL, NONE
 
 HOSTILE = "<script>alert(1)</script>"
@@ -38,6 +39,7 @@ MEASURES = {"annual_return": (0.1234, 0.05), "max_drawdown": (0.3, 0.2), "sharpe
 WHOLE = {"nll": -1.2, "crps": 0.04, "covers_50": 0.5, "covers_90": 0.9, "covers_95": 0.95, "pit_distance": 0.02}
 WHOLE |= {"rank_ic": None, "rank_ic_error": None, "nll_difference": -0.03, "level 0.10": 0.12, "level 0.90": 0.9}
 WHOLE |= {"pit 00": 0.6, "pit 01": 0.4}
+TEMPLATE = go.Figure().layout.template.to_plotly_json()  # which Plotly's classes add
 MEASURES |= {"hhi": (4400.0, 3333.3), "kurtosis": (None, 3.0), "new_measure": (1.0, 2.0)}
 
 
@@ -390,6 +392,20 @@ def test_the_figure_shows_every_session_with_its_drawdown_below(decided):
     np.testing.assert_allclose(below["y"], -rows["drawdown"], atol=1e-5)
     assert above["x"][0] == "2022-08-31"
     assert [trace["line"].get("dash") for trace in figure["data"]] == [None, None, "dash", "dash"]
+
+
+def test_plotlys_own_classes_take_every_figure_as_it_is(decided):
+    found, days = contents.read(decided, "main", OWN), pd.to_datetime(["2022-09-01", "2022-09-02"])
+    edges = {f"{of}_{edge}": [1.0, 2.0] for of in ("wealth", "sharpe") for edge in ("lowest", "median", "highest")}
+    drawn = [*figures.weights(found).values(), figures.wealth(found), over_time.concentration(found)]
+    drawn.append(figures.calibration({"0.50": 0.4, "0.90": 0.8}, {"00": 0.6, "01": 0.4}))
+    drawn.append(studied._figure(studied.Bars(["more", "less"], [0.1, -0.2], [0.1, 0.1], [0.2, 0.2])))
+    drawn.append(luck.figure({name: pd.DataFrame(edges, index=days) for name in ("one", "other")}))
+    live = {name: [1.0, 1.1] for name in ("lower_90", "upper_90", "expected", "wealth")}
+    drawn.append(over_time.live(replace(found, tables={"live": pd.DataFrame({"session": days, **live})})))
+    for figure in drawn:
+        layout = figure["layout"] | {"template": TEMPLATE}
+        assert json.loads(go.Figure(figure).to_json()) == figure | {"layout": layout}
 
 
 def test_a_thinned_figure_keeps_the_first_session_and_the_last_of_each_week():
