@@ -24,8 +24,9 @@ START, END = "2016-12", "2017-01"
 
 
 @pytest.fixture
-def store(decided_quickly, tmp_path, place):
-    """The small store of two decided months, to be changed."""
+def store(decided_quickly, tmp_path, place, monkeypatch):
+    """The small store of two decided months, to be changed, with memos of its own."""
+    monkeypatch.setenv("PRISM_CACHE", str(tmp_path / "cache"))
     return place(shutil.copytree(decided_quickly, tmp_path / "store"))
 
 
