@@ -14,7 +14,7 @@ STAGES = sorted(
     path for path in (ROOT / "tasks").rglob("*.py") if "numerics" not in path.parts and "keyed_by(" in path.read_text()
 )
 # runs and tells of the stages, and holds values: no number is made here
-MACHINERY = {"tasks.caching", "tasks.locks", "tasks.progress", "tasks.numerics.configs"}
+MACHINERY = {"tasks.caching", "tasks.locks", "tasks.memos", "tasks.progress", "tasks.numerics.configs"}
 FORBIDDEN = {
     "tasks/numerics": {"prefect", "pydantic", "duckdb", "pyarrow", "deltalake", "storage", "flows", "yfinance"},
     "storage": {"prefect", "torch", "tasks", "flows"},

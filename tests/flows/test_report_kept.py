@@ -11,8 +11,9 @@ from tasks.report import artifacts, contents, write_report
 
 
 @pytest.fixture
-def store(decided_quickly, tmp_path, place):
-    """The small store of two decided months, to be changed."""
+def store(decided_quickly, tmp_path, place, monkeypatch):
+    """The small store of two decided months, to be changed, with memos of its own."""
+    monkeypatch.setenv("PRISM_CACHE", str(tmp_path / "cache"))
     return place(shutil.copytree(decided_quickly, tmp_path / "store"))
 
 

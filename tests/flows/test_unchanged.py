@@ -24,8 +24,9 @@ START, END = "2016-12", "2017-01"
 
 
 @pytest.fixture
-def store(decided_quickly, tmp_path, place):
-    """The small store of two decided months, to be changed."""
+def store(decided_quickly, tmp_path, place, monkeypatch):
+    """The small store of two decided months, to be changed, with memos of its own."""
+    monkeypatch.setenv("PRISM_CACHE", str(tmp_path / "cache"))
     return place(shutil.copytree(decided_quickly, tmp_path / "store"))
 
 
@@ -38,10 +39,15 @@ def looked(monkeypatch):
 
 
 @pytest.fixture
-def question(store):
-    """What a backfill asks; its answer is known."""
+def asked(store):
+    """What a backfill asks."""
+    return unchanged.ask(lines.open_line("main", fetch=False), "backfill", START, END)
+
+
+@pytest.fixture
+def question(asked):
+    """The same; its answer is known."""
     backfill(START, END)
-    asked = unchanged.ask(lines.open_line("main", fetch=False), "backfill", START, END)
     assert unchanged.find(asked) is not None
     return asked
 
@@ -135,17 +141,17 @@ def test_edited_code_another_library_and_another_setting_are_noticed(question, m
     assert unchanged.find(question) is not None
 
 
-def test_edited_source_of_ones_own_is_noticed(store, question, tmp_path, monkeypatch):
+def test_edited_source_of_ones_own_is_noticed(asked, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module = tmp_path / f"own_{uuid.uuid4().hex}.py"
     module.write_text("def allocate(seen):\n    return seen.mask / seen.mask.sum()\n")
-    [segment] = question.line.segments
+    [segment] = asked.line.segments
     own = replace(segment, parameters=segment.parameters.model_copy(update={"own": {"mine": module.stem}}))
-    asked = replace(question, line=replace(question.line, segments=(own,)))
-    before = asked.key()
-    assert before != question.key()
+    with_own = replace(asked, line=replace(asked.line, segments=(own,)))
+    before = with_own.key()
+    assert before != asked.key()
     module.write_text("def allocate(seen):\n    return 1.0 * seen.mask / seen.mask.sum()\n")
-    assert asked.key() != before
+    assert with_own.key() != before
 
 
 @pytest.mark.long
@@ -156,6 +162,7 @@ def test_a_corrected_price_is_decided_anew(store, tmp_path, prices, question, wr
     assert found["decided"] == [END]
 
 
+@pytest.mark.long
 def test_damaged_prices_end_the_run(store, question):
     months = snapshots.manifest(store, snapshots.load(store, question.line.newest.panel.snapshot))
     place = blobs.path(store, months["2016-03"]["blob"])
@@ -188,9 +195,9 @@ def test_nothing_is_kept_where_another_process_wrote_meanwhile(store, looked, mo
     assert len(looked) > asked
 
 
-def test_a_memo_that_is_no_answer_counts_as_none(question):
-    memos.write(question.key(), {"asked": ["2016-12-01", "2017-01-03"]})
-    assert unchanged.find(question) is None
+def test_a_memo_that_is_no_answer_counts_as_none(asked):
+    memos.write(asked.key(), {"asked": ["2016-12-01", "2017-01-03"]})
+    assert unchanged.find(asked) is None
 
 
 @pytest.mark.long
