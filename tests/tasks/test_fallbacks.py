@@ -9,7 +9,7 @@ import torch
 
 from storage import checkpoints, tables
 from tasks import expectations, fallbacks, models
-from tasks.numerics import loss, predictive, training
+from tasks.numerics import loss, mixtures, training
 
 HEADS = {"residual": "EWMA about the pooled mean", "document": "the labels' own mean and variance"}
 
@@ -85,7 +85,7 @@ def test_numbers_that_leave_the_finite_ones_at_the_last_step_are_seen(run, monke
 def small_gpu(monkeypatch):
     """A GPU whose memory is too small for anything."""
     monkeypatch.setenv("PRISM_DEVICE", "cuda")
-    for module, name, place in ((training, "train", 3), (training, "refresh", 4), (predictive, "vlstm", 4)):
+    for module, name, place in ((training, "train", 3), (training, "refresh", 4), (mixtures, "vlstm", 4)):
         original = getattr(module, name)
 
         def too_small(*given, original=original, place=place, **named):
