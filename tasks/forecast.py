@@ -306,7 +306,9 @@ def _forecasts(
     """
     from tasks.numerics import predictive
 
-    past, seen = (windows.cut(known, panel.at(m.as_of)) for m in (dates[0].learned, dates[-1].moment))
+    first, last = (panel.at(moment.as_of) for moment in (dates[0].learned, dates[-1].moment))
+    past = windows.cut(known, first)
+    seen = past if first == last else windows.cut(known, last)
     learned, found = _learned(store, dates[0], past, forecaster), []
     rows = predictive.joined([_rows_at(panel, month.moment, seen) for month in dates])
     if learned.model is not None:

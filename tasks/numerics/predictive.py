@@ -127,23 +127,37 @@ def _telling(history: History, config: Forecaster) -> BoolArray:
 
 def simple(history: History, rows: Rows, learned: Learned, config: Forecaster) -> Simple:
     """The simple forecasts of each row."""
+    label_mean, ewma = _moments(history, rows, learned, config, "ewma")
+    _, calibrated = _moments(history, rows, learned, config, "calibrated_ewma")
+    trailing = config.features.horizon * _trailing(history, rows, config.features.lookback)
+    return Simple(label_mean, ewma, calibrated, trailing, *_moments(history, rows, learned, config, "historical"))
+
+
+def _moments(
+    history: History, rows: Rows, learned: Learned, config: Forecaster, forecaster: str
+) -> tuple[FloatArray, FloatArray]:
+    """Mean and variance of each row by one of SIMPLE: two (N,)."""
     horizon, place = config.features.horizon, (rows.asset, rows.column)
-    ewma = horizon * history.ewma_variance[place]
+    if forecaster == "historical":
+        mean, variance = baselines.unconditional(history.log_return, horizon)
+        return mean[place], variance[place]
+    mean, ewma = np.full(rows.asset.size, learned.label_mean), horizon * history.ewma_variance[place]
+    if forecaster == "ewma":
+        return mean, ewma
     long_run = horizon * baselines.expanding_variance(history.log_return)[place]
-    mean, variance = baselines.unconditional(history.log_return, horizon)
-    return Simple(
-        label_mean=np.full(rows.asset.size, learned.label_mean),
-        ewma=ewma,
-        calibrated=baselines.calibrated_variance(learned.coefficients, ewma, long_run),
-        trailing=horizon * baselines.trailing_variance(history.log_return, config.features.lookback)[place],
-        historical_mean=mean[place],
-        historical_variance=variance[place],
-    )
+    return mean, baselines.calibrated_variance(learned.coefficients, ewma, long_run)
+
+
+def _trailing(history: History, rows: Rows, length: int) -> FloatArray:
+    """The trailing variance at each row, of its own window alone: (N,)."""
+    columns = rows.column[:, None] + np.arange(1 - length, 1)
+    own = np.where(columns >= 0, history.log_return[rows.asset[:, None], np.maximum(columns, 0)], np.nan)
+    return baselines.trailing_variance(own, length)[:, -1]
 
 
 def simple_forecast(history: History, rows: Rows, learned: Learned, config: Forecaster) -> Forecast:
     """The configured simple forecaster's forecast of each row."""
-    mean, variance = simple(history, rows, learned, config).moments(config.forecast.forecaster)
+    mean, variance = _moments(history, rows, learned, config, config.forecast.forecaster)
     return Forecast(mean, variance, simple_tails(history, learned, config))
 
 
@@ -152,6 +166,6 @@ def simple_tails(history: History, learned: Learned, config: Forecaster) -> Tail
     labels = windows.targets(history.log_return, config.features.horizon)
     asset, column = np.nonzero(_telling(history, config))
     past = Rows(asset, column, np.zeros(asset.size, np.int64))
-    mean, variance = simple(history, past, learned, config).moments(config.forecast.forecaster)
+    mean, variance = _moments(history, past, learned, config, config.forecast.forecaster)
     residuals = (labels[asset, column] - mean) / np.sqrt(variance)
     return tails.of(residuals[np.isfinite(residuals)])
