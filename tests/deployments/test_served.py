@@ -83,7 +83,7 @@ def test_a_near_schedule_fires_unattended(served):
         time.sleep(3)
     (run,) = done()
     assert run.auto_scheduled
-    assert run.start_time >= run.expected_start_time
+    assert run.start_time >= run.expected_start_time - timedelta(seconds=1)  # the runner begins that much early at most
 
 
 def test_a_second_start_finds_the_first(served):
