@@ -15,7 +15,19 @@ from storage.store import open_store
 from tasks.numerics import accounting, fitting, mixtures, online, predictive, return_drawdown, windows
 from tasks.numerics import training as learning
 from tasks.numerics.configs import OGD_LONG_WINDOW, AccountingConfig, FeatureConfig, ReturnDrawdownConfig
-from tests.benchmarks import allocators, frame, growth, orchestration, peers, run, scale, stages, stored, training
+from tests.benchmarks import (
+    allocators,
+    frame,
+    growth,
+    orchestration,
+    peers,
+    readme,
+    run,
+    scale,
+    stages,
+    stored,
+    training,
+)
 from tests.benchmarks.frame import Section
 
 BEFORE = {"date": "2024-01-31 12:00 UTC", "rows": [{"section": "s", "case": "a", "ratio": 10.0}]}
@@ -84,6 +96,10 @@ def test_the_last_run_is_kept_in_the_form_that_the_next_one_reads():
         assert row["section"] in run.SECTIONS
         assert row["ratio"] > 0
         assert row["floor"] is None or 0 < row["floor"] <= 1
+
+
+def test_the_readme_shows_the_last_run():
+    assert readme.shown(readme.PATH.read_text(), "bench") == run.markdown(frame.read())
 
 
 def test_a_section_that_does_not_exist_is_refused(capsys):

@@ -10,7 +10,7 @@ from storage.keys import PanelKey
 from tasks import fetch, panels, sweep
 from tasks.numerics import metrics
 from tasks.numerics.configs import EXPONENTIATED_GRADIENT, OGD_CONSERVATIVE, OGD_LONG_WINDOW, AccountingConfig
-from tests.benchmarks import results
+from tests.benchmarks import readme, results
 
 KEPT = json.loads(results.KEPT.read_text())
 ONLINE = {
@@ -22,12 +22,12 @@ COMPARED = ("sharpe", "annual_return", "annual_volatility", "max_drawdown", "tur
 
 
 def test_the_readme_shows_what_is_kept():
-    assert results.shown(results.README.read_text()) == results.table(KEPT)
+    assert readme.shown(readme.PATH.read_text(), "results") == results.table(KEPT)
 
 
 def test_a_readme_without_the_comments_is_refused():
     with pytest.raises(ValueError, match="once each"):
-        results.shown("no table")
+        readme.shown("no table", "results")
 
 
 @pytest.fixture(scope="module")

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before numba is imported
+from tests.benchmarks import readme
 
 ROOT = Path(__file__).parents[2]
-README = ROOT / "README.md"
 KEPT = Path(__file__).with_name("results.json")
-MARKS = ("<!-- results: made by `make results` -->", "<!-- end of results -->")
 START, END = "2018-01", "2022-12"
 Found = dict[str, Any]
 
@@ -26,8 +25,8 @@ def main() -> None:
     """Run the study, keep what it found, and write the README's table anew."""
     found = run(str(ROOT / ".results"))
     KEPT.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n")
-    README.write_text(replaced(README.read_text(), table(found)))
-    print(f"{README.name} and {KEPT.name} hold {len(found['rows'])} rows")
+    readme.update("results", table(found))
+    print(f"{readme.PATH.name} and {KEPT.name} hold {len(found['rows'])} rows")
 
 
 def run(store: str) -> Found:
@@ -56,24 +55,7 @@ def collected(key: str) -> Found:
 
 def table(found: Found) -> str:
     """The table and its sentences as Markdown."""
-    lines = [["", *found["heads"]], ["---", *["---:"] * len(found["heads"])], *found["rows"]]
-    rows = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-    return f"{rows}\n\n{' '.join(found['sentences'])}"
-
-
-def shown(readme: str) -> str:
-    """What the README has between the two comments; ValueError where they are not there once each."""
-    before, after = (readme.split(mark) for mark in MARKS)
-    if len(before) != 2 or len(after) != 2:
-        raise ValueError(f"README.md must hold {MARKS[0]} and {MARKS[1]} once each, around the table of results")
-    return before[1].split(MARKS[1])[0].strip()
-
-
-def replaced(readme: str, text: str) -> str:
-    """The README with another table."""
-    shown(readme)
-    head, _, rest = readme.partition(MARKS[0])
-    return f"{head}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+    return f"{readme.table(['', *found['heads']], found['rows'])}\n\n{' '.join(found['sentences'])}"
 
 
 if __name__ == "__main__":

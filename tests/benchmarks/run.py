@@ -1,4 +1,4 @@
-"""`make bench`: every section side by side in one run, as a table and as `latest.json`.
+"""`make bench`: every section side by side in one run, as a table, as `latest.json` and in the README.
 
     python -m tests.benchmarks.run [SECTION ...]
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import flows  # noqa: F401 - prepares the environment as every entry point does, before torch and numba are imported
-from tests.benchmarks import allocators, frame, growth, orchestration, scale, stages, stored, training, whole
+from tests.benchmarks import allocators, frame, growth, orchestration, readme, scale, stages, stored, training, whole
 from tests.benchmarks.frame import Section
 
 SECTIONS: dict[str, Callable[[], Section]] = {
@@ -45,6 +45,7 @@ def main(names: Sequence[str]) -> int:
     show(sections, found, before)
     if not names:
         frame.write(found)
+        readme.update("bench", markdown(found))
     return 0
 
 
@@ -57,6 +58,22 @@ def show(sections: Sequence[Section], found: dict[str, Any], before: dict[str, A
         for note in section.notes:
             console.print(f"{section.name}: {note}", highlight=False)
     console.print(f"last: the run of {before['date'] or '(none)'}", highlight=False)
+
+
+def markdown(found: dict[str, Any]) -> str:
+    """The rows of a report, with its day and machine."""
+    machine = ", ".join(f"{name} {value}" for name, value in found["machine"].items())
+    rows = [
+        [
+            f"{row['section']}: {row['case']}",
+            *(amount(row["ours"]), amount(row["baseline"]), times(row["ratio"])),
+            "" if row["floor"] is None else f"{row['floor']:.2f}",
+            row["unit"],
+        ]
+        for row in found["rows"]
+    ]
+    heads = ["case", "ours", "baseline", "ratio", "floor", "unit"]
+    return f"{found['date']}; {machine}.\n\n{readme.table(heads, rows)}"
 
 
 def table(sections: Sequence[Section], before: dict[str, Any], title: str) -> Table:
