@@ -114,15 +114,15 @@ def universe_of_today(monkeypatch):
 
 
 def survivors_only(monkeypatch):
-    def change(original, asset, exchange, sessions):
-        return original(asset, exchange, sessions) & (asset.day[-1] == sessions[-1])
+    def change(original, asset, seen, count):
+        return original(asset, seen, count) & (asset.own_day[-1] == seen[asset.exchange][-1])
 
     wrapped(monkeypatch, panels, "_eligible", change)
 
 
 def delisting_known_early(monkeypatch):
-    def change(original, chosen, series, declared, sessions):
-        return original(chosen, series, dict.fromkeys(declared, date.min), sessions)
+    def change(original, chosen, series, declared, *others):
+        return original(chosen, series, dict.fromkeys(declared, date.min), *others)
 
     wrapped(monkeypatch, panels, "_eligible_assets", change)
 
