@@ -29,7 +29,7 @@ def test_lost_results_are_computed_again_to_the_byte(hurt, prism, content):
     before = content(store)
     for name in COMPUTED:
         spoil(name)
-    (next(store.tables.glob("decisions/_delta_log/*2.json"))).write_bytes(b"")
+    max(store.tables.glob("decisions/_delta_log/*.json")).write_bytes(b"")
     code, out, error = prism("repair", "--store", store.root, "--json")
     said = json.loads(out)
     assert (code, said["lost"], said["failed"]) == (0, [], {}), error
