@@ -142,7 +142,7 @@ class TrainingConfig(Config):
     )
     threads: int = option(1, "Threads of one training; another number gives other bytes.", ge=1, le=256)
     precision: Literal["fp32", "bf16"] = option(
-        "fp32", "Arithmetic of the network; bf16 only pays where the processor has it."
+        "fp32", "Arithmetic of the network; bf16 only where the processor has it, elsewhere fp32 all the same."
     )
 
 

@@ -196,6 +196,11 @@ def _step(
     return value, fit
 
 
+def has_bf16(device: torch.device) -> bool:
+    """Whether a network can be computed in bf16 there; torch's LSTM cannot on a processor without AVX-512."""
+    return device.type != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether torch or numpy found too little memory, on the CPU or on the GPU."""
     return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _OUT_OF_MEMORY)
@@ -222,7 +227,7 @@ def _outputs(
     device = data.inputs.device
     batch = windows.batch(plan, config.features.lookback, config.training.chunk, data.samples.shape[1])
     rows, states, samples = (torch.from_numpy(index).to(device) for index in batch)
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16"):
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.training.precision == "bf16" and has_bf16(device)):
         encoded = net.encode(data.inputs[rows]).flatten(0, 1).index_select(0, states)
         z_mean, z_log_variance = net.code(encoded)
         mean, log_scale2 = net.decode(vlstm.reparameterise(z_mean, z_log_variance, noise.to(device)), encoded)
