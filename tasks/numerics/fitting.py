@@ -91,15 +91,21 @@ def epoch(fit: Fit, data: Data, config: Forecaster, epochs: int, streams: Stream
         value, fit = _step(net, optimiser, data, part, noise, config, fit)
         total += value * len(noise)
     taken = _taken(fit, net, optimiser, float(total) / int(data.samples.sum()))
-    _check_finite(taken)
-    return _validated(taken, net, data, config)
-
-
-def _check_finite(fit: Fit) -> None:
-    broken = sorted(name for name, values in fit.parameters.items() if not np.isfinite(values).all())
-    if broken or not math.isfinite(fit.loss):
+    if not is_finite(taken):
+        broken = _broken(taken)
         what = f"and {broken[0]} is not finite" if broken else "and no step leads on from there"
-        raise DivergedError(f"the loss of epoch {fit.epoch} is {fit.loss:g}, {what}")
+        raise DivergedError(f"the loss of epoch {taken.epoch} is {taken.loss:g}, {what}")
+    return validated(taken, data, config)
+
+
+def is_finite(fit: Fit) -> bool:
+    """Whether the loss and all parameters are finite numbers."""
+    return math.isfinite(fit.loss) and not _broken(fit)
+
+
+def _broken(fit: Fit) -> list[str]:
+    """Names of parameters that are not."""
+    return sorted(name for name, values in fit.parameters.items() if not np.isfinite(values).all())
 
 
 def learning_rate(training: TrainingConfig, done: float) -> float:
@@ -140,10 +146,11 @@ def _taken(fit: Fit, net: VLSTM, optimiser: torch.optim.Optimizer, mean_loss: fl
     return fit._replace(first_moment=moments["exp_avg"], second_moment=moments["exp_avg_sq"], **changed)
 
 
-def _validated(fit: Fit, net: VLSTM, data: Data, config: Forecaster) -> Fit:
+def validated(fit: Fit, data: Data, config: Forecaster) -> Fit:
     """The fit with its validation, where there are samples for one."""
     if not data.validation.any():
         return fit
+    net = vlstm.from_parameters(fit.parameters, data.inputs.shape[1], config.network, str(data.inputs.device))
     score = _score(net, data, config, fit.parts)
     if score < fit.score:
         return fit._replace(best=fit.parameters, score=score, waited=0)
@@ -209,11 +216,12 @@ def is_out_of_memory(error: Exception) -> bool:
 def _gradients(net: VLSTM, data: Data, plan: IntArray, noise: Tensor, config: Forecaster, fit: Fit) -> Tensor:
     """Loss of the batch, its gradients added up over the parts."""
     total, done = torch.zeros((), device=data.inputs.device), 0
+    kl = loss.kl_weight(config.loss, fit.epoch)
     for part in np.array_split(plan, min(fit.parts, len(plan))):
         count = int(part[:, 2].sum())
         samples, *outputs = _outputs(net, data, part, noise[done : done + count], config)
         target, weight = data.target[samples], data.weight[samples]
-        value = loss.loss(target, weight, *outputs, config.loss, config.network, fit.epoch) * (count / len(noise))
+        value = loss.loss(target, weight, *outputs, config.loss, config.network, kl) * (count / len(noise))
         value.backward()
         total += value.detach()
         done += count

@@ -14,6 +14,8 @@ epochs (Bowman et al., Generating Sentences from a Continuous Space, CoNLL 2016,
 """
 # Shapes: N = samples of a batch, J = latent dimensions.
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -54,13 +56,13 @@ def nll(target: Tensor, mean: Tensor, log_scale2: Tensor, network: VLSTMConfig) 
 
 
 def kl_divergence(z_mean: Tensor, z_log_variance: Tensor) -> Tensor:
-    """Divergence of the latent codes (N, J) from a standard normal, summed over J, averaged over N."""
-    return -0.5 * (1 + z_log_variance - z_mean**2 - torch.exp(z_log_variance)).sum(dim=1).mean()
+    """Divergence of each latent code (..., N, J) from a standard normal, summed over J: (..., N)."""
+    return -0.5 * (1 + z_log_variance - z_mean**2 - torch.exp(z_log_variance)).sum(dim=-1)
 
 
 def direction_penalty(target: Tensor, mean: Tensor) -> Tensor:
-    """Mean over N of how firmly the forecast has the wrong sign, in [0, 1]."""
-    return torch.relu(-torch.tanh(target) * torch.tanh(mean)).mean()
+    """How firmly each forecast has the wrong sign, in [0, 1]: (..., N)."""
+    return torch.relu(-torch.tanh(target) * torch.tanh(mean))
 
 
 def loss(
@@ -72,9 +74,13 @@ def loss(
     z_log_variance: Tensor,
     config: LossConfig,
     network: VLSTMConfig,
-    epoch: int,
+    kl: float | Tensor,
+    averaged: Callable[[Tensor], Tensor] = torch.mean,
 ) -> Tensor:
-    """L of one batch in an epoch: target, weight, mean and log_scale2 (N,), latent code (N, J); a scalar."""
-    likelihood = (weight * nll(target, mean, log_scale2, network)).mean()
-    latent = kl_weight(config, epoch) * kl_divergence(z_mean, z_log_variance)
-    return likelihood + latent + config.direction_weight * direction_penalty(target, mean)
+    """L of one batch: target, weight, mean and log_scale2 (N,), latent code (N, J); a scalar.
+
+    kl: the weight beta. averaged: the mean over N; another one takes several networks at once, (G, N) to (G,).
+    """
+    likelihood = averaged(weight * nll(target, mean, log_scale2, network))
+    latent = kl * averaged(kl_divergence(z_mean, z_log_variance))
+    return likelihood + latent + config.direction_weight * averaged(direction_penalty(target, mean))

@@ -13,14 +13,17 @@ device. The same machine and number of threads give the same bytes, stopped and 
 """
 # Shapes: A = assets, T = own sessions, F = features.
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tasks.numerics import fitting, tails, vlstm, windows
+from tasks.numerics import abreast, fitting, tails, vlstm, windows
+from tasks.numerics.abreast import Lane
 from tasks.numerics.configs import Forecaster, TrainingConfig
 from tasks.numerics.fitting import Data, Fit, Streams
 from tasks.numerics.loss import recency_weights
@@ -28,6 +31,7 @@ from tasks.numerics.tails import GAUSSIAN, Tails
 from tasks.numerics.windows import BoolArray, FloatArray, History
 
 Watch = Callable[[tuple[Fit, ...]], None]  # called after every epoch with the fits of all members
+WatchAll = Callable[[int, tuple[Fit, ...]], None]  # with a model's place and its fits
 
 INPUT_LIMIT = 5.0  # standard deviations at which a standardised feature is clipped
 INITIALISE, TRAIN, REFRESH, FORECAST = range(4)  # purposes of random numbers
@@ -41,6 +45,32 @@ class Model(NamedTuple):
     feature_std: FloatArray  # (F,)
     label_mean: float  # m0, pooled over the training labels
     tails: Tails = GAUSSIAN  # of (y - mean) / sigma, on the training samples
+
+
+class Asked(NamedTuple):
+    """A model that is wanted beside others."""
+
+    history: History
+    last_session: int  # to which it is known
+    stamp: int  # ordinal of the as-of date
+    parent: Model | None = None  # to be refreshed; without one a new model is trained
+    begun: tuple[Fit, ...] | None = None  # what an interrupted training left
+
+
+class _Job(NamedTuple):
+    """What is fitted of a model."""
+
+    data: Data
+    fits: tuple[Fit, ...]  # before the next epoch
+    stamp: int
+    purpose: int
+
+    def lane(self, member: int, config: Forecaster) -> Lane:
+        streams = partial(generators, config.training.seed, member, self.stamp, self.purpose)
+        return Lane(self.fits[member], self.data, streams)
+
+    def epochs(self, training: TrainingConfig) -> int:
+        return training.epochs if self.purpose == TRAIN else training.refresh_epochs
 
 
 def set_threads(training: TrainingConfig) -> None:
@@ -77,17 +107,38 @@ def train(
     """
     fresh = _untrained(history, config, stamp)
     data = _data(fresh, history, config, device)
-    model, fits = _fitted(fresh, data, config, config.training.epochs, stamp, TRAIN, watch, resume)
-    parts = max(fit.parts for fit in fits)
+    fits = _fitted(_Job(data, _begun(fresh, resume), stamp, TRAIN), config, watch)
+    model, parts = _of(fresh, fits), max(fit.parts for fit in fits)
     return model._replace(tails=tails.of(_residuals(model, data, config, parts))), fits
 
 
 def refresh(
-    model: Model, history: History, config: Forecaster, stamp: int, device: str = "cpu"
+    model: Model,
+    history: History,
+    config: Forecaster,
+    stamp: int,
+    device: str = "cpu",
+    resume: tuple[Fit, ...] | None = None,
 ) -> tuple[Model, tuple[Fit, ...]]:
     """The model after `refresh_epochs` more epochs on all that `history` knows, its tails as they were; as `train`."""
-    data = _data(model, history, config, device)
-    return _fitted(model, data, config, config.training.refresh_epochs, stamp, REFRESH)
+    fits = _fitted(_Job(_data(model, history, config, device), _begun(model, resume), stamp, REFRESH), config)
+    return _of(model, fits), fits
+
+
+def ahead(
+    asked: Sequence[Asked], config: Forecaster, device: str, watch: WatchAll | None = None
+) -> list[tuple[Fit, ...]]:
+    """Fits of several models at once, to the end or as far as they come: `train` or `refresh` goes on from there.
+
+    All are trained, or all refreshed; the bytes are those of each alone. Raises ValueError where no sample may train.
+    """
+    size, found = max(1, abreast.lanes(config, device) // config.training.ensemble), []
+    with ThreadPoolExecutor() as pool:
+        for begin in range(0, len(asked), size):
+            jobs = list(pool.map(partial(_job, config=config, device=device), asked[begin : begin + size]))
+            told = None if watch is None else lambda place, fits, begin=begin: watch(begin + place, fits)
+            found += _abreast(jobs, config, told)
+    return found
 
 
 def baseline(history: History, config: Forecaster, stamp: int) -> Model:
@@ -161,26 +212,56 @@ def _data(model: Model, history: History, config: Forecaster, device: str) -> Da
     )
 
 
-def _fitted(
-    model: Model,
-    data: Data,
-    config: Forecaster,
-    epochs: int,
-    stamp: int,
-    purpose: int,
-    watch: Watch | None = None,
-    resume: tuple[Fit, ...] | None = None,
-) -> tuple[Model, tuple[Fit, ...]]:
-    """The model with every member fitted for `epochs` epochs, and the fits."""
+def _job(asked: Asked, config: Forecaster, device: str) -> _Job:
+    """What is fitted of a model that is asked for."""
+    past = windows.cut(asked.history, asked.last_session)
+    model = asked.parent or _untrained(past, config, asked.stamp)
+    purpose = TRAIN if asked.parent is None else REFRESH
+    return _Job(_data(model, past, config, device), _begun(model, asked.begun), asked.stamp, purpose)
+
+
+def _begun(model: Model, resume: tuple[Fit, ...] | None) -> tuple[Fit, ...]:
+    return resume or tuple(map(fitting.started, model.parameters))
+
+
+def _of(model: Model, fits: tuple[Fit, ...]) -> Model:
+    """The model with what its networks have become."""
+    return model._replace(parameters=tuple(map(fitting.outcome, fits)))
+
+
+def _fitted(job: _Job, config: Forecaster, watch: Watch | None = None) -> tuple[Fit, ...]:
+    """The fits after all their epochs."""
     set_threads(config.training)
-    fits = list(resume or (fitting.started(values) for values in model.parameters))
+    fits, epochs = job.fits, job.epochs(config.training)
+    if abreast.lanes(config, job.data.inputs.device.type) > 1:
+        (fits,) = _abreast([job], config, None if watch is None else lambda _, fits: watch(fits))
     for member in range(len(fits)):
+        lane = job.lane(member, config)
         while not fitting.is_over(fits[member], epochs, config.training.patience):
-            streams = generators(config.training.seed, member, stamp, purpose, fits[member].epoch)
-            fits[member] = fitting.epoch(fits[member], data, config, epochs, streams)
+            fit = fitting.epoch(fits[member], job.data, config, epochs, lane.streams(fits[member].epoch))
+            fits = (*fits[:member], fit, *fits[member + 1 :])
             if watch is not None:
-                watch(tuple(fits))
-    return model._replace(parameters=tuple(fitting.outcome(fit) for fit in fits)), tuple(fits)
+                watch(fits)
+    return fits
+
+
+def _abreast(jobs: Sequence[_Job], config: Forecaster, watch: WatchAll | None) -> list[tuple[Fit, ...]]:
+    """The fits of all jobs as far as they come, each network in a lane of its own."""
+    set_threads(config.training)
+    places = [(number, member) for number, job in enumerate(jobs) for member in range(len(job.fits))]
+    found = [list(job.fits) for job in jobs]
+
+    def after(fits: dict[int, Fit]) -> None:
+        for place, fit in fits.items():
+            number, member = places[place]
+            found[number][member] = fit
+        for number in {places[place][0] for place in fits} if watch is not None else ():
+            watch(number, tuple(found[number]))
+
+    lanes = [jobs[number].lane(member, config) for number, member in places]
+    count = abreast.lanes(config, jobs[0].data.inputs.device.type)
+    abreast.fit(lanes, config, jobs[0].epochs(config.training), count, after)
+    return [tuple(fits) for fits in found]
 
 
 def _residuals(model: Model, data: Data, config: Forecaster, parts: int) -> FloatArray:

@@ -35,6 +35,14 @@ class History(NamedTuple):
     last_session: int  # the as-of session's index
 
 
+class Runs(NamedTuple):
+    """Consecutive samples of an asset, those from `begin` to before `end`."""
+
+    asset: IntArray
+    begin: IntArray
+    end: IntArray
+
+
 class Batch(NamedTuple):
     """Flat indices of one batch."""
 
@@ -96,15 +104,25 @@ def training_rows(samples: BoolArray, lookback: int) -> BoolArray:
     return out
 
 
+def runs(samples: BoolArray) -> Runs:
+    """The runs of consecutive samples, in order of assets and time."""
+    padded = np.pad(samples, ((0, 0), (1, 1)))
+    asset, begin = np.nonzero(padded[:, 1:-1] & ~padded[:, :-2])
+    return Runs(asset, begin, np.nonzero(padded[:, 1:-1] & ~padded[:, 2:])[1] + 1)
+
+
 def chunks(samples: BoolArray, chunk: int, generator: np.random.Generator) -> IntArray:
     """One epoch's chunks, shuffled: (number, 3) of asset, first sample's session, samples.
 
     Every run of consecutive samples of an asset is cut every `chunk` sessions from a random offset, so its first
     and last chunk may be shorter; together they hold each sample exactly once.
     """
-    padded = np.pad(samples, ((0, 0), (1, 1)))
-    asset, begin = np.nonzero(padded[:, 1:-1] & ~padded[:, :-2])
-    end = np.nonzero(padded[:, 1:-1] & ~padded[:, 2:])[1] + 1
+    return chunks_of(runs(samples), chunk, generator)
+
+
+def chunks_of(runs: Runs, chunk: int, generator: np.random.Generator) -> IntArray:
+    """`chunks` of samples whose runs are known."""
+    asset, begin, end = runs
     offset = generator.integers(0, chunk, size=asset.size)
     number = -(-(end - begin + offset) // chunk)
     # position of each chunk within its run, by counting up and subtracting what earlier runs took

@@ -52,7 +52,9 @@ def encoder_gradients(values, inputs, target, config):
     z = vlstm.reparameterise(m, v, torch.randn(m.shape, generator=torch.Generator().manual_seed(0)))
     mean, log_scale2 = net.decode(z, states)
     weight = torch.ones(len(inputs))
-    loss.loss(torch.from_numpy(target), weight, mean, log_scale2, m, v, config.loss, config.network, epoch=0).backward()
+    loss.loss(
+        torch.from_numpy(target), weight, mean, log_scale2, m, v, config.loss, config.network, config.loss.kl_weight
+    ).backward()
     return {name: parameter.grad.numpy() for name, parameter in net.encoder.named_parameters()}
 
 

@@ -108,7 +108,9 @@ def never_rebuilt(fit, data, epochs, config, fused):
             noise = torch.randn(m.shape, generator=draws)
             mean, log_scale2 = net.decode(m + torch.exp(v / 2) * noise, states)
             target, weight = data.target[batch.samples], data.weight[batch.samples]
-            value = loss.loss(target, weight, mean, log_scale2, m, v, config.loss, config.network, epoch)
+            value = loss.loss(
+                target, weight, mean, log_scale2, m, v, config.loss, config.network, loss.kl_weight(config.loss, epoch)
+            )
             optimiser.zero_grad()
             value.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), settings.clip_norm)
