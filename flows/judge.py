@@ -15,7 +15,7 @@ from flows.lines import MAIN
 from flows.parameters import Parameters
 from flows.planning import Plan
 from flows.rebalance import RUNNER, forecast_blocks, recorded, wait_for
-from flows.train import train_blocks
+from flows.train import make_models
 from storage import catalog
 from storage.errors import InputError
 from storage.store import open_store
@@ -71,7 +71,7 @@ def _predicted(plan: Plan) -> list[Span]:
     """Spans between the plan's months, all of their sessions forecast."""
     config, panel = plan.segment.parameters.forecaster, plan.segment.panel
     features.compute_features(panel, plan.history, config.features)
-    train_blocks(plan)
+    make_models(plan)
     forecast_blocks(plan)
     key_of = dict(zip(plan.history, plan.features, strict=True))
     spans = [

@@ -26,7 +26,7 @@ from flows.lines import MAIN, Line
 from flows.parameters import FIXED
 from flows.planning import MonthPlan, Plan
 from flows.provenance import made_of
-from flows.train import train_blocks, train_elsewhere
+from flows.train import make_models, train_elsewhere
 from flows.workers import runner
 from storage import catalog, clock, ledger, scenarios, tables
 from storage.errors import InputError
@@ -157,7 +157,7 @@ def _stages(plan: Plan) -> Iterator[tuple[str, list[Chunk]]]:
     if plan.forecasts:
         named = features.compute_features.with_options(task_run_name=f"features to {plan.history[-1].month}")
         yield "features", [partial(named, panel, plan.history, parameters.features, plan.begun)]
-        yield "train", [partial(train_blocks, plan)]
+        yield "train", [partial(make_models, plan)]
         yield "forecast", [future.result for future in _forecasts(plan)]
     horizon = parameters.features.horizon
     gates = planning.by_year([month.gate for month in plan.chain if month.gate])

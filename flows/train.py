@@ -37,16 +37,29 @@ from tasks.forecast import Trained
 log = logging.getLogger("prism.flow")
 
 
+def make_models(plan: Plan) -> None:
+    """The trained models of a plan; on an accelerator the refreshed ones, too, which otherwise the forecasts make."""
+    train_blocks(plan)
+    months = tuple(month for month in plan.forecasts if month.model and month.trained)
+    if months and forecast.is_at_once():
+        config = plan.segment.parameters.forecaster
+        forecast.refresh_models(plan.segment.panel, months, plan.features_to(months[-1].moment), config)
+
+
 def train_blocks(plan: Plan) -> list[str]:
     """Train the blocks of a plan that have no model yet, all at once; the keys of their models."""
-    config, blocks = plan.segment.parameters.forecaster, _blocks(plan)
-    futures = [
-        forecast.train_block.submit(plan.segment.panel, block.moment, block.key, plan.features_to(block.moment), config)
-        for block in blocks
-    ]
+    blocks = _blocks(plan)
+    _train(plan, blocks)
+    return [block.key for block in blocks]
+
+
+def _train(plan: Plan, blocks: Sequence[Trained]) -> None:
+    """Train blocks, each in a task of its own, or all in one where the device takes them at once."""
+    panel, config = plan.segment.panel, plan.segment.parameters.forecaster
+    parts = [tuple(blocks)] if blocks and forecast.is_at_once() else [(block,) for block in blocks]
+    futures = [forecast.train_blocks.submit(panel, part, plan.features_to(part[-1].moment), config) for part in parts]
     for future in futures:
         future.result()
-    return [block.key for block in blocks]
 
 
 def _blocks(plan: Plan) -> list[Trained]:
@@ -126,13 +139,7 @@ def _train_here(plan: Plan, blocks: Sequence[Trained]) -> None:
     """Train blocks under the keys of this process's own device."""
     config, segment = plan.segment.parameters.forecaster, plan.segment
     features.compute_features(segment.panel, plan.history, config.features)
-    futures = []
-    for block in blocks:
-        known = plan.features_to(block.moment)
-        key = forecast.trained_key(known[-1], config)
-        futures.append(forecast.train_block.submit(segment.panel, block.moment, key, known, config))
-    for future in futures:
-        future.result()
+    _train(plan, [Trained(b.moment, forecast.trained_key(plan.features_to(b.moment)[-1], config)) for b in blocks])
 
 
 def _send(settings: Settings, plan: Plan, lacking: Sequence[Trained]) -> str:

@@ -207,7 +207,7 @@ def _judged(tuning: Tuning, forecaster: Forecaster, trial: "Trial") -> Verdict:
 def _score(tuning: Tuning, forecaster: Forecaster, fold: Fold) -> Score:
     """Train the fold's model, forecast its sessions, and score what followed; what is stored is not done again."""
     panel, model = tuning.segment.panel, forecast.trained_key(fold.learned[-1], forecaster)
-    forecast.train_block(panel, fold.moment, model, fold.learned, forecaster)
+    forecast.train_blocks(panel, (forecast.Trained(fold.moment, model),), fold.learned, forecaster)
     span = judge.span(fold.moment, fold.until, (fold.learned[-1], fold.seen[-1]), model, forecaster)
     judge.predict_sessions(panel, (span,), fold.seen, forecaster)
     return stage.score(panel, span.key, forecaster.features.horizon, tuning.study.end)

@@ -1,6 +1,7 @@
 """What stands in where a model cannot be had as asked: a declared chain, each link with its reason.
 
-    the GPU's memory does not hold even one chunk    the same work on the CPU
+    the GPU's memory does not hold many networks     one after the other
+    it does not hold even one chunk                  the same work on the CPU
     a training leaves the finite numbers             the baseline that the network corrects, as a model
     a refresh leaves them                            the block's trained model, as it is
     the block's own model is such a baseline         the same until the block ends
@@ -10,7 +11,7 @@ forecast at all holds cash; what has one but no optimum holds risk parity (`task
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from storage.settings import Settings
@@ -19,7 +20,7 @@ from tasks.numerics.windows import History
 
 if TYPE_CHECKING:
     from tasks.numerics.fitting import Fit
-    from tasks.numerics.training import Model, Watch
+    from tasks.numerics.training import Asked, Model, Watch, WatchAll
 
 Made = TypeVar("Made")
 log = logging.getLogger("prism.forecast")
@@ -49,6 +50,31 @@ def on_device(work: Callable[[str], Made]) -> tuple[Made, str, str | None]:
     return work("cpu"), "cpu", said
 
 
+def ahead(
+    asked: "Sequence[Asked]", forecaster: Forecaster, watch: "WatchAll | None" = None
+) -> "list[tuple[Fit, ...] | None]":
+    """What `trained` and `refreshed` go on from: where the device takes many networks at once, as far as they come.
+
+    Elsewhere, and where the memory is too small for them, it is what had begun.
+    """
+    from tasks.numerics import abreast, fitting, training
+
+    device, found = Settings().device, [one.begun for one in asked]
+    places = [k for k, one in enumerate(asked) if one.parent is None or not training.is_baseline(one.parent)]
+    if len(places) > 1 and abreast.lanes(forecaster, device) > 1:
+        try:
+            told = None if watch is None else lambda place, fits: watch(places[place], fits)
+            fits = training.ahead([asked[place] for place in places], forecaster, device, told)
+        except (RuntimeError, MemoryError) as error:
+            if not fitting.is_out_of_memory(error):
+                raise
+            log.warning("the memory of %s was too small for many models at once; one follows the other", device)
+            return found
+        for place, own in zip(places, fits, strict=True):
+            found[place] = own
+    return found
+
+
 def trained(
     known: History,
     forecaster: Forecaster,
@@ -70,7 +96,14 @@ def trained(
     return Stood(model, fits, device, why)
 
 
-def refreshed(parent: "Model", why: str | None, known: History, forecaster: Forecaster, stamp: int) -> Stood:
+def refreshed(
+    parent: "Model",
+    why: str | None,
+    known: History,
+    forecaster: Forecaster,
+    stamp: int,
+    begun: "tuple[Fit, ...] | None" = None,
+) -> Stood:
     """The block's model refreshed, or itself where that is not to be; `why`: what is second best about the block's."""
     from tasks.numerics import fitting, training
 
@@ -78,7 +111,7 @@ def refreshed(parent: "Model", why: str | None, known: History, forecaster: Fore
     if training.is_baseline(parent):
         return Stood(parent, as_it_is, "cpu", why)
     try:
-        made = on_device(lambda device: training.refresh(parent, known, forecaster, stamp, device))
+        made = on_device(lambda device: training.refresh(parent, known, forecaster, stamp, device, begun))
     except fitting.DivergedError as error:
         said = f"the refresh diverged ({error}), so the block's trained model stays as it was"
         log.warning(said)

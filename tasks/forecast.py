@@ -3,12 +3,10 @@
 Models of a block are refreshed from its trained one, never from each other, so that all dates are independent
 given the block. A date between two monthly as-of dates is forecast from all that is known at it, by what was learned
 at the earlier one: there is one model a month, however often one trades. The network is imported inside the task
-bodies: flows, forms and light workers load this module and must not load torch. A training that was interrupted
-goes on after its last epoch, to the same bytes.
+bodies: flows, forms and light workers load this module and must not load torch.
 """
 
 import logging
-import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from storage import tables, unfinished
+from storage import tables
 from storage.errors import NoDataError
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import TABLES
@@ -28,10 +26,8 @@ from tasks.caching import cached_task, keyed_by, versions
 from tasks.numerics import baselines, windows
 from tasks.numerics.configs import FeatureConfig, Forecaster
 from tasks.numerics.windows import History
-from tasks.progress import Progress
 
 if TYPE_CHECKING:
-    from tasks.numerics.fitting import Fit
     from tasks.numerics.predictive import Forecast, Learned, Rows, Simple
     from tasks.numerics.tails import Tails
     from tasks.numerics.training import Model
@@ -47,6 +43,7 @@ KEYED = keyed_by(
     "tasks.models",
     "tasks.own_forecasts",
     "tasks.panels",
+    "tasks.trainings",
     packages=("numpy", "scipy", "numba", "pandas", "torch", "exchange-calendars"),
 )
 log = logging.getLogger("prism.forecast")
@@ -186,56 +183,44 @@ def _of_model(forecaster: Forecaster, device: str) -> dict[str, Any]:
     return configs | {"device": device}
 
 
-@cached_task(cache_policy=KEYED, task_run_name="train {moment.as_of}")
-def train_block(
-    panel: PanelKey, moment: Moment, key: str, history: tuple[str, ...], forecaster: Forecaster
+def is_at_once() -> bool:
+    """Whether this process's device fits the networks of many models at once."""
+    return current(Settings).device != "cpu"
+
+
+@cached_task(cache_policy=KEYED, task_run_name="train from {blocks[0].moment.as_of}")
+def train_blocks(
+    panel: PanelKey, blocks: tuple[Trained, ...], history: tuple[str, ...], forecaster: Forecaster
 ) -> Produced:
-    """Train the model of the block that starts at `moment`, from the feature partitions `history`."""
-    from tasks import models
+    """Train the models of blocks that the store lacks. `history`: feature partitions to the last block's moment."""
+    return _models(panel, {block.key: (block.moment, None) for block in blocks}, history, forecaster)
+
+
+@cached_task(cache_policy=KEYED, task_run_name="refresh from {months[0].moment.month}")
+def refresh_models(
+    panel: PanelKey, months: tuple[Month, ...], history: tuple[str, ...], forecaster: Forecaster
+) -> Produced:
+    """Refresh the models that the store lacks of months, which `forecast_months` does one by one."""
+    wanted = {month.model: (month.learned, month.trained.key) for month in months if month.model and month.trained}
+    refreshed = {model: (moment, parent) for model, (moment, parent) in wanted.items() if model != parent}
+    return _models(panel, refreshed, history, forecaster)
+
+
+def _models(
+    panel: PanelKey, wanted: dict[str, tuple[Moment, str | None]], history: tuple[str, ...], forecaster: Forecaster
+) -> Produced:
+    """Make the models that the store lacks: by key when they are made, and what they are refreshed from."""
+    from tasks import trainings
 
     store = open_store()
-    if tables.existing(store, "models", [key]):
-        return Produced("models", (key,))
-    known = histories.load(store, panels.load(store, panel), history)
-    begun = models.get_fits(store, key, forecaster)
-    watch = _Watch(store, key, moment, forecaster, begun)
-    started = time.monotonic()
-    made = fallbacks.trained(known, forecaster, moment.as_of.toordinal(), watch, begun)
-    seconds = time.monotonic() - started
-    models.put(
-        store, key, moment, None, made.model, made.fits, seconds, forecaster, _made_by(made.device), made.degraded
-    )
-    unfinished.drop(store, key)
-    watch.end()
-    log.info("model of %s trained in %.1f s", moment.month, seconds)
-    return Produced("models", (key,))
-
-
-class _Watch:
-    """After every epoch of a training: keep the fits, and say how far it is."""
-
-    def __init__(
-        self, store: Store, key: str, moment: Moment, forecaster: Forecaster, begun: "tuple[Fit, ...] | None"
-    ) -> None:
-        self._store, self._key, self._config = store, key, forecaster.training
-        self._progress = Progress(f"training {moment.month}", self._share(begun or ()))
-        if begun:
-            log.info("training of %s goes on where it was interrupted", moment.month)
-
-    def end(self) -> None:
-        """The training is over, perhaps before its last epoch."""
-        self._progress.end()
-
-    def _share(self, fits: "tuple[Fit, ...]") -> float:
-        return sum(fit.epoch for fit in fits) / (self._config.epochs * self._config.ensemble)
-
-    def __call__(self, fits: "tuple[Fit, ...]") -> None:
-        from tasks import models
-
-        models.put_fits(self._store, self._key, fits)
-        member = max(place for place, fit in enumerate(fits) if fit.epoch)
-        place = f"network {member + 1} of {len(fits)}, epoch {fits[member].epoch} of {self._config.epochs}"
-        self._progress.tell(self._share(fits), f"{place}, loss {fits[member].loss:.3f}")
+    there = tables.existing(store, "models", wanted)
+    missing = {key: made for key, made in wanted.items() if key not in there}
+    if missing:
+        everything = panels.load(store, panel)
+        known = histories.load(store, everything, history)
+        asked = [trainings.Wanted(key, at, everything.at(at.as_of), parent) for key, (at, parent) in missing.items()]
+        trainings.make(store, asked, known, forecaster, _made_by)
+    return Produced("models", tuple(wanted))
 
 
 @cached_task(cache_policy=KEYED, task_run_name="forecast from {months[0].moment.month}")
@@ -261,21 +246,16 @@ def _made_by(device: str) -> dict[str, Any]:
     return {"code": KEYED.code, "versions": versions(KEYED.packages), "device": device}
 
 
-def _refreshed(store: Store, month: Month, known: History, forecaster: Forecaster) -> "Model":
+def _model(store: Store, month: Month, past: History, forecaster: Forecaster) -> "Model":
     """The date's model: the block's own, or that one refreshed with what is known at the monthly date."""
-    from tasks import models
+    from tasks import models, trainings
 
     assert month.model is not None
     assert month.trained is not None
-    if tables.existing(store, "models", [month.model]):
-        return models.get(store, month.model, forecaster)
-    started, moment, parent = time.monotonic(), month.learned, month.trained.key
-    why, stamp = models.degraded(store, [parent]).get(parent), moment.as_of.toordinal()
-    made = fallbacks.refreshed(models.get(store, parent, forecaster), why, known, forecaster, stamp)
-    seconds = time.monotonic() - started
-    by = _made_by(made.device)
-    models.put(store, month.model, moment, parent, made.model, made.fits, seconds, forecaster, by, made.degraded)
-    return made.model
+    if not tables.existing(store, "models", [month.model]):
+        wanted = trainings.Wanted(month.model, month.learned, past.last_session, month.trained.key)
+        trainings.make(store, [wanted], past, forecaster, _made_by)
+    return models.get(store, month.model, forecaster)
 
 
 @dataclass(frozen=True)
@@ -293,7 +273,7 @@ def _learned(store: Store, month: Month, past: History, forecaster: Forecaster) 
 
     simple, kind = predictive.learn(past, forecaster), forecaster.forecast.forecaster
     tails = predictive.simple_tails(past, simple, forecaster) if kind in predictive.SIMPLE else None
-    return _Learned(simple, tails, _refreshed(store, month, past, forecaster) if month.model else None)
+    return _Learned(simple, tails, _model(store, month, past, forecaster) if month.model else None)
 
 
 def _forecasts(

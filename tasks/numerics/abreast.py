@@ -115,7 +115,8 @@ class _Work:
         training, device = config.training, asked[0].data.inputs.device
         self._asked, self._config, self._device = asked, config, device
         self._runs = {id(lane.data): windows.runs(lane.data.samples) for lane in asked}
-        self._learning = _learning([lane.fit for lane in asked], count, device)
+        self._shapes = vlstm.shapes(asked[0].data.inputs.shape[1], config.network)
+        self._learning = _learning([lane.fit for lane in asked], tuple(self._shapes), count, device)
         self._batch = _Batch(
             torch.zeros((count, training.batch, 3), dtype=torch.int64, device=device),
             torch.zeros(count, device=device),
@@ -165,7 +166,7 @@ class _Work:
         for place, fit in active.items():
             data, known = self._asked[place].data, {"steps": int(steps[place]), "epoch": fit.epoch + 1}
             for kind, values in zip(("parameters", "first_moment", "second_moment"), rows, strict=True):
-                known[kind] = _named(fit.parameters, values[place])
+                known[kind] = _named(self._shapes, values[place])
             known["loss"] = float(total[place]) / int(data.samples.sum())
             found[place] = fitting.validated(fit._replace(**known), data, self._config)
         return found
@@ -189,14 +190,14 @@ def _steps(step: Callable[[], None], device: torch.device) -> Iterator[None]:
         yield
 
 
-def _learning(fits: Sequence[Fit], count: int, device: torch.device) -> _Learning:
-    """The fits in the first lanes, zeros in the others."""
+def _learning(fits: Sequence[Fit], names: Sequence[str], count: int, device: torch.device) -> _Learning:
+    """The fits in the first lanes, their arrays in the order of `names`; zeros in the others."""
 
     def stacked(kind: str) -> Tensor:
         rows = np.zeros((count, sum(value.size for value in fits[0].parameters.values())), np.float32)
         for row, fit in zip(rows, fits, strict=False):
             values = getattr(fit, kind)
-            row[:] = np.concatenate([values[name].ravel() for name in fit.parameters]) if values else 0.0
+            row[:] = np.concatenate([values[name].ravel() for name in names]) if values else 0.0
         return torch.from_numpy(rows).to(device)
 
     steps = torch.zeros(count, device=device)
@@ -205,10 +206,10 @@ def _learning(fits: Sequence[Fit], count: int, device: torch.device) -> _Learnin
     return _Learning(stacked("parameters"), stacked("first_moment"), stacked("second_moment"), steps, total)
 
 
-def _named(like: vlstm.Parameters, row: FloatArray) -> vlstm.Parameters:
+def _named(shapes: dict[str, tuple[int, ...]], row: FloatArray) -> vlstm.Parameters:
     """A row of parameters, or of their moments, by name."""
-    parts = np.split(row, np.cumsum([value.size for value in like.values()])[:-1])
-    return {name: part.reshape(value.shape).copy() for (name, value), part in zip(like.items(), parts, strict=True)}
+    parts = np.split(row, np.cumsum([math.prod(shape) for shape in shapes.values()])[:-1])
+    return {name: part.reshape(shape).copy() for (name, shape), part in zip(shapes.items(), parts, strict=True)}
 
 
 def _panels(data: Sequence[Data], count: int) -> _Panels:

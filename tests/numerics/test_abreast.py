@@ -46,11 +46,13 @@ def alone(lane, config=CONFIG, epochs=EPOCHS):
 
 
 def assert_close(one, other):
+    """The same but for rounding, which a kink of the loss may make 2 % of a moment."""
     assert (one.steps, one.epoch, one.waited) == (other.steps, other.epoch, other.waited)
     assert one.loss == pytest.approx(other.loss, rel=2e-4)
-    for kind in ("parameters", "first_moment", "second_moment", "best"):
+    for kind, most in (("parameters", 2e-3), ("first_moment", 3e-2), ("second_moment", 3e-2), ("best", 2e-3)):
+        assert getattr(one, kind).keys() == getattr(other, kind).keys()
         for name, value in getattr(other, kind).items():
-            np.testing.assert_allclose(getattr(one, kind)[name], value, rtol=1e-3, atol=5e-4, err_msg=f"{kind} {name}")
+            assert np.linalg.norm(getattr(one, kind)[name] - value) <= most * np.linalg.norm(value), f"{kind} {name}"
 
 
 # --- the recurrence
@@ -109,6 +111,13 @@ def test_a_network_has_the_same_bytes_whoever_is_beside_it():
     for place, own in enumerate(asked):
         assert as_bytes(fitted([own])[0][0]) == as_bytes(together[place])
     assert [as_bytes(fit) for fit in fitted(asked[::-1])[0]] == [as_bytes(fit) for fit in together[::-1]]
+
+
+def test_the_order_in_which_a_fits_arrays_are_read_is_no_matter():
+    own = lane(0, make_data())
+    turned = own.fit._replace(parameters=dict(reversed(own.fit.parameters.items())))
+    for name, value in fitted([own._replace(fit=turned)])[0][0].parameters.items():
+        np.testing.assert_array_equal(value, fitted([own])[0][0].parameters[name])
 
 
 def test_more_networks_than_lanes_follow_one_another():

@@ -114,7 +114,7 @@ class Run:
     def train(self, year):
         first = self.block(year)[0]
         key = forecast.trained_key(self.seen(first)[-1], self.config)
-        forecast.train_block.fn(self.panel, first, key, self.seen(first), self.config)
+        forecast.train_blocks.fn(self.panel, (forecast.Trained(first, key),), self.seen(first), self.config)
         return key
 
     def forecast(self, months):

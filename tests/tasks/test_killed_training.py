@@ -33,7 +33,8 @@ panel, store = PanelKey(*sys.argv[1:]), open_store()
 months = panels.moments(store, panel)
 months = months[: next(place for place, moment in enumerate(months) if moment.month == "2016-01") + 1]
 history = features.compute_features.fn(panel, months, config.features).keys
-forecast.train_block.fn(panel, months[-1], forecast.trained_key(history[-1], config), history, config)
+block = forecast.Trained(months[-1], forecast.trained_key(history[-1], config))
+forecast.train_blocks.fn(panel, (block,), history, config)
 """
 
 
