@@ -121,7 +121,9 @@ def refresh(
     resume: tuple[Fit, ...] | None = None,
 ) -> tuple[Model, tuple[Fit, ...]]:
     """The model after `refresh_epochs` more epochs on all that `history` knows, its tails as they were; as `train`."""
-    fits = _fitted(_Job(_data(model, history, config, device), _begun(model, resume), stamp, REFRESH), config)
+    fits, training = _begun(model, resume), config.training
+    if not all(fitting.is_over(fit, training.refresh_epochs, training.patience) for fit in fits):
+        fits = _fitted(_Job(_data(model, history, config, device), fits, stamp, REFRESH), config)
     return _of(model, fits), fits
 
 

@@ -4,35 +4,38 @@ Apart from `make bench`, whose machine has none. Everything runs through the fun
 other argument than the device, on the synthetic panel of the section *training*; time is the clock's. Needs torch with
 an accelerator, numpy, scipy and numba, and prints a line of JSON for each part.
 
-    agreement   what another device changes in a forecast, and whether it repeats itself to the byte
-    speed       windows a second of one training by size of the network and of the batch, and of several at once
+    agreement   what another device changes in a forecast, and whether a training repeats itself to the byte, alone and
+                beside others
     floor       fp32 matrix products, of the network's own shape and of a large one, and copies of memory
-    whole       120 months of 109 assets: a training a year, a refresh and a forecast each month, years side by side
+    speed       windows a second of one network, by size of the network and of the batch
+    lanes       the same of as many networks at once as the device takes
+    whole       120 months of 109 assets: a training a year, a refresh and a forecast each month; on the accelerator all
+                trainings at once and all refreshes at once, on the processor ten years in a process each
 """
 
 import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import torch
 
-from tasks.numerics import mixtures, predictive, training, windows
+from tasks.numerics import abreast, fitting, mixtures, predictive, training, windows
 from tasks.numerics.configs import Forecaster, TrainingConfig
 from tests.benchmarks import frame
-from tests.benchmarks.training import STAMP, by_chunks, configured, history, operations
+from tests.benchmarks.training import STAMP, by_chunks, configured, history, operations, started
 
 SHAPE, YEAR, MONTH = (109, 4000), 252, 21  # assets and sessions; sessions of a year and of a month
 SIZES = ((32, 8), (128, 64), (256, 128), (512, 128))  # units and latent dimensions
-BATCHES = (64, 256, 1024)  # chunks
-AT_ONCE = (1, 4, 8, 16)
+BATCHES = (64, 1024)  # chunks
+YEARS, MONTHS = 10, 12
 
 
 @cache
@@ -62,14 +65,31 @@ def agreement(device: str) -> dict[str, Any]:
 
         seconds[name] = clocked(work)
     plain, other, again = (found[name] for name in ("cpu", "device", "again"))
+    alone, beside = _ahead(device, 1), _ahead(device, YEARS)[:1]
     sigma = np.abs(np.sqrt(other.variance / plain.variance) - 1)
     mean = np.abs(other.mean - plain.mean) / np.sqrt(plain.variance)
     return {
         "sigma, relative": {"median": float(np.median(sigma)), "largest": float(sigma.max())},
         "mean, in sigmas": {"median": float(np.median(mean)), "largest": float(mean.max())},
         "repeats to the byte": bool((other.variance == again.variance).all() and (other.mean == again.mean).all()),
+        "the same bytes beside others": all(
+            (one == two).all()
+            for k in (0, 1, 2)
+            for one, two in zip(_values(alone, k), _values(beside, k), strict=True)
+        ),
         "seconds": seconds,
     }
+
+
+def _ahead(device: str, years: int) -> list[tuple[fitting.Fit, ...]]:
+    """The trainings of the last years, the newest first, of which the processor takes one after the other."""
+    config = replace(Forecaster(), training=TrainingConfig(epochs=1))
+    asked = [training.Asked(known(), first, STAMP + first) for first in _begins()[::-1][:years]]
+    return training.ahead(asked, config, device)
+
+
+def _values(fits: list[tuple[fitting.Fit, ...]], member: int) -> list[np.ndarray]:
+    return list(fits[0][member].parameters.values())
 
 
 def speed(device: str) -> list[dict[str, Any]]:
@@ -112,33 +132,80 @@ def _repeated(work: Callable[[], object], turns: int) -> Callable[[], None]:
     return repeat
 
 
-def year(number: int, device: str) -> int:
-    """One year of the walk-forward: train at its start, refresh and forecast each month; the windows that trained."""
-    config, first, count = Forecaster(), SHAPE[1] - (10 - number) * YEAR, 0
-    model: training.Model | None = None
-    for month in range(12):
-        end = first + month * MONTH
-        past = windows.cut(known(), end)
-        stamp = STAMP + end
-        if model is None:
-            model, _ = training.train(past, config, stamp, device)
-            current, passes = model, config.training.epochs
-        else:
-            current, passes = training.refresh(model, past, config, stamp, device)[0], config.training.refresh_epochs
-        samples = windows.training_samples(past, config.features.lookback, config.features.horizon)
-        count += passes * config.training.ensemble * int(samples.sum())
-        rows = predictive.rows_at(past, end, np.ones(SHAPE[0], bool), stamp)
-        mixtures.vlstm(current, past, rows, config, device)
-    return count
+def lanes(device: str) -> list[dict[str, Any]]:
+    """Windows a second of one epoch of as many networks as the device takes, after one that is not counted."""
+    rows = []
+    for hidden, latent in SIZES:
+        config = configured(hidden, latent)
+        count, (fit, data) = abreast.lanes(config, device), started(known(), config, device)
+        training.set_threads(config.training)
+
+        def work(
+            epochs: int, config: Forecaster = config, count: int = count, fit: Any = fit, data: Any = data
+        ) -> None:
+            draws = partial(training.generators, 0, stamp=STAMP, purpose=training.TRAIN)
+            asked = [abreast.Lane(fit, data, lambda epoch, k=k: draws(k, epoch=epoch)) for k in range(count)]
+            abreast.fit(asked, config, epochs, count, lambda _: None)
+
+        begun = clocked(partial(work, 1))
+        seconds, number = clocked(partial(work, 3)) - begun, 2 * count * int(data.samples.sum())
+        flops = 2 * count * operations(config, data.samples, data.inputs.shape[1], 1) / seconds
+        rows.append({"hidden": hidden, "lanes": count, "windows/s": number / seconds, "FLOP/s": flops, "start": begun})
+    return rows
 
 
-def whole(device: str, pool: Executor) -> dict[str, float]:
-    """Ten years side by side: seconds, windows, and windows a second."""
-    list(pool.map(_warm, [device] * 16))
-    begin = time.perf_counter()
-    count = sum(pool.map(year, range(10), [device] * 10))
-    seconds = time.perf_counter() - begin
-    return {"seconds": seconds, "windows": float(count), "windows/s": count / seconds}
+def _begins() -> list[int]:
+    """The first month's session of each year."""
+    return [SHAPE[1] - (YEARS - year) * YEAR for year in range(YEARS)]
+
+
+def year(number: int) -> None:
+    """One year of the walk-forward on a processor: train at its start, refresh and forecast each month."""
+    config, first = Forecaster(), _begins()[number]
+    model, _ = training.train(windows.cut(known(), first), config, STAMP + first)
+    for end in range(first, first + MONTHS * MONTH, MONTH):
+        past, current = windows.cut(known(), end), model
+        if end > first:
+            current, _ = training.refresh(model, past, config, STAMP + end)
+        mixtures.vlstm(current, past, predictive.rows_at(past, end, np.ones(SHAPE[0], bool), STAMP + end), config)
+
+
+def whole(device: str) -> dict[str, float]:
+    """Ten years: the seconds of all, and on an accelerator of each part."""
+    if device == "cpu":
+        with ProcessPoolExecutor(YEARS, mp_context=get_context("spawn")) as pool:
+            list(pool.map(_warm, [device] * 2 * YEARS))
+            return {"all": clocked(lambda: list(pool.map(year, range(YEARS))))}
+    _warm(device)
+    config, spent, models = Forecaster(), {}, []
+    trained = [training.Asked(known(), first, STAMP + first) for first in _begins()]
+
+    def train() -> None:
+        ahead = training.ahead(trained, config, device)
+        for asked, fits in zip(trained, ahead, strict=True):
+            past = windows.cut(known(), asked.last_session)
+            models.append(training.train(past, config, asked.stamp, device, resume=fits)[0])
+
+    def refresh() -> None:
+        asked = [
+            training.Asked(known(), first + month * MONTH, STAMP + first + month * MONTH, model)
+            for first, model in zip(_begins(), list(models), strict=True)
+            for month in range(1, MONTHS)
+        ]
+        fits = training.ahead(asked, config, device)
+        refreshed.extend(zip(asked, fits, strict=True))
+
+    def forecast() -> None:
+        for asked, fits in refreshed:
+            past, end = windows.cut(known(), asked.last_session), asked.last_session
+            model, _ = training.refresh(asked.parent, past, config, asked.stamp, device, fits)
+            rows = predictive.rows_at(past, end, np.ones(SHAPE[0], bool), asked.stamp)
+            mixtures.vlstm(model, past, rows, config, device)
+
+    refreshed: list[Any] = []
+    for work in (train, refresh, forecast):
+        spent[work.__name__] = clocked(work)
+    return {"all": sum(spent.values())} | spent
 
 
 def _warm(device: str) -> None:
@@ -149,34 +216,11 @@ def _warm(device: str) -> None:
     training.train(past, config, STAMP, device)
 
 
-def at_once(device: str, kind: type, counts: Iterable[int]) -> list[dict[str, Any]]:
-    """Windows a second of several trainings at once, in threads of one process or in processes of their own."""
-    rows = []
-    for count in counts:
-        with _pool(kind, count) as pool:
-            list(pool.map(_warm, [device] * 2 * count))
-            begin = time.perf_counter()
-            done = sum(pool.map(_one, range(count), [device] * count))
-            rows.append({"at once": count, "windows/s": done / (time.perf_counter() - begin)})
-    return rows
-
-
-def _pool(kind: type, count: int) -> Executor:
-    return kind(count, mp_context=get_context("spawn")) if kind is ProcessPoolExecutor else kind(count)
-
-
-def _one(number: int, device: str) -> int:
-    """One training of one network; the windows that trained."""
-    config = replace(Forecaster(), training=TrainingConfig(epochs=2, ensemble=1, seed=number))
-    training.train(known(), config, STAMP, device)
-    return 2 * int(windows.training_samples(known(), 66, 21).sum())
-
-
 def main() -> int:
     """Measure one part, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("parts", nargs="*", default=["agreement", "floor", "speed", "threads", "processes", "whole"])
+    parser.add_argument("parts", nargs="*", default=["agreement", "floor", "speed", "lanes", "whole"])
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         print(
@@ -189,9 +233,8 @@ def main() -> int:
         "agreement": lambda: agreement(given.device),
         "floor": lambda: floor(given.device),
         "speed": lambda: speed(given.device),
-        "threads": lambda: at_once(given.device, ThreadPoolExecutor, AT_ONCE),
-        "processes": lambda: at_once(given.device, ProcessPoolExecutor, AT_ONCE),
-        "whole": lambda: whole(given.device, _pool(ProcessPoolExecutor, 10)),
+        "lanes": lambda: lanes(given.device),
+        "whole": lambda: whole(given.device),
     }
     for part in given.parts:
         seconds = time.perf_counter()
