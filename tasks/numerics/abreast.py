@@ -123,8 +123,8 @@ class _Work:
             torch.zeros((count, training.batch * training.chunk, config.network.latent), device=device),
             torch.zeros((), device=device),
         )
-        panels = _panels([lane.data for lane in asked], count)
-        self._steps = _steps(partial(_step, self._learning, panels, self._batch, config), device)
+        self._panels = _panels([lane.data for lane in asked], count)  # kept: a recorded step holds addresses only
+        self._steps = _steps(partial(_step, self._learning, self._panels, self._batch, config), device)
 
     def epoch(self, active: dict[int, Fit], epochs: int) -> dict[int, Fit]:
         """The fits after one more epoch, by place; the lanes that are not active stay as they are."""
