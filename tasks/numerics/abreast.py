@@ -182,7 +182,7 @@ def _steps(step: Callable[[], None], device: torch.device) -> Iterator[None]:
         before.wait_stream(beside)
         yield
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
             step()
         step = graph.replay
     while True:

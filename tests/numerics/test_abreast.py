@@ -1,6 +1,8 @@
 """Networks fitted at once: they come to what each comes to alone, and none sees another."""
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Event
 
 import numpy as np
 import pytest
@@ -16,13 +18,31 @@ from tests.numerics.test_training import STAMP, changed, make_history
 from tests.numerics.test_training import as_bytes as model_bytes
 
 COUNT, EPOCHS = 5, 4
-FEWER = make_data(seed=1, shape=(2, 60))
-JUDGED = make_data(seed=2, validated=15)
+ALL, FEWER, JUDGED = make_data(), make_data(seed=1, shape=(2, 60)), make_data(seed=2, validated=15)
+NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
+DEVICE = "cpu"
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=NO_GPU)], autouse=True)
+def device(request, monkeypatch):
+    """Where the networks are fitted."""
+    monkeypatch.setitem(globals(), "DEVICE", request.param)
+    training.set_threads(CONFIG.training)
+    return request.param
 
 
 def lane(member, data, config=CONFIG, fit=None):
     streams = partial(training.generators, 0, member, STAMP, training.TRAIN)
-    return Lane(start(config, member) if fit is None else fit, data, streams)
+    return Lane(start(config, member) if fit is None else fit, _on(data), streams)
+
+
+def _on(data, moved={}):  # noqa: B006 - what is shared on the processor is shared on the device
+    if DEVICE == "cpu":
+        return data
+    if id(data) not in moved:
+        tensors = {name: getattr(data, name).to(DEVICE) for name in ("inputs", "target", "weight")}
+        moved[id(data)] = data, data._replace(**tensors)
+    return moved[id(data)][1]
 
 
 def fitted(asked, config=CONFIG, epochs=EPOCHS, count=COUNT):
@@ -98,7 +118,7 @@ def test_the_recurrences_derivative_is_its_difference_quotient():
     ids=["residual", "document", "student_t", "clipped"],
 )
 def test_each_comes_to_what_it_comes_to_alone(config):
-    asked = [lane(member, data, config) for member, data in enumerate([make_data(), FEWER, make_data(), JUDGED])]
+    asked = [lane(member, data, config) for member, data in enumerate([ALL, FEWER, ALL, JUDGED])]
     found, told = fitted(asked, config)
     assert told == [EPOCHS] * 4
     for fit, own in zip(found, asked, strict=True):
@@ -106,7 +126,7 @@ def test_each_comes_to_what_it_comes_to_alone(config):
 
 
 def test_a_network_has_the_same_bytes_whoever_is_beside_it():
-    asked = [lane(member, data) for member, data in enumerate([make_data(), FEWER, JUDGED])]
+    asked = [lane(member, data) for member, data in enumerate([ALL, FEWER, JUDGED])]
     together, _ = fitted(asked)
     for place, own in enumerate(asked):
         assert as_bytes(fitted([own])[0][0]) == as_bytes(together[place])
@@ -114,14 +134,14 @@ def test_a_network_has_the_same_bytes_whoever_is_beside_it():
 
 
 def test_the_order_in_which_a_fits_arrays_are_read_is_no_matter():
-    own = lane(0, make_data())
+    own = lane(0, ALL)
     turned = own.fit._replace(parameters=dict(reversed(own.fit.parameters.items())))
     for name, value in fitted([own._replace(fit=turned)])[0][0].parameters.items():
         np.testing.assert_array_equal(value, fitted([own])[0][0].parameters[name])
 
 
 def test_more_networks_than_lanes_follow_one_another():
-    asked = [lane(member, data) for member, data in enumerate([make_data(), FEWER, JUDGED])]
+    asked = [lane(member, data) for member, data in enumerate([ALL, FEWER, JUDGED])]
     wanted, _ = fitted(asked)
     found, told = fitted(asked + asked, count=COUNT)
     assert told == [EPOCHS] * 6
@@ -129,7 +149,7 @@ def test_more_networks_than_lanes_follow_one_another():
 
 
 def test_fits_that_were_stopped_apart_go_on_to_the_same_bytes():
-    asked = [lane(0, make_data()), lane(1, FEWER), lane(2, make_data())]
+    asked = [lane(0, ALL), lane(1, FEWER), lane(2, ALL)]
     wanted, _ = fitted(asked)
     kept = {}
     abreast.fit(
@@ -145,7 +165,7 @@ def test_fits_that_were_stopped_apart_go_on_to_the_same_bytes():
 def test_one_that_leaves_the_finite_numbers_stays_before_that_and_disturbs_none():
     bad = start(seed=1)
     bad.parameters["decoder.weight"][0, 0] = np.inf
-    asked = [lane(0, make_data()), lane(1, make_data(), fit=bad), lane(2, FEWER)]
+    asked = [lane(0, ALL), lane(1, ALL, fit=bad), lane(2, FEWER)]
     found, told = fitted(asked)
     assert told == [EPOCHS, 0, EPOCHS]
     assert found[1] is bad
@@ -163,7 +183,26 @@ def test_each_ends_when_its_own_validation_says_so():
         assert_close(fit, alone(own, config, epochs=12))
 
 
-def test_too_little_memory_leaves_the_fits_where_they_were(monkeypatch):
+def test_others_may_use_the_device_while_a_step_is_recorded(device):
+    asked = [lane(member, data) for member, data in enumerate([ALL, FEWER, JUDGED])]
+    wanted, _ = fitted(asked)
+    over = Event()
+
+    def disturb():
+        while not over.is_set():
+            torch.randn(100, 100, device=device).mm(torch.randn(100, 100, device=device)).sum().item()
+
+    with ThreadPoolExecutor() as pool:
+        pool.submit(disturb)
+        both = list(pool.map(fitted, [asked, asked]))
+        over.set()
+    for found, _ in both:
+        assert [as_bytes(fit) for fit in found] == [as_bytes(fit) for fit in wanted]
+
+
+def test_too_little_memory_leaves_the_fits_where_they_were(monkeypatch, device):
+    if device != "cpu":
+        pytest.skip("a recorded step calls nothing that could fail")
     taken = []
 
     def step(*given):
@@ -174,8 +213,8 @@ def test_too_little_memory_leaves_the_fits_where_they_were(monkeypatch):
 
     real = abreast._step
     monkeypatch.setattr(abreast, "_step", step)
-    first = -(-len(windows.chunks(make_data().samples, CONFIG.training.chunk, np.random.default_rng(0))) // BATCH) + 2
-    found, told = fitted([lane(0, make_data()), lane(1, FEWER)])
+    first = -(-len(windows.chunks(ALL.samples, CONFIG.training.chunk, np.random.default_rng(0))) // BATCH) + 2
+    found, told = fitted([lane(0, ALL), lane(1, FEWER)])
     assert told == [1, 1]
     assert [fit.epoch for fit in found] == [1, 1]
 
@@ -183,11 +222,11 @@ def test_too_little_memory_leaves_the_fits_where_they_were(monkeypatch):
 def test_another_failure_is_no_lack_of_memory(monkeypatch):
     monkeypatch.setattr(abreast, "_step", lambda *_: (_ for _ in ()).throw(RuntimeError("device-side assert")))
     with pytest.raises(RuntimeError, match="device-side assert"):
-        fitted([lane(0, make_data())])
+        fitted([lane(0, ALL)])
 
 
 @pytest.mark.parametrize(
-    ("device", "training_config", "network", "count"),
+    ("place", "training_config", "network", "count"),
     [
         ("cpu", {}, {}, 1),
         ("cuda", {}, {}, 128),
@@ -197,9 +236,9 @@ def test_another_failure_is_no_lack_of_memory(monkeypatch):
         ("cuda", {"precision": "bf16"}, {}, 1),
     ],
 )
-def test_lanes_are_as_many_as_there_is_room_for(device, training_config, network, count):
+def test_lanes_are_as_many_as_there_is_room_for(place, training_config, network, count):
     config = Forecaster(training=TrainingConfig(**training_config), network=VLSTMConfig(**network))
-    assert abreast.lanes(config, device) == count
+    assert abreast.lanes(config, place) == count
 
 
 # --- many models
@@ -216,9 +255,10 @@ def asked_of(history):
 
 
 def test_a_model_in_lanes_is_the_one_without_but_for_rounding(monkeypatch):
-    plain, plain_fits = training.train(make_history(), SMALL, STAMP)
+    monkeypatch.setattr(abreast, "lanes", lambda *_: 1)
+    plain, plain_fits = training.train(make_history(), SMALL, STAMP, DEVICE)
     monkeypatch.setattr(abreast, "lanes", lambda *_: 7)
-    model, fits = training.train(make_history(), SMALL, STAMP)
+    model, fits = training.train(make_history(), SMALL, STAMP, DEVICE)
     for one, other in zip(fits, plain_fits, strict=True):
         assert_close(one, other)
     assert model_bytes(model) != model_bytes(plain)  # it did go another way
@@ -227,16 +267,16 @@ def test_a_model_in_lanes_is_the_one_without_but_for_rounding(monkeypatch):
 
 def test_models_asked_for_together_are_those_asked_for_alone(lanes):
     history, told = make_history(), []
-    ahead = training.ahead(asked_of(history), SMALL, "cpu", lambda place, fits: told.append((place, fits[0].epoch)))
+    ahead = training.ahead(asked_of(history), SMALL, DEVICE, lambda place, fits: told.append((place, fits[0].epoch)))
     assert sorted(told) == [(place, epoch) for place in range(3) for epoch in (1, 2)]
     for own, fits in zip(asked_of(history), ahead, strict=True):
         past = windows.cut(history, own.last_session)
-        alone, _ = training.train(past, SMALL, own.stamp)
-        after, _ = training.train(past, SMALL, own.stamp, resume=fits)
+        alone, _ = training.train(past, SMALL, own.stamp, DEVICE)
+        after, _ = training.train(past, SMALL, own.stamp, DEVICE, resume=fits)
         assert model_bytes(after) == model_bytes(alone)
-        refreshed = training.ahead([own._replace(parent=alone, stamp=own.stamp + 1)], SMALL, "cpu")[0]
-        wanted, _ = training.refresh(alone, past, SMALL, own.stamp + 1)
-        again, _ = training.refresh(alone, past, SMALL, own.stamp + 1, resume=refreshed)
+        refreshed = training.ahead([own._replace(parent=alone, stamp=own.stamp + 1)], SMALL, DEVICE)[0]
+        wanted, _ = training.refresh(alone, past, SMALL, own.stamp + 1, DEVICE)
+        again, _ = training.refresh(alone, past, SMALL, own.stamp + 1, DEVICE, resume=refreshed)
         assert model_bytes(again) == model_bytes(wanted)
         assert model_bytes(wanted) != model_bytes(alone)
 
@@ -244,7 +284,7 @@ def test_models_asked_for_together_are_those_asked_for_alone(lanes):
 def test_a_model_that_diverged_together_diverges_alone(lanes):
     history = make_history()
     broken = history._replace(ewma_variance=np.where(np.isfinite(history.ewma_variance), 1e-60, np.nan))
-    (fits,) = training.ahead([training.Asked(broken, 149, STAMP)], SMALL, "cpu")
+    (fits,) = training.ahead([training.Asked(broken, 149, STAMP)], SMALL, DEVICE)
     assert [fit.epoch for fit in fits] == [0, 0]
     with pytest.raises(fitting.DivergedError, match="epoch 1 "):
-        training.train(broken, SMALL, STAMP, resume=fits)
+        training.train(broken, SMALL, STAMP, DEVICE, resume=fits)
