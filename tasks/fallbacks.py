@@ -12,6 +12,8 @@ forecast at all holds cash; what has one but no optimum holds risk parity (`task
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from storage.settings import Settings
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from tasks.numerics.training import Asked, Model, Watch, WatchAll
 
 Made = TypeVar("Made")
+_ACCELERATOR = Lock()
 log = logging.getLogger("prism.forecast")
 
 
@@ -41,13 +44,19 @@ def on_device(work: Callable[[str], Made]) -> tuple[Made, str, str | None]:
 
     device = Settings().device
     try:
-        return work(device), device, None
+        with _alone(device):
+            return work(device), device, None
     except (RuntimeError, MemoryError) as error:
         if device == "cpu" or not fitting.is_out_of_memory(error):
             raise
     said = f"the memory of {device} was too small, so the CPU did it"
     log.warning(said)
     return work("cpu"), "cpu", said
+
+
+def _alone(device: str) -> AbstractContextManager[object]:
+    """What lets one thread at a time use an accelerator, which while it records a step must do nothing else."""
+    return nullcontext() if device == "cpu" else _ACCELERATOR
 
 
 def ahead(
@@ -64,7 +73,8 @@ def ahead(
     if len(places) > 1 and abreast.lanes(forecaster, device) > 1:
         try:
             told = None if watch is None else lambda place, fits: watch(places[place], fits)
-            fits = training.ahead([asked[place] for place in places], forecaster, device, told)
+            with _alone(device):
+                fits = training.ahead([asked[place] for place in places], forecaster, device, told)
         except (RuntimeError, MemoryError) as error:
             if not fitting.is_out_of_memory(error):
                 raise

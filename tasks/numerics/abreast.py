@@ -4,7 +4,8 @@ The networks lie in lanes, each with its own data, random numbers, steps and mom
 sum and every step is the one of `fitting.epoch`, from the same random numbers: both differ by rounding alone. A batch
 has the same shape whoever is in it: lanes that are not needed stay empty, and one that has seen all its samples waits
 for the others. So a network's bytes do not depend on which others are fitted beside it. On CUDA a step is recorded once
-and replayed, since its thousands of small kernels take longer to ask for than to run.
+and replayed, since its thousands of small kernels take longer to ask for than to run; while it is recorded no other
+thread may use the device.
 
 Source: Loshchilov and Hutter, Decoupled Weight Decay Regularization, ICLR 2019, algorithm 2 (AdamW).
 """
@@ -182,7 +183,7 @@ def _steps(step: Callable[[], None], device: torch.device) -> Iterator[None]:
         before.wait_stream(beside)
         yield
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the device meanwhile
+        with torch.cuda.graph(graph):
             step()
         step = graph.replay
     while True:

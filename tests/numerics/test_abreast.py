@@ -1,8 +1,6 @@
 """Networks fitted at once: they come to what each comes to alone, and none sees another."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Event
 
 import numpy as np
 import pytest
@@ -19,11 +17,10 @@ from tests.numerics.test_training import as_bytes as model_bytes
 
 COUNT, EPOCHS = 5, 4
 ALL, FEWER, JUDGED = make_data(), make_data(seed=1, shape=(2, 60)), make_data(seed=2, validated=15)
-NO_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")
 DEVICE = "cpu"
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=NO_GPU)], autouse=True)
+@pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"], autouse=True)
 def device(request, monkeypatch):
     """Where the networks are fitted."""
     monkeypatch.setitem(globals(), "DEVICE", request.param)
@@ -181,23 +178,6 @@ def test_each_ends_when_its_own_validation_says_so():
     assert len(set(told)) > 1
     for fit, own in zip(found, asked, strict=True):
         assert_close(fit, alone(own, config, epochs=12))
-
-
-def test_others_may_use_the_device_while_a_step_is_recorded(device):
-    asked = [lane(member, data) for member, data in enumerate([ALL, FEWER, JUDGED])]
-    wanted, _ = fitted(asked)
-    over = Event()
-
-    def disturb():
-        while not over.is_set():
-            torch.randn(100, 100, device=device).mm(torch.randn(100, 100, device=device)).sum().item()
-
-    with ThreadPoolExecutor() as pool:
-        pool.submit(disturb)
-        both = list(pool.map(fitted, [asked, asked]))
-        over.set()
-    for found, _ in both:
-        assert [as_bytes(fit) for fit in found] == [as_bytes(fit) for fit in wanted]
 
 
 def test_too_little_memory_leaves_the_fits_where_they_were(monkeypatch, device):

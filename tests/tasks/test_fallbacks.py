@@ -1,6 +1,9 @@
 """A model that cannot be had as asked is stood in for by a declared chain, and what stands in says why."""
 
+import contextlib
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -110,6 +113,23 @@ def test_a_gpu_without_memory_leaves_the_work_to_the_cpu_and_says_so(run, small_
     ).any()  # refreshed all the same
     assert (run.rows(months)["variance"] > 0).all()
     assert caplog.text.count(said) >= 3
+
+
+@pytest.mark.parametrize(("device", "most"), [("cpu", 2), ("cuda", 1)])
+def test_an_accelerator_serves_one_thread_at_a_time(monkeypatch, device, most):
+    monkeypatch.setenv("PRISM_DEVICE", device)
+    there, seen, both = [], [], threading.Barrier(2)
+
+    def work(place):
+        there.append(place)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(timeout=1)  # for the other thread, which an accelerator lets in afterwards
+        seen.append(len(there))
+        there.remove(place)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(fallbacks.on_device, [work, work]))
+    assert max(seen) == most
 
 
 def test_another_error_of_the_gpu_is_no_reason_to_go_on(monkeypatch):
