@@ -7,15 +7,15 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tasks.numerics.kernels import BARE, INLINED
 from tasks.numerics.terms import LEAST_GROWTH
 
 FloatArray = NDArray[np.float64]
 
 WINDOW, LOG_WEALTH, LINEAR = 0, 1, 2  # what a lane climbs
-_INLINED = {"inline": "always", "error_model": "numpy"}  # else each lane would count the references of its arrays
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def value(
     returns: FloatArray,
     cash: FloatArray,
@@ -38,7 +38,7 @@ def value(
     return total
 
 
-@njit(cache=True, error_model="numpy", _nrt=False)  # which counts no references: it makes no array
+@njit(**BARE)
 def climb(
     returns: FloatArray,
     cash: FloatArray,

@@ -16,15 +16,16 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from tasks.numerics.kernels import BARE, INLINED
+
 FloatArray = NDArray[np.float64]
 
 _NEWTON = 20  # steps
 _STILL = 1e-11  # traded in all: less is rounding
 _EPSILON = 2.0**-52
-_INLINED = {"inline": "always", "error_model": "numpy"}
 
 
-@njit(cache=True, error_model="numpy", _nrt=False)
+@njit(**BARE)
 def fill(
     weights: FloatArray, point: FloatArray, previous: FloatArray, turnover: FloatArray, traded: FloatArray
 ) -> None:
@@ -50,7 +51,7 @@ def fill(
             traded[b] = distance if distance > _STILL else -1.0
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _first_price(weights: FloatArray, point: FloatArray, previous: FloatArray, b: int) -> float:
     """The price at which the point less it sums to 1 over what is held; overwrites the row of `weights`."""
     held = 0
@@ -61,7 +62,7 @@ def _first_price(weights: FloatArray, point: FloatArray, previous: FloatArray, b
     return (total(weights, b) - 1.0) / held
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _fill(weights: FloatArray, point: FloatArray, previous: FloatArray, b: int, bought: float, sold: float) -> int:
     """A lane's weights at the prices of what is bought and of what is sold; returns how many move with them."""
     moving = 0
@@ -72,7 +73,7 @@ def _fill(weights: FloatArray, point: FloatArray, previous: FloatArray, b: int, 
     return moving
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def total(values: FloatArray, b: int) -> float:
     """The sum of row b."""
     a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
@@ -91,7 +92,7 @@ def total(values: FloatArray, b: int) -> float:
     return ((a0 + a1) + (a2 + a3)) + ((a4 + a5) + (a6 + a7))
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def apart(one: FloatArray, other: FloatArray, b: int) -> float:
     """The sum of the absolute differences of row b."""
     a0, a1, a2, a3, a4, a5, a6, a7 = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0

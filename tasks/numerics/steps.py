@@ -12,6 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tasks.numerics.climbing import climb
+from tasks.numerics.kernels import BARE, INLINED
 from tasks.numerics.limited import Market, any_limited, limited_stride
 from tasks.numerics.multiplicative import enter
 from tasks.numerics.strides import Work, leave, room, stride
@@ -21,8 +22,6 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
-_INLINED = {"inline": "always", "error_model": "numpy"}
-_BARE = {"cache": True, "error_model": "numpy", "_nrt": False}  # makes no array, so counts no references to any
 _AT_ONCE = 128  # lanes: what they move fits the processor's cache
 _ROWS = 32  # of a product at a time: BLAS takes so few as they lie, without packing them first
 
@@ -144,7 +143,7 @@ def _run(
         _keep(state, lanes, work.at_ceiling, path, s)
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def _hold_few(weights: FloatArray, columns: FloatArray, begin: int, returns: FloatArray, b: int) -> bool:
     """Whether lane b holds no more than half of the assets; then fills its returns from the columns of these alone."""
     held = 0
@@ -161,7 +160,7 @@ def _hold_few(weights: FloatArray, columns: FloatArray, begin: int, returns: Flo
     return True
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> None:
     """Fill the product of two matrices."""
     for first in range(0, left.shape[0], _ROWS):
@@ -169,7 +168,7 @@ def _multiply(left: FloatArray, right: FloatArray, product: FloatArray) -> None:
         np.dot(left[some], right, product[some])
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _open(state: State, excess: FloatArray, cash: float, mask: BoolArray, lanes: Any) -> None:
     """What a session brings before the step: the guard's account, and assets that come and go."""
     all_stay = mask.all()
@@ -194,7 +193,7 @@ def _earn(account: FloatArray, lately: FloatArray, excess: FloatArray, cash: flo
     account[-1] = wealth
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _limited_strides(
     state: State,
     mask: BoolArray,
@@ -233,7 +232,7 @@ def _limited_strides(
         )
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def _keep(state: State, lanes: Any, at_ceiling: BoolArray, path: Path, s: int) -> None:
     """The session's row of the path, and what the next session needs."""
     for b in range(lanes.size):
@@ -249,7 +248,7 @@ def _keep(state: State, lanes: Any, at_ceiling: BoolArray, path: Path, s: int) -
         state.t[b] += 1
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _exposure(account: FloatArray, lane: Any) -> float:
     """The guard's share."""
     wealth = peak = account[-1]

@@ -12,15 +12,13 @@ from numba import njit
 from numpy.typing import NDArray
 
 from tasks.numerics import long_only
+from tasks.numerics.kernels import BARE, INLINED
 from tasks.numerics.multiplicative import multiplied
 from tasks.numerics.projections import Feasible, proximal
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
-
-_INLINED = {"inline": "always", "error_model": "numpy"}
-_BARE = {"cache": True, "error_model": "numpy", "_nrt": False}  # makes no array, so counts no references to any
 
 
 class Work(NamedTuple):
@@ -46,7 +44,7 @@ def room(lanes: int, n: int) -> Work:
     return Work(slope, direct, price, trading, point, target, shorts, traded, np.empty(lanes, np.bool_))
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def stride(
     weights: FloatArray,
     velocity: FloatArray,
@@ -61,7 +59,7 @@ def stride(
     move(weights, parts, lanes, work)
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def aim(
     weights: FloatArray,
     velocity: FloatArray,
@@ -78,7 +76,7 @@ def aim(
                 _aim_alone(weights, velocity, parts, mask, lanes, work, b)
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def _aim_together(
     weights: FloatArray, velocity: FloatArray, t: IntArray, mask: BoolArray, lanes: Any, work: Work
 ) -> bool:
@@ -91,7 +89,7 @@ def _aim_together(
     return served == lanes.size
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _push(weights: FloatArray, velocity: FloatArray, t: IntArray, mask: BoolArray, lanes: Any, work: Work) -> None:
     """The new velocities, where they lead, and what the lanes pay."""
     slope, direct, point, allowed = work.slope, work.direct, work.point, mask.sum()
@@ -107,7 +105,7 @@ def _push(weights: FloatArray, velocity: FloatArray, t: IntArray, mask: BoolArra
             point[b, i] = ahead if mask[i] else -np.inf
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _is_plain(lane: Any, allowed: int) -> bool:
     """Whether the lane is long only, invested, moved by adding, and may hold all that is allowed."""
     shorts = lane.short_each > 0.0 and lane.short_total > 0.0 and lane.gross > 1.0
@@ -136,14 +134,14 @@ def _aim_alone(
     work.traded[b] = long_only.apart(work.target, weights, b)
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _proximal(weights: FloatArray, mask: BoolArray, lane: Any, work: Work, b: int) -> None:
     """The nearest weights of the lane's set to its point, at the prices of turnover and of size."""
     price = work.price[b]
     proximal(work.target[b], work.point[b], weights, lane.turnover * price, lane.l1 * price, mask, _feasible(lane))
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _feasible(lane: Any) -> Feasible:
     return Feasible(lane.gross, lane.short_each, lane.short_total, lane.invested != 0)
 
@@ -168,7 +166,7 @@ def _largest(weights: FloatArray, mask: BoolArray, count: int) -> BoolArray:
     return kept
 
 
-@njit(**_BARE)
+@njit(**BARE)
 def move(weights: FloatArray, parts: FloatArray, lanes: Any, work: Work) -> None:
     """Go to the target, or as far as the ceiling allows."""
     for b in range(lanes.size):
@@ -180,7 +178,7 @@ def move(weights: FloatArray, parts: FloatArray, lanes: Any, work: Work) -> None
             _go(parts, work.shorts, b, share)
 
 
-@njit(**_INLINED)
+@njit(**INLINED)
 def _go(values: FloatArray, target: FloatArray, b: int, share: float) -> None:
     """That share of the way, in row b."""
     for i in range(values.shape[1]):
