@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from storage import blobs, tables
+from storage import blobs, partitions, tables
 from storage.bars import VALUES
 from storage.errors import NoDataError
 from storage.keys import digest, to_json
@@ -201,7 +201,7 @@ def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFra
 
 def _partition(store: Store, *ids: str) -> pd.DataFrame:
     """The rows of partitions, one after the other."""
-    frame = pa.concat_tables([pq.read_table(io.BytesIO(blobs.get(store, blob))) for blob in ids]).to_pandas()
+    frame = partitions.rows(store, ids).to_pandas()
     frame["session"] = pd.to_datetime(frame["session"])
     return frame
 
