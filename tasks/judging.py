@@ -91,8 +91,9 @@ def _parts(rows: pd.DataFrame, candidates: dict[str, Candidate]) -> Iterator[Mea
     y = rows["y"].to_numpy()
     scored = {name: judgement.gaussian_nll(y, candidate) for name, candidate in candidates.items()}
     for kind, labels in (("year", rows["session"].dt.year.astype(str)), ("asset", rows["ticker"])):
-        for label in sorted(labels.unique()):
-            which = (labels == label).to_numpy()
+        places, names = pd.factorize(labels, sort=True)
+        for place, label in enumerate(names):
+            which = places == place
             count = int(which.sum())
             if count < _FEWEST:
                 continue
