@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -41,16 +41,32 @@ def starting() -> Iterator[None]:
     log.info("starting Prefect")
     begin()
     yield
-    _wait()
+    if _TEMPORARY in os.environ:
+        _prepare()
+        _wait()
 
 
 def begin() -> None:
-    """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it."""
+    """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it.
+
+    It is on its way before this process imports Prefect, which alone knows the profile, and ends where that says no.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    process, port = _started()
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
     if PREFECT_API_URL.value() is not None or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        _stop(process)
         return
+    atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
+    os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
+    refresh_global_settings_context()
+
+
+def _started() -> tuple[subprocess.Popen[bytes], int]:
+    """The process of a server, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:  # who asks before it is there waits
         number, port = listening.fileno(), listening.getsockname()[1]
         # its standard input ends with this process; a Ctrl-C is for the run, which still has its end to tell
@@ -60,17 +76,27 @@ def begin() -> None:
             pass_fds=(number,),
             start_new_session=True,
         )
-    atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
-    os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
-    refresh_global_settings_context()
+    return process, port
+
+
+def _prepare() -> None:
+    """Load what a run asks for later, while the other process imports the server; what fails here fails there."""
+    with suppress(Exception):
+        import fastapi  # noqa: F401 - Prefect does, with a flow's first run
+        import numpy as np
+
+        from storage.universe import Universe
+        from tasks import calendars
+        from tasks.numerics import returns
+        from tasks.report import pictures  # noqa: F401 - with matplotlib
+
+        calendars.closes(Universe.exchange)
+        returns.on_sessions(np.zeros(1), np.zeros(1, np.int64), 1)  # with what numba loads for a first kernel
 
 
 def _wait() -> None:
-    url = os.environ.get(_TEMPORARY)
-    if url is None:
-        return
     try:
-        urlopen(f"{url}/health", timeout=_STARTED_WITHIN).close()  # noqa: S310 - this machine's own
+        urlopen(f"{os.environ[_TEMPORARY]}/health", timeout=_STARTED_WITHIN).close()  # noqa: S310 - this machine's own
     except OSError as error:
         raise ServerError(
             f"Prefect's temporary server did not answer ({error}); run the same command again, or set PREFECT_API_URL "

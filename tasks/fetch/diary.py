@@ -56,6 +56,8 @@ def sentence(taken: Taken) -> str:
     if taken.detail:
         return taken.detail
     found = taken.verdict.findings
+    if found.empty:
+        return ""
     serious = found[found["action"].isin(["quarantined", "held"])]
     return "; ".join(f"{name}: {detail}" for name, detail in zip(serious["check_name"], serious["detail"], strict=True))
 

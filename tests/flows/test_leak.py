@@ -53,8 +53,8 @@ def full_sample_scaling(monkeypatch):
 def no_embargo(monkeypatch):
     """Windows up to the as-of date itself are labelled, by returns that follow it."""
 
-    def everything(original, store, panel, keys):
-        known = original(store, panel, keys)
+    def everything(original, store, key, keys):
+        known, panel = original(store, key, keys), panels.load(store, key)
         last, ahead = known.last_session, 21
         grown = known._replace(
             features=np.pad(known.features, ((0, 0), (0, ahead), (0, 0)), constant_values=np.nan),

@@ -131,7 +131,7 @@ def test_another_failure_is_not_taken_for_it(runs, use, monkeypatch):
 def test_a_refresh_of_a_baseline_is_left_out(runs, use, monkeypatch):
     run = use(runs[0])
     parent = models.get(run.store, run.train(2016), run.config)
-    silent = training.baseline(forecast.histories.load(run.store, run.loaded, run.features), run.config, 735_000)
+    silent = training.baseline(forecast.histories.load(run.store, run.panel, run.features), run.config, 735_000)
     asked = [training.Asked(None, 0, 0, of) for of in (silent, parent, silent, parent)]
     monkeypatch.setattr(training, "ahead", lambda wanted, *_: [own.parent for own in wanted])
     assert fallbacks.ahead(asked, run.config) == [None, parent, None, parent]
