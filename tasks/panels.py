@@ -90,7 +90,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     """
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
     bars = snapshots.read(store, snapshot, chosen.tickers)
-    by_name = dict(tuple(bars.groupby("ticker")))
+    by_name = _by_name(bars)
     found = {ticker: _of_names(by_name, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
     _check_kinds(chosen, rows)
@@ -100,7 +100,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     series = {ticker: asset for ticker, asset in placed.items() if asset is not None}
     if not series.keys() & set(chosen.assets):
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
-    declared = _declared(chosen, bars, snapshots.delisted(store, snapshot), sessions)
+    declared = _declared(chosen, by_name, snapshots.delisted(store, snapshot), sessions)
     assets = [series.get(ticker) for ticker in chosen.assets]
     seen = _seen(series.values(), chosen.exchange, sessions)
     return Panel(
@@ -130,11 +130,17 @@ def _held_of(chosen: Universe) -> tuple[str, ...]:
     return (*chosen.assets, *chosen.of_role("index"))
 
 
+def _by_name(bars: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Bars, sorted by ticker, as those of each: parts of the frame, and no copies of it."""
+    ends = bars["ticker"].value_counts(sort=False).cumsum()
+    return {name: bars.iloc[begin:end] for name, begin, end in zip(ends.index, [0, *ends], ends, strict=False)}
+
+
 def _of_names(by_name: Mapping[str, pd.DataFrame], names: tuple[str, ...]) -> pd.DataFrame:
     """Bars under the ticker, and under its aliases on the sessions where the ticker has none; empty without any."""
     rows = [by_name[name] for name in names if name in by_name]  # of the same session the first name's come first
-    if not rows:
-        return pd.DataFrame()
+    if len(rows) < 2:
+        return rows[0] if rows else pd.DataFrame()
     return pd.concat(rows).sort_values("session", kind="stable").drop_duplicates("session").reset_index(drop=True)
 
 
@@ -166,12 +172,14 @@ def _sessions(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> DayArray:
 def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sessions: DayArray) -> Asset | None:
     """The ticker's bars from the first known exchange rate on and up to the last session; None where none is left."""
     own, exchange = rows[ticker], chosen.exchanges[ticker]
-    session = calendars.known_at(exchange, _days(own), chosen.exchange, sessions)
-    rate = _rate(ticker, chosen, rows)
+    days = _days(own)
+    session = calendars.known_at(exchange, days, chosen.exchange, sessions)
+    rate = _rate(ticker, chosen, rows, days)
     usable = np.isfinite(rate) & (session < sessions.size)
     if not usable.any():
         return None
-    own, session, rate = own[usable], session[usable], rate[usable]
+    if not usable.all():
+        own, days, session, rate = own[usable], days[usable], session[usable], rate[usable]
     close, adjusted, dividend, split, volume, high, low = (
         own[name].to_numpy(np.float64) for name in ("close", "adj_close", "dividend", "split", "volume", "high", "low")
     )
@@ -180,7 +188,7 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
     unit = universe.unit(chosen.currencies[ticker]) if ticker in chosen.currencies else 1.0
     return Asset(
         exchange=exchange,
-        own_day=_days(own),
+        own_day=days,
         session=session,
         day=sessions[session],
         simple_return=returns.in_currency(simple, rate) if chosen.rate_of(ticker) else simple,
@@ -192,9 +200,9 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
     )
 
 
-def _rate(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> FloatArray:
-    """Units of the universe's currency for one of the ticker's: the last known at each of its own closes, (T,)."""
-    pair, days = chosen.rate_of(ticker), _days(rows[ticker])
+def _rate(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], days: DayArray) -> FloatArray:
+    """Units of the universe's currency for one of the ticker's: the last known at each close of its `days`, (T,)."""
+    pair = chosen.rate_of(ticker)
     if pair is None:
         return np.ones(days.size)
     rates, known = _known(pair, chosen, rows, chosen.exchanges[ticker], days)
@@ -292,14 +300,16 @@ def _eligible(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> 
     return np.where(place >= 0, may[np.maximum(place, 0)], False)
 
 
-def _declared(chosen: Universe, bars: pd.DataFrame, said: Mapping[str, date], sessions: DayArray) -> dict[str, date]:
+def _declared(
+    chosen: Universe, by_name: Mapping[str, pd.DataFrame], said: Mapping[str, date], sessions: DayArray
+) -> dict[str, date]:
     """By ticker the day from which it is no longer traded, by its rows or by the snapshot, whichever is first.
 
     The snapshot speaks of names: a ticker is delisted when every name under which it has bars by then is.
     """
     known = {
         name: calendars.known_at(chosen.exchanges[name], _days(rows)[:1], chosen.exchange, sessions)[0]
-        for name, rows in bars.groupby("ticker")
+        for name, rows in by_name.items()
     }
     found = {}
     for ticker in _held_of(chosen):
