@@ -26,7 +26,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage import blobs, tables
-from storage.bars import VALUES
+from storage.bars import VALUES, in_pandas
 from storage.errors import NoDataError
 from storage.keys import digest, to_json
 from storage.schemas import TABLES
@@ -86,7 +86,8 @@ def contents(
 ) -> tuple[list[bytes], bytes, str]:
     """What a snapshot of `bars` consists of: its months, its manifest, and its id."""
     rows = bars.iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
-    raw, table, tickers = _canonical(rows), _table(rows), rows["ticker"].to_numpy()
+    raw, table = _canonical(rows), _table(rows)
+    codes, names = pd.factorize(rows["ticker"])  # numbers, where a string for each row would take as much as a column
     days = rows["session"].to_numpy("datetime64[D]")
     partitions, months = [], {}
     for begin, end in _runs(days.astype("datetime64[M]")):
@@ -95,7 +96,7 @@ def contents(
         months[str(days[begin].astype("datetime64[M]"))] = {
             "blob": hashlib.sha256(data).hexdigest(),
             "last": days[begin:end].max().item(),
-            "tickers": _hashes(raw[begin:end], tickers[begin:end]),
+            "tickers": _hashes(raw[begin:end], codes[begin:end], names),
         }
     gone = {"delisted": dict(delisted)} if delisted else {}
     identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
@@ -107,9 +108,9 @@ def _runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
     return pairwise([0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), values.size])
 
 
-def _hashes(raw: NDArray[np.int64], tickers: NDArray[np.object_]) -> dict[str, str]:
-    """SHA-256 of the canonical bytes of each ticker."""
-    return {tickers[begin]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(tickers)}
+def _hashes(raw: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of the canonical bytes of each ticker; `codes` says for each row which of the names it has."""
+    return {names[codes[begin]]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(codes)}
 
 
 def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
@@ -120,7 +121,7 @@ def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
         values = bars[name].to_numpy(np.float64) + 0.0
         values[np.isnan(values)] = np.nan
         raw[:, place] = values.view(np.int64)
-    raw[:, -1] = bars["basis"].map({name: place for place, name in enumerate(BASES)})
+    raw[:, -1] = pc.index_in(pa.array(bars["basis"]), pa.array(BASES)).to_numpy(zero_copy_only=False)
     return raw
 
 
@@ -200,22 +201,17 @@ def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFra
     place = pc.index_in(rows["ticker"], pa.array(sorted(tickers), pa.string()))
     order = pc.sort_indices(place).slice(0, len(place) - place.null_count)  # stable, and months are in order of time
     rows = rows.take(order)  # of the months nothing is held any more
-    return _frame(rows)
+    return in_pandas(rows)
 
 
 def _partition(store: Store, blob: str) -> pd.DataFrame:
     """The rows of a partition."""
-    return _frame(_month(store, blob))
+    return in_pandas(_month(store, blob))
 
 
 def _month(store: Store, blob: str) -> pa.Table:
     """The same as a table; a month is small, so that threads would cost more than they save."""
     return pq.ParquetFile(pa.BufferReader(blobs.get(store, blob))).read(use_threads=False)
-
-
-def _frame(rows: pa.Table) -> pd.DataFrame:
-    """Rows as they lie there, without a copy where no value is absent."""
-    return rows.set_column(1, "session", rows["session"].cast(pa.timestamp("s"))).to_pandas(split_blocks=True)
 
 
 def prefixes(

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage import snapshots, universe
-from storage.bars import RATES
+from storage.bars import RATES, by_ticker
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, digest
 from storage.store import Store
@@ -89,8 +89,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     Raises InputError when no asset of the universe has a bar, and when an exchange rate that one needs has none.
     """
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
-    bars = snapshots.read(store, snapshot, chosen.tickers)
-    by_name = _by_name(bars)
+    by_name = by_ticker(snapshots.read(store, snapshot, chosen.tickers))
     found = {ticker: _of_names(by_name, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
     _check_kinds(chosen, rows)
@@ -128,12 +127,6 @@ def _check_kinds(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> None:
 def _held_of(chosen: Universe) -> tuple[str, ...]:
     """What an account may hold: assets and index."""
     return (*chosen.assets, *chosen.of_role("index"))
-
-
-def _by_name(bars: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Bars, sorted by ticker, as those of each: parts of the frame, and no copies of it."""
-    ends = bars["ticker"].value_counts(sort=False).cumsum()
-    return {name: bars.iloc[begin:end] for name, begin, end in zip(ends.index, [0, *ends], ends, strict=False)}
 
 
 def _of_names(by_name: Mapping[str, pd.DataFrame], names: tuple[str, ...]) -> pd.DataFrame:

@@ -19,6 +19,8 @@ KIND = "distribution"
 
 def booked(delivery: Delivery, known: pd.DataFrame) -> Delivery:
     """The delivery with the distributions that are known of its ticker, as part of its dividends."""
+    if known.empty:
+        return delivery
     mine = known[(known["ticker"] == delivery.ticker) & (known["kind"] == KIND)]
     sessions = delivery.bars["session"].to_numpy()
     place = np.searchsorted(sessions, mine["ex_date"].to_numpy())  # a day without a bar belongs to the next one

@@ -40,6 +40,8 @@ class Context:
 
     def dates(self, kind: str) -> DayArray:
         """The ex-dates of one kind of action, in order."""
+        if self.actions.empty:
+            return np.array([], "datetime64[D]")
         chosen = self.actions.loc[self.actions["kind"] == kind, "ex_date"]
         return np.unique(chosen.to_numpy().astype("datetime64[D]"))
 
