@@ -48,6 +48,11 @@ def by_ticker(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {name: rows.iloc[begin:end] for name, begin, end in zip(ends.index, [0, *ends], ends, strict=False)}
 
 
+def are_rates(rows: pd.DataFrame) -> bool:
+    """Whether all of these bars are of rates."""
+    return set(rows["basis"].unique()) <= set(RATES)
+
+
 def rates(store: Store, dataset: str) -> set[str]:
     """Names whose bars are rates: risk-free rates and returns of factors, which nobody can hold."""
     return set(tables.read(store, "bars", ["ticker"], dataset=dataset, basis=RATES)["ticker"].to_pylist())

@@ -45,6 +45,12 @@ def _parquet(rows: pd.DataFrame) -> bytes:
     return sink.getvalue()
 
 
+def rows(store: Store, ids: Iterable[str]) -> pa.Table:
+    """The rows of partitions, one after the other; each is too small for the threads that Arrow would start."""
+    files = [pq.ParquetFile(pa.BufferReader(blobs.get(store, blob))) for blob in ids]
+    return pa.concat_tables([file.read(use_threads=False) for file in files], promote_options="default")
+
+
 def read(store: Store, table: str, keys: Iterable[str]) -> tuple[tuple[str, ...], pd.DataFrame]:
     """Column names and rows of the partitions under `keys`, sorted by ticker and session.
 
@@ -54,6 +60,5 @@ def read(store: Store, table: str, keys: Iterable[str]) -> tuple[tuple[str, ...]
     index = tables.read(store, table, key=wanted).sort_by("as_of").to_pylist()
     if len(index) != len(wanted):
         raise StoreError(f"{len(wanted) - len(index)} of {len(wanted)} months of {table} are missing; run it again")
-    parts = [pq.read_table(io.BytesIO(blobs.get(store, row["blob"]))) for row in index]
-    frame = pa.concat_tables(parts, promote_options="default").to_pandas()
+    frame = rows(store, [row["blob"] for row in index]).to_pandas()
     return tuple(index[-1]["names"]), frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)

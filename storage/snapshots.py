@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from storage import blobs, tables
+from storage import blobs, partitions, tables
 from storage.bars import VALUES, in_pandas
 from storage.errors import NoDataError
 from storage.keys import digest, to_json
@@ -197,7 +197,7 @@ def delisted(store: Store, snapshot: Snapshot) -> dict[str, date]:
 def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFrame:
     """Bars of `tickers`, sorted by ticker and session."""
     ids = [entry["blob"] for entry in manifest(store, snapshot).values()]
-    rows = pa.concat_tables([_month(store, blob) for blob in ids])
+    rows = partitions.rows(store, ids)
     place = pc.index_in(rows["ticker"], pa.array(sorted(tickers), pa.string()))
     order = pc.sort_indices(place).slice(0, len(place) - place.null_count)  # stable, and months are in order of time
     rows = rows.take(order)  # of the months nothing is held any more
@@ -206,12 +206,7 @@ def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFra
 
 def _partition(store: Store, blob: str) -> pd.DataFrame:
     """The rows of a partition."""
-    return in_pandas(_month(store, blob))
-
-
-def _month(store: Store, blob: str) -> pa.Table:
-    """The same as a table; a month is small, so that threads would cost more than they save."""
-    return pq.ParquetFile(pa.BufferReader(blobs.get(store, blob))).read(use_threads=False)
+    return in_pandas(partitions.rows(store, [blob]))
 
 
 def prefixes(

@@ -9,6 +9,7 @@ goes on after its last epoch, to the same bytes.
 
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -87,7 +88,7 @@ def possible(
         least = baselines.FEWEST + forecaster.features.horizon
         moments = tuple(m for m in moments if any(_own_sessions(panel, m, t) >= least for t in _eligible(panel, m)))
     needed = _sessions_to_train(forecaster) if kind == "vlstm" else 1
-    known = [_sessions_with_labels(panel, moment, forecaster.features) for moment in moments]
+    known = _sessions_with_labels(panel, moments, forecaster.features)
     return [
         moment for moment, count in zip(moments, known, strict=True) if count >= needed and _eligible(panel, moment)
     ]
@@ -111,14 +112,15 @@ def _own_sessions(panel: panels.Panel, moment: Moment, ticker: str) -> int:
     return int(np.searchsorted(panel.series[ticker].day, np.datetime64(moment.as_of), side="right"))
 
 
-def _sessions_with_labels(panel: panels.Panel, moment: Moment, config: FeatureConfig) -> int:
-    """Sessions at which some asset has a whole window and a label known at the moment."""
-    seen = np.zeros(panel.sessions.size, bool)
-    for ticker in panel.universe.assets:
-        if ticker in panel.series:
-            asset, own = panel.series[ticker], _own_sessions(panel, moment, ticker)
-            seen[asset.session[2 * config.lookback - 1 : max(own - config.horizon, 0)]] = True
-    return int(seen.sum())
+def _sessions_with_labels(panel: panels.Panel, moments: Sequence[Moment], config: FeatureConfig) -> list[int]:
+    """By moment the sessions at which some asset has a whole window, and a label that was known by then."""
+    first = 2 * config.lookback - 1
+    known = np.full(panel.sessions.size, np.iinfo(np.int64).max)  # the first day on which a session has that
+    for asset in (panel.series[ticker] for ticker in panel.universe.assets if ticker in panel.series):
+        ends = asset.day[first + config.horizon :].astype(np.int64)
+        np.minimum.at(known, asset.session[first : first + ends.size], ends)
+    days = np.array([moment.as_of for moment in moments], "datetime64[D]").astype(np.int64)
+    return np.searchsorted(np.sort(known), days, side="right").tolist()
 
 
 def trained_key(features_key: str, forecaster: Forecaster, device: str | None = None) -> str:

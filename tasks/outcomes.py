@@ -14,11 +14,11 @@ FloatArray = NDArray[np.float64]
 
 def after(panel: panels.Panel, day: date, horizon: int, known_at: date) -> dict[str, float]:
     """By ticker the sum of the next `horizon` own log returns after `day`, where it was known at a later date."""
-    found = {}
+    found, days = {}, np.array([day, known_at], "datetime64[D]")
     for ticker in panel.universe.assets:
         asset = panel.series.get(ticker)
         if asset is not None:
-            first, last = (int(np.searchsorted(asset.day, np.datetime64(d), side="right")) for d in (day, known_at))
+            first, last = asset.day.searchsorted(days, side="right").tolist()
             if first > 0 and first + horizon <= last:
                 found[ticker] = float(np.log1p(asset.simple_return[first : first + horizon]).sum())
     return found

@@ -250,12 +250,7 @@ def _traded(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> Bo
     if asset is None:
         return np.zeros(count, bool)
     days = seen[asset.exchange]
-    return _among(days, asset.own_day) & (days != np.append(np.datetime64("NaT"), days[:-1]))
-
-
-def _among(days: DayArray, others: DayArray) -> BoolArray:
-    """Which of the days are among the others; as whole numbers they are looked up in a table."""
-    return np.isin(days.astype(np.int64), others.astype(np.int64))
+    return dates.among(days, asset.own_day) & (days != np.append(np.datetime64("NaT"), days[:-1]))
 
 
 def _eligible_assets(
@@ -288,7 +283,7 @@ def _eligible(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> 
         return np.zeros(count, bool)
     days = seen[asset.exchange]
     own = calendars.sessions(asset.exchange, asset.own_day[0], days[-1])
-    may = dates.eligible(_among(own, asset.own_day))
+    may = dates.eligible(dates.among(own, asset.own_day))
     place = np.where(np.isnat(days), 0, np.searchsorted(own, days, side="right")) - 1
     return np.where(place >= 0, may[np.maximum(place, 0)], False)
 

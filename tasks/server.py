@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -41,7 +41,9 @@ def starting() -> Iterator[None]:
     log.info("starting Prefect")
     begin()
     yield
-    _wait()
+    if _TEMPORARY in os.environ:
+        _prepare()
+        _wait()
 
 
 def begin() -> None:
@@ -65,12 +67,24 @@ def begin() -> None:
     refresh_global_settings_context()
 
 
+def _prepare() -> None:
+    """Load what a run asks for later, while the other process imports the server; what fails here fails there."""
+    with suppress(Exception):
+        import fastapi  # noqa: F401 - Prefect does, with a flow's first run
+        import numpy as np
+
+        from storage.universe import Universe
+        from tasks import calendars
+        from tasks.numerics import returns
+        from tasks.report import pictures  # noqa: F401 - with matplotlib
+
+        calendars.closes(Universe.exchange)
+        returns.on_sessions(np.zeros(1), np.zeros(1, np.int64), 1)  # with what numba loads for a first kernel
+
+
 def _wait() -> None:
-    url = os.environ.get(_TEMPORARY)
-    if url is None:
-        return
     try:
-        urlopen(f"{url}/health", timeout=_STARTED_WITHIN).close()  # noqa: S310 - this machine's own
+        urlopen(f"{os.environ[_TEMPORARY]}/health", timeout=_STARTED_WITHIN).close()  # noqa: S310 - this machine's own
     except OSError as error:
         raise ServerError(
             f"Prefect's temporary server did not answer ({error}); run the same command again, or set PREFECT_API_URL "

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from storage.bars import RATES, VALUES
+from storage import bars
+from storage.bars import VALUES
 from storage.store import Store
 from tasks.fetch.gate import Verdict
 
@@ -38,7 +39,7 @@ class Delivery:
     @property
     def is_rate(self) -> bool:
         """Whether the closes are rates, which may be zero or negative and need no gate."""
-        return self.bars["basis"].isin(RATES).all()
+        return bars.are_rates(self.bars)
 
 
 @dataclass(frozen=True)

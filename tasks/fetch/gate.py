@@ -19,6 +19,7 @@ from tasks.fetch.checks import BY_NAME, CHECKS, Check, Severity
 from tasks.fetch.rules import Hit
 from tasks.fetch.series import BoolArray, Context, DayArray, Series
 from tasks.fetch.thresholds import Thresholds
+from tasks.numerics.dates import among
 
 __all__ = ["CHECKS", "NO_FINDINGS", "Check", "Context", "Severity", "Verdict", "judge", "judge_together"]
 
@@ -60,9 +61,9 @@ def judge(ticker: str, bars: pd.DataFrame, context: Context, thresholds: Thresho
         found = list(rule(series, context, thresholds))
         hits += found
         for hit in found:
-            series = series.where(~np.isin(series.days, hit.days))
+            series = series.where(~among(series.days, hit.days))
     if len(series):
-        on_calendar = given[np.isin(given, context.sessions, assume_unique=True)] if context.sessions.size else given
+        on_calendar = given[among(given, context.sessions)] if context.sessions.size else given
         hits += rules.calendar(on_calendar, context, thresholds)
         hits += [hit for rule in rules.LOOKING for hit in rule(series, context, thresholds)]
     else:
@@ -75,7 +76,7 @@ def _check_order(ticker: str, series: Series, bars: pd.DataFrame) -> None:
     if unordered.size:
         day = series.days[unordered[0] + 1]
         raise ValueError(f"{ticker} has a row of {day} after one of the same or a later day; sort, one row a session")
-    if len(bars) and (series.basis not in BASES or not bars["basis"].eq(series.basis).all()):
+    if len(bars) and (series.basis not in BASES or len(bars["basis"].unique()) > 1):
         raise ValueError(f"{ticker} has the basis {', '.join(bars['basis'].unique())}; judge one of {', '.join(BASES)}")
 
 
@@ -85,7 +86,7 @@ def _verdict(
     stored = _stored(series, context.known, thresholds.overlap)
     actions, waits = [], []
     for hit in hits:
-        new = hit.days[~np.isin(hit.days, stored)]
+        new = hit.days[~among(hit.days, stored)]
         actions.append(_action(BY_NAME[hit.name], context.accepted, len(new) > 0))
         if actions[-1] == "held":
             waits.append(new[0])
@@ -104,7 +105,7 @@ def _on(days: DayArray, bars: pd.DataFrame) -> pd.DataFrame:
     """The bars of these of their days; no copy where that is all of them."""
     if len(days) == len(bars):
         return bars
-    return bars[np.isin(bars["session"].to_numpy().astype("datetime64[D]"), days, assume_unique=True)]
+    return bars[among(bars["session"].to_numpy().astype("datetime64[D]"), days)]
 
 
 def _stored(series: Series, known: pd.DataFrame, tolerance: float) -> DayArray:
@@ -195,6 +196,6 @@ def _attendance(verdict: Verdict, sessions: DayArray) -> tuple[BoolArray, BoolAr
     series = Series.of(verdict.bars)
     last = sessions[-1] if verdict.findings["check_name"].isin(LATE).any() else series.days[-1]
     span = (sessions >= series.days[0]) & (sessions <= last)
-    there = np.isin(sessions, series.days)
-    same = np.isin(sessions, series.days[series.returns == 0])
+    there = among(sessions, series.days)
+    same = among(sessions, series.days[series.returns == 0])
     return span, there, span & there & same

@@ -5,7 +5,7 @@ or as revisions with a later `known_from`. Nothing stored is changed, and a deli
 away.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 
@@ -21,16 +21,21 @@ from tasks.fetch.judgement import NO_BARS, Known, judged
 from tasks.fetch.settings import QualitySettings, YahooSettings
 
 
-def take_in(run: Run, deliveries: Sequence[Delivery]) -> list[Taken]:
-    """Store what may be stored of a batch, with its actions, findings, restatements and diary."""
-    known = _known(run, {name for each in deliveries for name in (each.ticker, *run.aliases.get(each.ticker, ()))})
+def take_in(run: Run, deliveries: Sequence[Delivery], rows: pd.DataFrame | None = None) -> list[Taken]:
+    """Store what may be stored of a batch, with its actions, findings, restatements and diary.
+
+    `rows`: the dataset's newest bars, where they were read already.
+    """
+    if rows is None:
+        names = {name for each in deliveries for name in (each.ticker, *run.aliases.get(each.ticker, ()))}
+        rows = bars.latest(run.store, run.dataset, tickers=names)
+    known = _known(run, rows)
     taken = _outages(run, [judged(run, delivery, known) for delivery in deliveries])
     return _stored(run, taken, known)
 
 
-def _known(run: Run, tickers: Collection[str]) -> Known:
-    """What the run's dataset holds of them."""
-    rows = bars.latest(run.store, run.dataset, tickers=tickers)
+def _known(run: Run, rows: pd.DataFrame) -> Known:
+    """What the run's dataset holds of the tickers of `rows`, its bars."""
     by_ticker = {ticker: frame.reset_index(drop=True) for ticker, frame in bars.by_ticker(rows).items()}
     return Known(by_ticker, actions.latest(run.store, run.dataset), instruments.latest(run.store, run.dataset))
 

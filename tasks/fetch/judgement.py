@@ -44,7 +44,7 @@ class Known:
 def judged(run: Run, delivery: Delivery, known: Known) -> Taken:
     """How the delivery fits what is stored, and the gate's verdict on it."""
     stored = known.of(delivery.ticker)
-    if len(stored) and delivery.is_rate != stored["basis"].isin(bars.RATES).all():
+    if len(stored) and delivery.is_rate != bars.are_rates(stored):
         kinds = ("a rate", "prices") if delivery.is_rate else ("prices", "a rate")
         return _refused(delivery, "no_overlap", "rejected", f"it came as {kinds[0]} and is stored as {kinds[1]}")
     if delivery.is_rate:
@@ -66,8 +66,10 @@ def _fit(run: Run, delivery: Delivery, known: Known) -> tuple[str, str]:
     stored = known.of(delivery.ticker, *run.aliases.get(delivery.ticker, ()))
     if stored.empty:
         return "first", ""
-    both = stored[["session", "close"]].merge(delivery.bars[["session", "close"]], on="session", suffixes=("", "_new"))
-    found = overlap.verdict(both["close"].to_numpy(), both["close_new"].to_numpy(), current(QualitySettings).overlap)
+    days = (stored["session"].to_numpy(), delivery.bars["session"].to_numpy())
+    _, before, now = np.intersect1d(*days, assume_unique=True, return_indices=True)
+    closes = stored["close"].to_numpy()[before], delivery.bars["close"].to_numpy()[now]
+    found = overlap.verdict(*closes, current(QualitySettings).overlap)
     return found.kind, _misfit(found, len(stored)) if delivery.live else ""
 
 
@@ -126,7 +128,7 @@ def _continued(stored: pd.DataFrame, delivery: Delivery) -> pd.DataFrame:
     """The delivered bars after the last stored ones before them, so that a file's seam is judged like any other day."""
     if delivery.live or stored.empty:
         return delivery.bars
-    before = stored[stored["session"] < delivery.bars["session"].iloc[0]].tail(_CONTEXT)
+    before = stored[: stored["session"].searchsorted(delivery.bars["session"].iloc[0])].tail(_CONTEXT)
     if before.empty or before["basis"].iloc[-1] != delivery.bars["basis"].iloc[0]:
         return delivery.bars
     same = before[before["basis"] == before["basis"].iloc[-1]][delivery.bars.columns]
@@ -140,7 +142,7 @@ def _refused(delivery: Delivery, fit: str, outcome: str, detail: str) -> Taken:
 def _context(run: Run, delivery: Delivery, known: Known, accepted: bool) -> gate.Context:
     exchange, days = run.exchange(delivery.ticker), delivery.bars["session"].to_numpy().astype("datetime64[D]")
     stored = known.of(delivery.ticker)
-    first = min([*stored["session"].to_numpy().astype("datetime64[D]")[:1], days[0]])
+    first = min([*stored["session"].to_numpy()[:1].astype("datetime64[D]"), days[0]])
     return gate.Context(
         exchange=exchange,
         sessions=calendars.sessions(exchange, first - _BEFORE, delivery.expected or days[-1]),

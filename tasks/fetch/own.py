@@ -62,11 +62,12 @@ def _store(run: Run, path: str | None) -> None:
     """Store what a source gives and may be stored; raises InputError where the dataset holds nothing then."""
     given = read(run, path)
     _check_names(run, given)
-    _check_seams(run, bars.latest(run.store, run.dataset), given.bars)
-    taken = intake.take_in(run, given.deliveries)
+    known = bars.latest(run.store, run.dataset)
+    _check_seams(run, known, given.bars)
+    taken = intake.take_in(run, given.deliveries, known)
     diary.findings(run, _refusals(given.refused))
     _say(run, given, taken)
-    if not any(len(each.verdict.bars) for each in taken) and bars.latest(run.store, run.dataset).empty:
+    if known.empty and not any(len(each.verdict.bars) for each in taken):
         raise InputError(_nothing(path, taken))
 
 
@@ -251,7 +252,7 @@ def _apart(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:
     """Tickers with adjusted closes that share too few sessions with the known ones to compare them."""
     adjusted = delivered[delivered["basis"] == "adjusted"]
     shared = adjusted.merge(known[bars.IDENTITY], on=bars.IDENTITY)["ticker"].value_counts()
-    return set(adjusted["ticker"]) - set(shared.index[shared >= FEWEST])
+    return set(adjusted["ticker"].unique()) - set(shared.index[shared >= FEWEST])
 
 
 def _rescaled(known: pd.DataFrame, delivered: pd.DataFrame) -> set[str]:

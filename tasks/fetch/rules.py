@@ -12,6 +12,7 @@ import numpy as np
 from tasks.fetch.series import BoolArray, Context, DayArray, FloatArray, Series
 from tasks.fetch.thresholds import Thresholds
 from tasks.numerics import quality
+from tasks.numerics.dates import among
 
 SMALLEST_DIVIDEND = 1e-3  # share of the price; what an adjusted close takes off below it may be rounding
 MOST_EX_DATES = 0.1  # share of sessions; an adjusted close that steps more often is noise, not dividends
@@ -66,7 +67,7 @@ def changed_identity(context: Context) -> Iterator[Hit]:
 def off_calendar(series: Series, context: Context, limits: Thresholds) -> Iterator[Hit]:
     """Rows on days that are no sessions; without a calendar every day is one."""
     if context.sessions.size:
-        off = series.days[~np.isin(series.days, context.sessions, assume_unique=True)]
+        off = series.days[~among(series.days, context.sessions)]
         yield from counted("session", off, context.exchange + " did not trade {}; these rows are left out")
 
 
@@ -121,18 +122,18 @@ def calendar(given: DayArray, context: Context, limits: Thresholds) -> Iterator[
     """Sessions and actions without a row; `given` are the days of all rows of the delivery."""
     expected, last = context.sessions, given[-1]
     inside = expected[(expected > given[0]) & (expected < last)]
-    missing = inside[~np.isin(inside, given, assume_unique=True)]
+    missing = inside[~among(inside, given)]
     if missing.size:
         blocks = 1 + np.count_nonzero(np.diff(np.searchsorted(expected, missing)) > 1)
         yield Hit("missing_sessions", missing, missing.size, f"there is no row {when(missing)}, in {blocks} blocks")
     if context.expects_last:
         yield from counted("missing_last", expected[expected > last], f"the rows end on {last}; there is none {{}}")
     dates = np.unique(context.actions["ex_date"].to_numpy().astype("datetime64[D]"))
-    alone = dates[(dates > given[0]) & (dates < last) & ~np.isin(dates, given)]
+    alone = dates[(dates > given[0]) & (dates < last) & ~among(dates, given)]
     yield from counted("event_without_bar", alone, "an action takes effect {} without a bar; the next one carries it")
     if len(context.known):
         known = context.known["session"].to_numpy().astype("datetime64[D]")
-        gone = known[(known >= given[0]) & (known <= last) & ~np.isin(known, given)]
+        gone = known[(known >= given[0]) & (known <= last) & ~among(known, given)]
         yield from counted("missing_known", gone, "rows stored before are absent {}; they stay stored")
 
 

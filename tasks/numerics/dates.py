@@ -35,6 +35,11 @@ def rebalance_sessions(sessions: DayArray, schedule: str = "M") -> IntArray:
     return found[found < sessions.size]
 
 
+def among(days: DayArray, others: DayArray) -> BoolArray:
+    """Which of the days are among the others; as whole numbers they are looked up in a table."""
+    return np.isin(days.astype(np.int64), others.astype(np.int64))
+
+
 def eligible(has_bar: BoolArray) -> BoolArray:
     """Sessions of an exchange on which an asset may be held, (E,), by its bars up to and on each.
 
