@@ -85,9 +85,9 @@ def contents(
     dataset: str, bars: pd.DataFrame, delisted: Mapping[str, date] | None = None
 ) -> tuple[list[bytes], bytes, str]:
     """What a snapshot of `bars` consists of: its months, its manifest, and its id."""
-    rows = bars.iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
-    raw, table = _canonical(rows), _table(rows)
-    codes, names = pd.factorize(rows["ticker"])  # numbers, where a string for each row would take as much as a column
+    rows = bars[COLUMNS].iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
+    columns, table = _columns(rows), _table(rows)
+    codes, names = pd.factorize(rows["ticker"])  # numbers: a string for each row would take more than its values
     days = rows["session"].to_numpy("datetime64[D]")
     partitions, months = [], {}
     for begin, end in _runs(days.astype("datetime64[M]")):
@@ -96,7 +96,7 @@ def contents(
         months[str(days[begin].astype("datetime64[M]"))] = {
             "blob": hashlib.sha256(data).hexdigest(),
             "last": days[begin:end].max().item(),
-            "tickers": _hashes(raw[begin:end], codes[begin:end], names),
+            "tickers": _hashes([column[begin:end] for column in columns], codes[begin:end], names.tolist()),
         }
     gone = {"delisted": dict(delisted)} if delisted else {}
     identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])
@@ -108,26 +108,33 @@ def _runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
     return pairwise([0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), values.size])
 
 
-def _hashes(raw: NDArray[np.int64], codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
+def _hashes(columns: Sequence[NDArray], codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
     """SHA-256 of the canonical bytes of each ticker; `codes` says for each row which of the names it has."""
+    raw = _canonical(columns)
     return {names[codes[begin]]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(codes)}
 
 
-def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
-    """What is hashed of each row: day number, values (one NaN, no minus zero), basis."""
-    raw = np.empty((len(bars), len(VALUES) + 2), "<i8")
-    raw[:, 0] = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
-    for place, name in enumerate(VALUES, 1):
-        values = bars[name].to_numpy(np.float64) + 0.0
+def _columns(bars: pd.DataFrame) -> list[NDArray]:
+    """What is hashed of bars: day numbers, values, and places of their basis."""
+    days = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
+    basis = pc.index_in(pa.array(bars["basis"]), pa.array(BASES)).to_numpy(zero_copy_only=False)
+    return [days, *(bars[name].to_numpy(np.float64) for name in VALUES), basis]
+
+
+def _canonical(columns: Sequence[NDArray]) -> NDArray[np.int64]:
+    """The same row by row, as it is hashed: one NaN, no minus zero."""
+    raw = np.empty((columns[0].size, len(columns)), "<i8")
+    raw[:, 0], raw[:, -1] = columns[0], columns[-1]
+    for place, column in enumerate(columns[1:-1], 1):
+        values = column + 0.0
         values[np.isnan(values)] = np.nan
         raw[:, place] = values.view(np.int64)
-    raw[:, -1] = pc.index_in(pa.array(bars["basis"]), pa.array(BASES)).to_numpy(zero_copy_only=False)
     return raw
 
 
 def _table(bars: pd.DataFrame) -> pa.Table:
     """The columns that are kept; converted at once, since a conversion costs more than a month's rows."""
-    table = pa.Table.from_pandas(bars[COLUMNS], preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(bars, preserve_index=False).replace_schema_metadata(None)
     return table.set_column(COLUMNS.index("session"), "session", table["session"].cast(pa.date32()))
 
 
@@ -262,7 +269,7 @@ def _cut(store: Store, entry: dict, last: dict[str, date | None]) -> dict[str, s
 def _rows_of(store: Store, blob: str) -> dict[str, NDArray[np.int64]]:
     """The canonical rows of a partition by ticker, in order of time: every date of its month cuts the same ones."""
     bars = _partition(store, blob)
-    raw, groups = _canonical(bars), bars.groupby("ticker", sort=False).indices
+    raw, groups = _canonical(_columns(bars)), bars.groupby("ticker", sort=False).indices
     return {str(ticker): raw[positions] for ticker, positions in groups.items()}
 
 
