@@ -11,7 +11,8 @@ tickers were delisted: such a day has its say in the prefixes from that day on.
 import hashlib
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import lru_cache
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from storage import blobs, partitions, tables
 from storage.bars import VALUES, in_pandas
-from storage.errors import NoDataError
+from storage.errors import NoDataError, StoreError
 from storage.keys import digest, to_json
 from storage.schemas import TABLES
 from storage.store import Store
@@ -35,6 +36,7 @@ from storage.store import Store
 BASES = ["traded", "split", "adjusted", "rate", "yield"]  # a hash holds the place in this list: append only
 COLUMNS = ["ticker", "session", *VALUES, "basis"]
 _DAY_ZERO = date(1970, 1, 1)  # of numpy's day numbers
+Stored = Callable[[str, dict[str, str]], bytes | None]  # by month and the hashes of its tickers
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def take(
     `source_digest` names the delivery it follows from, so that the same delivery need not be read again. `delisted`
     gives the day from which a ticker is no longer traded.
     """
-    data, content, identity = contents(dataset, bars, delisted)
+    data, content, identity = contents(dataset, bars, delisted, _stored(store, dataset))
     blobs.put_all(store, data)
     manifest = blobs.put(store, content)
     first, last = bars["session"].min().date(), bars["session"].max().date()
@@ -81,22 +83,42 @@ def take(
     return Snapshot(identity, dataset, known_at, manifest, first, last)
 
 
+def _stored(store: Store, dataset: str) -> Stored:
+    """What finds the bytes of a month that the dataset's newest snapshot holds with the same rows."""
+    rows = _newest_first(store, dataset)
+
+    def find(month: str, hashes: dict[str, str]) -> bytes | None:
+        with suppress(StoreError):  # what is damaged is written anew
+            entry = manifest(store, _snapshot(rows[0])).get(month) if rows else None
+            return blobs.get(store, entry["blob"]) if entry and entry["tickers"] == hashes else None
+        return None
+
+    return find
+
+
 def contents(
-    dataset: str, bars: pd.DataFrame, delisted: Mapping[str, date] | None = None
+    dataset: str,
+    bars: pd.DataFrame,
+    delisted: Mapping[str, date] | None = None,
+    stored: Stored = lambda month, hashes: None,
 ) -> tuple[list[bytes], bytes, str]:
-    """What a snapshot of `bars` consists of: its months, its manifest, and its id."""
+    """What a snapshot of `bars` consists of: its months, its manifest, and its id.
+
+    `stored` gives the bytes of a month, by the hashes of its tickers, where they need not be made.
+    """
     rows = bars[COLUMNS].iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
     columns, table = _columns(rows), _table(rows)
     codes, names = pd.factorize(rows["ticker"])  # numbers: a string for each row would take more than its values
     days = rows["session"].to_numpy("datetime64[D]")
     partitions, months = [], {}
     for begin, end in _runs(days.astype("datetime64[M]")):
-        data = _parquet(table.slice(begin, end - begin))
-        partitions.append(data)
-        months[str(days[begin].astype("datetime64[M]"))] = {
-            "blob": hashlib.sha256(data).hexdigest(),
+        month = str(days[begin].astype("datetime64[M]"))
+        hashes = _hashes([column[begin:end] for column in columns], codes[begin:end], names.tolist())
+        partitions.append(stored(month, hashes) or _parquet(table.slice(begin, end - begin)))
+        months[month] = {
+            "blob": hashlib.sha256(partitions[-1]).hexdigest(),
             "last": days[begin:end].max().item(),
-            "tickers": _hashes([column[begin:end] for column in columns], codes[begin:end], names.tolist()),
+            "tickers": hashes,
         }
     gone = {"delisted": dict(delisted)} if delisted else {}
     identity = digest([dataset, {month: entry["tickers"] for month, entry in months.items()}, *gone.values()])

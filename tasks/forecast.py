@@ -198,7 +198,7 @@ def train_block(
     store = open_store()
     if tables.existing(store, "models", [key]):
         return Produced("models", (key,))
-    known = histories.load(store, panels.load(store, panel), history)
+    known = histories.load(store, panel, history)
     begun = models.get_fits(store, key, forecaster)
     watch = _Watch(store, key, moment, forecaster, begun)
     started = time.monotonic()
@@ -251,7 +251,7 @@ def forecast_months(
     missing = [month for month in months if month.forecast not in there]
     if missing:
         everything = panels.load(store, panel)
-        known = histories.load(store, everything, history)
+        known = histories.load(store, panel, history)
         for _, group in groupby(missing, key=lambda month: month.learned):
             dates = list(group)
             tables.put(store, "forecasts", _forecasts(store, everything, dates, known, forecaster, dataset))

@@ -1,17 +1,20 @@
 """What the forecaster reads of the past: feature partitions as arrays of each asset's own sessions."""
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
 from storage import partitions
+from storage.keys import PanelKey
 from storage.store import Store
+from tasks import panels
 from tasks.numerics.windows import History
-from tasks.panels import Panel
 
 
-def load(store: Store, panel: Panel, keys: Sequence[str]) -> History:
+@lru_cache(maxsize=1)  # a run forecasts its newest date, and explains it
+def load(store: Store, key: PanelKey, keys: tuple[str, ...]) -> History:
     """Everything that the feature partitions under `keys` hold; `windows.cut` takes it back to an earlier date."""
+    panel = panels.load(store, key)
     names, rows = partitions.read(store, "features", keys)
     assets = dict(list(rows.groupby("ticker", sort=False)))
     shape = (len(panel.universe.assets), max(len(part) for part in assets.values()))

@@ -82,7 +82,7 @@ def predict_sessions(
     there = tables.existing(store, "predictions", keys)
     missing = [part for part in spans if part.key not in there]
     if missing:
-        known = histories.load(store, everything, history)
+        known = histories.load(store, panel, history)
         made = [_predicted(store, everything, part, known, forecaster) for part in missing]
         partitions.put(store, "predictions", made)
         log.info("every session from %s to %s forecast", missing[0].moment.as_of, missing[-1].until.as_of)

@@ -89,16 +89,17 @@ def _difference(
 def _parts(rows: pd.DataFrame, candidates: dict[str, Candidate]) -> Iterator[Measure]:
     """Scores by year and by asset."""
     y = rows["y"].to_numpy()
+    scored = {name: judgement.gaussian_nll(y, candidate) for name, candidate in candidates.items()}
     for kind, labels in (("year", rows["session"].dt.year.astype(str)), ("asset", rows["ticker"])):
         for label in sorted(labels.unique()):
             which = (labels == label).to_numpy()
-            if which.sum() < _FEWEST:
+            count = int(which.sum())
+            if count < _FEWEST:
                 continue
-            for name, candidate in candidates.items():
-                part = judgement.gaussian_nll(y[which], candidate.some(which)).mean()
-                yield _measure(name, "nll", part, int(which.sum()), kind=kind, label=label)
+            for name, score in scored.items():
+                yield _measure(name, "nll", score[which].mean(), count, kind=kind, label=label)
             covered = judgement.reliability(y[which], candidates[OWN].some(which))[0.9]
-            yield _measure(OWN, "covers_90", covered, int(which.sum()), kind=kind, label=label)
+            yield _measure(OWN, "covers_90", covered, count, kind=kind, label=label)
 
 
 def _rolling(rows: pd.DataFrame, candidates: dict[str, Candidate], lags: int) -> Iterator[Measure]:

@@ -47,12 +47,26 @@ def starting() -> Iterator[None]:
 
 
 def begin() -> None:
-    """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it."""
+    """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it.
+
+    It is on its way before this process imports Prefect, which alone knows the profile, and ends where that says no.
+    """
+    if os.environ.get("PREFECT_API_URL"):
+        return
+    process, port = _started()
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
     if PREFECT_API_URL.value() is not None or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+        _stop(process)
         return
+    atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
+    os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
+    refresh_global_settings_context()
+
+
+def _started() -> tuple[subprocess.Popen[bytes], int]:
+    """The process of a server, and its port."""
     with socket.create_server(("127.0.0.1", 0)) as listening:  # who asks before it is there waits
         number, port = listening.fileno(), listening.getsockname()[1]
         # its standard input ends with this process; a Ctrl-C is for the run, which still has its end to tell
@@ -62,9 +76,7 @@ def begin() -> None:
             pass_fds=(number,),
             start_new_session=True,
         )
-    atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
-    os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
-    refresh_global_settings_context()
+    return process, port
 
 
 def _prepare() -> None:

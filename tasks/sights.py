@@ -94,7 +94,7 @@ class Market:
         for (panel, features), history in self._known.items():
             if panel == sight.panel and set(sight.features) <= set(features):
                 return history
-        found = histories.load(self.store, self.panel(sight), sight.features)
+        found = histories.load(self.store, sight.panel, sight.features)
         self._known[sight.panel, sight.features] = found
         return found
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from storage import snapshots, tables
+from storage import blobs, snapshots, tables
 from storage.bars import VALUES
 from storage.errors import NoDataError, StoreError
 
@@ -267,6 +267,32 @@ def test_a_damaged_partition_is_never_read(store, taken):
         snapshots.read(store, snapshot, TICKERS)
     with pytest.raises(StoreError, match="is damaged"):
         snapshots.prefixes(store, snapshot, TICKERS, "label", [date(2024, 2, 6)])
+
+
+def test_months_whose_rows_are_stored_are_not_made_again(store, taken, monkeypatch):
+    made, parquet = [], snapshots._parquet
+    monkeypatch.setattr(snapshots, "_parquet", lambda rows: made.append(str(rows["session"][0])[:7]) or parquet(rows))
+    taken(bars_of(sessions=SESSIONS[:-5]))
+    assert made == ["2024-01", "2024-02", "2024-03", "2024-04"]
+    made.clear()
+    longer = taken(bars_of())
+    assert made == ["2024-04"]
+    revised = bars_of()
+    revised.loc[5, "close"] = 3.0
+    found = snapshots.read(store, taken(revised), TICKERS)
+    assert made == ["2024-04", "2024-01"]
+    pd.testing.assert_frame_equal(found, revised, check_exact=True, check_dtype=False)
+    monkeypatch.undo()
+    assert snapshots.contents("sample", bars_of())[2] == longer.snapshot
+    assert snapshots.read(store, longer, TICKERS).equals(bars_of())
+
+
+def test_a_damaged_month_is_written_anew_by_the_next_snapshot(store, taken):
+    first = taken(bars_of())
+    partition = snapshots.manifest(store, first)["2024-02"]["blob"]
+    blobs.path(store, partition).write_bytes(b"damaged")
+    assert snapshots.manifest(store, taken(bars_of()))["2024-02"]["blob"] == partition
+    assert snapshots.read(store, first, TICKERS).equals(bars_of())
 
 
 def test_the_bars_that_differ_between_two_snapshots_are_found_ticker_by_ticker(store, taken):

@@ -10,7 +10,7 @@ from tasks.numerics.configs import ForecastConfig
 
 
 def known(run, moment):
-    return histories.load(run.store, run.loaded, run.seen(moment))
+    return histories.load(run.store, run.panel, run.seen(moment))
 
 
 def stored(rows, month):

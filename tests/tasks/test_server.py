@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -62,6 +63,34 @@ def test_none_is_started_where_prefect_may_start_none(own_environment):
         pass
     assert server._TEMPORARY not in os.environ
     assert not server.lasts()
+
+
+def test_one_that_the_profile_has_no_use_for_ends_again(own_environment, monkeypatch):
+    begun, started = [], server._started
+    monkeypatch.setattr(server, "_started", lambda: begun.append(started()) or begun[-1])
+    with temporary_settings({PREFECT_SERVER_ALLOW_EPHEMERAL_MODE: False}), server.starting():
+        [(process, _)] = begun
+        assert process.poll() is not None
+
+
+def test_it_is_on_its_way_before_prefect_is_imported():
+    code = """
+import sys
+import flows
+from tasks import server
+server._started = lambda: sys.exit("late" if "prefect" in sys.modules else "early")
+server.begin()
+"""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=known, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "early"
+
+
+def test_what_runs_ask_for_later_can_be_loaded_meanwhile(monkeypatch):
+    monkeypatch.setattr(server, "suppress", lambda *errors: nullcontext())
+    server._prepare()
 
 
 def test_a_temporary_server_does_not_last(own_environment, monkeypatch):
