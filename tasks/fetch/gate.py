@@ -93,19 +93,13 @@ def _verdict(
     held_from = min(waits, default=None)
     keep = series.days if held_from is None else series.days[series.days < held_from]
     rejected = "quarantined" in actions or not keep.size
+    days = bars["session"].to_numpy().astype("datetime64[D]")
     return Verdict(
-        bars=bars.iloc[:0] if rejected else _on(keep, bars),
+        bars=bars.iloc[:0] if rejected else bars[among(days, keep)],
         findings=_findings(ticker, hits, actions),
         outcome="rejected" if rejected else "ok",
         held_from=None if held_from is None else held_from.item(),
     )
-
-
-def _on(days: DayArray, bars: pd.DataFrame) -> pd.DataFrame:
-    """The bars of these of their days; no copy where that is all of them."""
-    if len(days) == len(bars):
-        return bars
-    return bars[among(bars["session"].to_numpy().astype("datetime64[D]"), days)]
 
 
 def _stored(series: Series, known: pd.DataFrame, tolerance: float) -> DayArray:
