@@ -23,14 +23,29 @@ EXACT: Mapping[str, float] = {}
 def latest(
     store: Store, dataset: str, known_at: datetime | None = None, tickers: Collection[str] | None = None
 ) -> pd.DataFrame:
-    """The newest row of each ticker and session known at `known_at` (default: now), sorted by ticker and session."""
+    """The newest row of each ticker and session known at `known_at` (default: now), sorted by ticker and session.
+
+    Columns: ticker, session, VALUES, basis, known_from.
+    """
     some = {} if tickers is None else {"ticker": sorted(tickers)}
-    frame = tables.read(store, "bars", dataset=dataset, **some).to_pandas()
-    frame["session"] = pd.to_datetime(frame["session"])
+    frame = in_pandas(tables.read(store, "bars", [*IDENTITY, *VALUES, "basis", "known_from"], dataset=dataset, **some))
     if known_at is not None:
         frame = frame[frame["known_from"] <= known_at]
-    frame = frame.sort_values([*IDENTITY, "known_from"], kind="stable").drop_duplicates(IDENTITY, keep="last")
-    return frame.reset_index(drop=True)
+    frame = frame.sort_values([*IDENTITY, "known_from"], kind="stable")
+    older = frame.duplicated(IDENTITY, keep="last")
+    return (frame[~older] if older.any() else frame).reset_index(drop=True)
+
+
+def in_pandas(rows: pa.Table) -> pd.DataFrame:
+    """Rows with a `session`, without a Python object for each and without a copy of columns that lack no value."""
+    place = rows.column_names.index("session")
+    return rows.set_column(place, "session", rows["session"].cast(pa.timestamp("s"))).to_pandas(split_blocks=True)
+
+
+def by_ticker(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Rows, sorted by ticker, as those of each: parts of the frame, and no copies of it."""
+    ends = rows["ticker"].value_counts(sort=False).cumsum()
+    return {name: rows.iloc[begin:end] for name, begin, end in zip(ends.index, [0, *ends], ends, strict=False)}
 
 
 def are_rates(rows: pd.DataFrame) -> bool:
@@ -50,6 +65,8 @@ def news(
 
     `tolerance` is relative, by column. A delivery that lacks rows known before takes nothing away.
     """
+    if known.empty:
+        return delivered, delivered.iloc[:0]
     compared = [*VALUES, "basis"]
     before = known[[*IDENTITY, *compared]].rename(columns={name: f"{name}_before" for name in compared})
     joined = delivered.merge(before, on=IDENTITY, how="left", indicator=True)

@@ -305,7 +305,7 @@ def validated(name: str, rows: pa.Table) -> pa.Table:
         rows = rows.cast(table.schema)
     except pa.ArrowException as error:
         raise StoreError(f"rows for table {name} are of another type ({error}); nothing was written") from error
-    if table.unique and rows.group_by(list(table.unique)).aggregate([]).num_rows != rows.num_rows:
+    if table.unique and rows.select(list(table.unique)).to_pandas(date_as_object=False).duplicated().any():
         raise StoreError(f"rows for table {name} repeat a {' + '.join(table.unique)}; nothing was written")
     return rows
 

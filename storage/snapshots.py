@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from storage import blobs, partitions, tables
-from storage.bars import VALUES
+from storage.bars import VALUES, in_pandas
 from storage.errors import NoDataError, StoreError
 from storage.keys import digest, to_json
 from storage.schemas import TABLES
@@ -105,12 +106,14 @@ def contents(
 
     `stored` gives the bytes of a month, by the hashes of its tickers, where they need not be made.
     """
-    rows = bars.iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
-    raw, table, tickers = _canonical(rows), _table(rows), rows["ticker"].to_numpy()
+    rows = bars[COLUMNS].iloc[np.argsort(bars["session"].to_numpy("datetime64[M]"), kind="stable")]
+    columns, table = _columns(rows), _table(rows)
+    codes, names = pd.factorize(rows["ticker"])  # numbers: a string for each row would take more than its values
     days = rows["session"].to_numpy("datetime64[D]")
     partitions, months = [], {}
     for begin, end in _runs(days.astype("datetime64[M]")):
-        month, hashes = str(days[begin].astype("datetime64[M]")), _hashes(raw[begin:end], tickers[begin:end])
+        month = str(days[begin].astype("datetime64[M]"))
+        hashes = _hashes([column[begin:end] for column in columns], codes[begin:end], names.tolist())
         partitions.append(stored(month, hashes) or _parquet(table.slice(begin, end - begin)))
         months[month] = {
             "blob": hashlib.sha256(partitions[-1]).hexdigest(),
@@ -127,26 +130,33 @@ def _runs(values: NDArray[Any]) -> Iterator[tuple[int, int]]:
     return pairwise([0, *(np.flatnonzero(values[1:] != values[:-1]) + 1).tolist(), values.size])
 
 
-def _hashes(raw: NDArray[np.int64], tickers: NDArray[np.object_]) -> dict[str, str]:
-    """SHA-256 of the canonical bytes of each ticker."""
-    return {tickers[begin]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(tickers)}
+def _hashes(columns: Sequence[NDArray], codes: NDArray[np.int64], names: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of the canonical bytes of each ticker; `codes` says for each row which of the names it has."""
+    raw = _canonical(columns)
+    return {names[codes[begin]]: hashlib.sha256(raw[begin:end]).hexdigest() for begin, end in _runs(codes)}
 
 
-def _canonical(bars: pd.DataFrame) -> NDArray[np.int64]:
-    """What is hashed of each row: day number, values (one NaN, no minus zero), basis."""
-    raw = np.empty((len(bars), len(VALUES) + 2), "<i8")
-    raw[:, 0] = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
-    for place, name in enumerate(VALUES, 1):
-        values = bars[name].to_numpy(np.float64) + 0.0
+def _columns(bars: pd.DataFrame) -> list[NDArray]:
+    """What is hashed of bars: day numbers, values, and places of their basis."""
+    days = bars["session"].to_numpy("datetime64[D]").astype(np.int64)
+    basis = pc.index_in(pa.array(bars["basis"]), pa.array(BASES)).to_numpy(zero_copy_only=False)
+    return [days, *(bars[name].to_numpy(np.float64) for name in VALUES), basis]
+
+
+def _canonical(columns: Sequence[NDArray]) -> NDArray[np.int64]:
+    """The same row by row, as it is hashed: one NaN, no minus zero."""
+    raw = np.empty((columns[0].size, len(columns)), "<i8")
+    raw[:, 0], raw[:, -1] = columns[0], columns[-1]
+    for place, column in enumerate(columns[1:-1], 1):
+        values = column + 0.0
         values[np.isnan(values)] = np.nan
         raw[:, place] = values.view(np.int64)
-    raw[:, -1] = bars["basis"].map({name: place for place, name in enumerate(BASES)})
     return raw
 
 
 def _table(bars: pd.DataFrame) -> pa.Table:
     """The columns that are kept; converted at once, since a conversion costs more than a month's rows."""
-    table = pa.Table.from_pandas(bars[COLUMNS], preserve_index=False).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(bars, preserve_index=False).replace_schema_metadata(None)
     return table.set_column(COLUMNS.index("session"), "session", table["session"].cast(pa.date32()))
 
 
@@ -215,16 +225,17 @@ def delisted(store: Store, snapshot: Snapshot) -> dict[str, date]:
 
 def read(store: Store, snapshot: Snapshot, tickers: Sequence[str]) -> pd.DataFrame:
     """Bars of `tickers`, sorted by ticker and session."""
-    frame = _partition(store, *(entry["blob"] for entry in manifest(store, snapshot).values()))
-    frame = frame[frame["ticker"].isin(tickers)]
-    return frame.sort_values(["ticker", "session"], kind="stable").reset_index(drop=True)
+    ids = [entry["blob"] for entry in manifest(store, snapshot).values()]
+    rows = partitions.rows(store, ids)
+    place = pc.index_in(rows["ticker"], pa.array(sorted(tickers), pa.string()))
+    order = pc.sort_indices(place).slice(0, len(place) - place.null_count)  # stable, and months are in order of time
+    rows = rows.take(order)  # of the months nothing is held any more
+    return in_pandas(rows)
 
 
-def _partition(store: Store, *ids: str) -> pd.DataFrame:
-    """The rows of partitions, one after the other."""
-    frame = partitions.rows(store, ids).to_pandas()
-    frame["session"] = pd.to_datetime(frame["session"])
-    return frame
+def _partition(store: Store, blob: str) -> pd.DataFrame:
+    """The rows of a partition."""
+    return in_pandas(partitions.rows(store, [blob]))
 
 
 def prefixes(
@@ -280,7 +291,7 @@ def _cut(store: Store, entry: dict, last: dict[str, date | None]) -> dict[str, s
 def _rows_of(store: Store, blob: str) -> dict[str, NDArray[np.int64]]:
     """The canonical rows of a partition by ticker, in order of time: every date of its month cuts the same ones."""
     bars = _partition(store, blob)
-    raw, groups = _canonical(bars), bars.groupby("ticker", sort=False).indices
+    raw, groups = _canonical(_columns(bars)), bars.groupby("ticker", sort=False).indices
     return {str(ticker): raw[positions] for ticker, positions in groups.items()}
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from storage import snapshots, universe
-from storage.bars import RATES
+from storage.bars import RATES, by_ticker
 from storage.errors import InputError
 from storage.keys import Moment, PanelKey, digest
 from storage.store import Store
@@ -89,8 +89,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     Raises InputError when no asset of the universe has a bar, and when an exchange rate that one needs has none.
     """
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
-    bars = snapshots.read(store, snapshot, chosen.tickers)
-    by_name = dict(tuple(bars.groupby("ticker")))
+    by_name = by_ticker(snapshots.read(store, snapshot, chosen.tickers))
     found = {ticker: _of_names(by_name, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
     _check_kinds(chosen, rows)
@@ -100,7 +99,7 @@ def load(store: Store, key: PanelKey) -> Panel:
     series = {ticker: asset for ticker, asset in placed.items() if asset is not None}
     if not series.keys() & set(chosen.assets):
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
-    declared = _declared(chosen, bars, snapshots.delisted(store, snapshot), sessions)
+    declared = _declared(chosen, by_name, snapshots.delisted(store, snapshot), sessions)
     assets = [series.get(ticker) for ticker in chosen.assets]
     seen = _seen(series.values(), chosen.exchange, sessions)
     return Panel(
@@ -133,8 +132,8 @@ def _held_of(chosen: Universe) -> tuple[str, ...]:
 def _of_names(by_name: Mapping[str, pd.DataFrame], names: tuple[str, ...]) -> pd.DataFrame:
     """Bars under the ticker, and under its aliases on the sessions where the ticker has none; empty without any."""
     rows = [by_name[name] for name in names if name in by_name]  # of the same session the first name's come first
-    if not rows:
-        return pd.DataFrame()
+    if len(rows) < 2:
+        return rows[0] if rows else pd.DataFrame()
     return pd.concat(rows).sort_values("session", kind="stable").drop_duplicates("session").reset_index(drop=True)
 
 
@@ -166,12 +165,14 @@ def _sessions(chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> DayArray:
 def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sessions: DayArray) -> Asset | None:
     """The ticker's bars from the first known exchange rate on and up to the last session; None where none is left."""
     own, exchange = rows[ticker], chosen.exchanges[ticker]
-    session = calendars.known_at(exchange, _days(own), chosen.exchange, sessions)
-    rate = _rate(ticker, chosen, rows)
+    days = _days(own)
+    session = calendars.known_at(exchange, days, chosen.exchange, sessions)
+    rate = _rate(ticker, chosen, rows, days)
     usable = np.isfinite(rate) & (session < sessions.size)
     if not usable.any():
         return None
-    own, session, rate = own[usable], session[usable], rate[usable]
+    if not usable.all():
+        own, days, session, rate = own[usable], days[usable], session[usable], rate[usable]
     close, adjusted, dividend, split, volume, high, low = (
         own[name].to_numpy(np.float64) for name in ("close", "adj_close", "dividend", "split", "volume", "high", "low")
     )
@@ -180,7 +181,7 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
     unit = universe.unit(chosen.currencies[ticker]) if ticker in chosen.currencies else 1.0
     return Asset(
         exchange=exchange,
-        own_day=_days(own),
+        own_day=days,
         session=session,
         day=sessions[session],
         simple_return=returns.in_currency(simple, rate) if chosen.rate_of(ticker) else simple,
@@ -192,9 +193,9 @@ def _asset(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], sess
     )
 
 
-def _rate(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame]) -> FloatArray:
-    """Units of the universe's currency for one of the ticker's: the last known at each of its own closes, (T,)."""
-    pair, days = chosen.rate_of(ticker), _days(rows[ticker])
+def _rate(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], days: DayArray) -> FloatArray:
+    """Units of the universe's currency for one of the ticker's: the last known at each close of its `days`, (T,)."""
+    pair = chosen.rate_of(ticker)
     if pair is None:
         return np.ones(days.size)
     rates, known = _known(pair, chosen, rows, chosen.exchanges[ticker], days)
@@ -287,14 +288,16 @@ def _eligible(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> 
     return np.where(place >= 0, may[np.maximum(place, 0)], False)
 
 
-def _declared(chosen: Universe, bars: pd.DataFrame, said: Mapping[str, date], sessions: DayArray) -> dict[str, date]:
+def _declared(
+    chosen: Universe, by_name: Mapping[str, pd.DataFrame], said: Mapping[str, date], sessions: DayArray
+) -> dict[str, date]:
     """By ticker the day from which it is no longer traded, by its rows or by the snapshot, whichever is first.
 
     The snapshot speaks of names: a ticker is delisted when every name under which it has bars by then is.
     """
     known = {
         name: calendars.known_at(chosen.exchanges[name], _days(rows)[:1], chosen.exchange, sessions)[0]
-        for name, rows in bars.groupby("ticker")
+        for name, rows in by_name.items()
     }
     found = {}
     for ticker in _held_of(chosen):

@@ -1,6 +1,7 @@
 """The benchmark: what its table says of a run and the one before, and that both of its contestants do the same work."""
 
 import subprocess
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import pairwise
 
@@ -27,6 +28,7 @@ from tests.benchmarks import (
     stages,
     stored,
     training,
+    whole,
 )
 from tests.benchmarks.frame import Section
 
@@ -369,6 +371,30 @@ def test_the_peer_sees_as_many_sessions_and_values_as_ours_and_draws_as_often(kn
     assert answer.shape[0] == 3 * 21
     assert np.isfinite(answer).all()
     assert peers.note("as many windows") == "as many windows"
+
+
+# --- the section *whole*
+
+
+def test_twice_as_many_months_through_the_store_must_hold_less_than_a_limit(monkeypatch):
+    asked, closes = [], orchestration.closes
+
+    def spent(command, environment):
+        asked.append((" ".join(command), environment["PRISM_STORE"]))
+        return whole.Spent(9.0, 9.0, 3000.0 if whole.LONG in command else 800.0)
+
+    monkeypatch.setattr(whole, "_spent", spent)
+    monkeypatch.setattr(orchestration, "closes", lambda assets, first, last: closes(2, first, last))
+    monkeypatch.setattr(orchestration, "server", lambda known: nullcontext(("address", 1)))
+    monkeypatch.setattr(orchestration, "measured", lambda *_: {"run": 0.01, "server": 0.01})
+    monkeypatch.setattr(whole, "_task_runs", lambda folder: len(asked))
+    section = whole.section()
+    row = next(row for row in section.rows if row.case == whole.PEAK)
+    assert (row.ours, row.baseline) == (3000, 1600)
+    assert frame.wanted(section, row) == ("<= 2048 MiB", False)
+    (store,) = [store for command, store in asked if "backfill --start 2001-01 --end 2020-12" in command]
+    assert [other for _, other in asked].count(store) == 1
+    assert len(pd.period_range(whole.LONG, whole.LAST, freq="M")) == 240
 
 
 # --- the sections *orchestration* and *scale*

@@ -53,11 +53,9 @@ def _row(taken: Taken) -> dict[str, Any]:
 
 def sentence(taken: Taken) -> str:
     """Why a ticker waits or is quarantined; empty where all went well."""
-    if taken.detail:
-        return taken.detail
     found = taken.verdict.findings
-    if found.empty:
-        return ""
+    if taken.detail or found.empty:
+        return taken.detail
     serious = found[found["action"].isin(["quarantined", "held"])]
     return "; ".join(f"{name}: {detail}" for name, detail in zip(serious["check_name"], serious["detail"], strict=True))
 

@@ -77,7 +77,7 @@ def read_prices(path: Path) -> Parsed:
     rows, unread, notes = _typed(table.rows)
     basis, reason = _basis(rows, table.layout)
     faults = _faults(rows, unread)
-    bars, left, conflicts = _once(rows.drop(index=faults.index))
+    bars, left, conflicts = _once(_without(rows, faults))
     collapsed = len(rows) - len(faults) - len(left) - len(bars)
     if collapsed:
         notes.append(f"{collapsed} rows repeat another one and count once.")
@@ -315,10 +315,12 @@ def _refusal(rows: pd.DataFrame, name: str, reason: str) -> pd.DataFrame:
 
 def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One row a ticker and session: (bars, refusals, days whose rows disagree)."""
-    repeated = rows[rows.duplicated(KEY, keep=False)]
+    rows = rows.sort_values(KEY, kind="stable")
+    again = rows[KEY].eq(rows[KEY].shift()).all(axis=1)
+    repeated = rows[again | again.shift(-1, fill_value=False)].sort_index()
     priced = repeated["close"].notna()
     empty = repeated[~priced & priced.groupby([repeated[name] for name in KEY]).transform("any")]
-    repeated = repeated.drop(index=empty.index)
+    repeated = _without(repeated, empty)
     conflict = repeated[_disagree(repeated)]
     refused = pd.concat(
         [
@@ -326,9 +328,13 @@ def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
             _refusal(conflict, "conflicting_duplicate", "close is {:g}, and another row of the day disagrees"),
         ]
     )
-    kept = rows.drop(index=refused.index)
-    bars = kept.drop_duplicates(KEY).sort_values(KEY).reset_index(drop=True)
+    bars = _without(rows, refused).drop_duplicates(KEY).reset_index(drop=True)
     return bars, refused, conflict[KEY].drop_duplicates().sort_values(KEY).reset_index(drop=True)
+
+
+def _without(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """Rows but for the others, and no copy where there are none."""
+    return rows.drop(index=others.index) if len(others) else rows
 
 
 def _disagree(repeated: pd.DataFrame) -> pd.Series:

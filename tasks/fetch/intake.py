@@ -36,7 +36,7 @@ def take_in(run: Run, deliveries: Sequence[Delivery], rows: pd.DataFrame | None 
 
 def _known(run: Run, rows: pd.DataFrame) -> Known:
     """What the run's dataset holds of the tickers of `rows`, its bars."""
-    by_ticker = {ticker: frame.reset_index(drop=True) for ticker, frame in rows.groupby("ticker", sort=False)}
+    by_ticker = {ticker: frame.reset_index(drop=True) for ticker, frame in bars.by_ticker(rows).items()}
     return Known(by_ticker, actions.latest(run.store, run.dataset), instruments.latest(run.store, run.dataset))
 
 
@@ -72,7 +72,7 @@ def _stored(run: Run, taken: list[Taken], known: Known) -> list[Taken]:
     before = pd.concat([NO_BARS, *(known.of(each.ticker) for each in good)], ignore_index=True)
     live = any(each.delivery.live for each in good)
     new, revised = bars.news(before, rows.assign(source=run.source), _tolerances() if live else bars.EXACT)
-    bars.append(run.store, run.dataset, pd.concat([new, revised]), moment)
+    bars.append(run.store, run.dataset, pd.concat([new, revised]) if len(revised) else new, moment)
     since = {each.ticker: rows["session"].min() for each, rows in zip(good, kept, strict=True)}
     _store_actions(run, good, since, known, moment)
     said = {each.ticker: each.delivery.identity for each in good if each.delivery.identity}

@@ -96,8 +96,8 @@ def _passed(run: Run, delivery: Delivery, known: Known, fit: str) -> Taken:
         again = gate.judge(delivery.ticker, _as_stored(rows, stored, limits.overlap), context, limits)
         newer = again.bars[again.bars["session"] > stored["session"].max()]
         verdict = replace(again, bars=newer, findings=_kept(verdict.findings, again.findings))
-    given = verdict.bars[verdict.bars["session"] >= delivery.bars["session"].iloc[0]]
-    return Taken(delivery, fit, replace(verdict, bars=given))
+    begin = verdict.bars["session"].searchsorted(delivery.bars["session"].iloc[0])
+    return Taken(delivery, fit, replace(verdict, bars=verdict.bars.iloc[begin:]))
 
 
 def _doubts_the_past(verdict: Verdict, newest: pd.Timestamp) -> bool:
@@ -126,8 +126,10 @@ def _as_stored(rows: pd.DataFrame, stored: pd.DataFrame, tolerance: float) -> pd
 
 def _continued(stored: pd.DataFrame, delivery: Delivery) -> pd.DataFrame:
     """The delivered bars after the last stored ones before them, so that a file's seam is judged like any other day."""
+    if delivery.live or stored.empty:
+        return delivery.bars
     before = stored[: stored["session"].searchsorted(delivery.bars["session"].iloc[0])].tail(_CONTEXT)
-    if delivery.live or before.empty or before["basis"].iloc[-1] != delivery.bars["basis"].iloc[0]:
+    if before.empty or before["basis"].iloc[-1] != delivery.bars["basis"].iloc[0]:
         return delivery.bars
     same = before[before["basis"] == before["basis"].iloc[-1]][delivery.bars.columns]
     return pd.concat([same, delivery.bars], ignore_index=True)

@@ -54,6 +54,12 @@ def deliver(run: Run, path: str | None) -> Snapshot:
     if same is not None:
         log.info("prices of %s: nothing new", run.dataset)
         return same
+    _store(run, path)  # of what it has read nothing is held any more
+    return snapshots.take(run.store, run.dataset, bars.latest(run.store, run.dataset), clock.now(), delivered)
+
+
+def _store(run: Run, path: str | None) -> None:
+    """Store what a source gives and may be stored; raises InputError where the dataset holds nothing then."""
     given = read(run, path)
     _check_names(run, given)
     known = bars.latest(run.store, run.dataset)
@@ -61,10 +67,8 @@ def deliver(run: Run, path: str | None) -> Snapshot:
     taken = intake.take_in(run, given.deliveries, known)
     diary.findings(run, _refusals(given.refused))
     _say(run, given, taken)
-    known = bars.latest(run.store, run.dataset)
-    if known.empty:
+    if known.empty and not any(len(each.verdict.bars) for each in taken):
         raise InputError(_nothing(path, taken))
-    return snapshots.take(run.store, run.dataset, known, clock.now(), delivered)
 
 
 def _digest(run: Run, path: str | None) -> str:
@@ -105,21 +109,22 @@ def _no_refusals() -> pd.DataFrame:
 
 
 def _deliveries(rows: pd.DataFrame, basis: str, conflicts: Mapping[str, tuple]) -> tuple[Delivery, ...]:
+    """One for each ticker of `rows`, which are sorted by it."""
+    parts = bars.by_ticker(bars_of(rows, basis).assign(ticker=rows["ticker"]))
     return tuple(
-        Delivery(str(ticker), bars_of(frame, basis), conflicts=conflicts.get(ticker, ()))
-        for ticker, frame in rows.groupby("ticker", sort=True)
+        Delivery(ticker, frame.drop(columns="ticker").reset_index(drop=True), conflicts=conflicts.get(ticker, ()))
+        for ticker, frame in parts.items()
     )
 
 
 def _on_sessions(frame: pd.DataFrame, run: Run) -> pd.Series:
     """Which rows lie on a session of their ticker's exchange."""
-    places = frame["ticker"].map({name: run.exchange(name) for name in frame["ticker"].unique()})
+    places = {name: run.exchange(name) for name in frame["ticker"].unique()}
     good = pd.Series(False, index=frame.index)
-    for exchange in sorted(places.unique()):
-        here = places == exchange
+    for exchange in sorted(set(places.values())):
+        here = frame["ticker"].isin([name for name, place in places.items() if place == exchange])
         days = frame.loc[here, "session"]
-        there = calendars.sessions(exchange, days.min(), days.max())
-        good[here] = np.isin(days.to_numpy().astype("datetime64[D]"), there)
+        good[here] = days.isin(calendars.sessions(exchange, days.min(), days.max()))
     return good
 
 

@@ -4,11 +4,12 @@
     unchanged   the same command again; and again, with a server of Prefect's that runs already
     what-if     the flow `rebalance`, as its form runs it, with another alpha over the same months
     next month  `prism run` once the prices have a month more
+    240 months  the backfill of twice as many months into a store of its own, for its memory
 
 The baseline is a script of the founding documents' methods on the same file: it reads the prices, forecasts by EWMA,
 solves SLSQP from equal weights each month, takes an autograd step each session, and accounts for both. It keeps
-nothing, so that it takes the same each time. Prices are generated; every process starts Prefect's server for itself.
-What a task run of Prefect's takes is measured as in *orchestration*.
+nothing, so that it takes the same each time. That of 240 months is twice the memory of 120. Prices are generated;
+every process starts Prefect's server for itself. What a task run of Prefect's takes is measured as in *orchestration*.
 """
 
 import sqlite3
@@ -30,6 +31,7 @@ from tests.benchmarks.frame import ROOT, Row, Section
 NAME = "whole"
 ASSETS, WINDOW, MONTH = 109, 252, 21
 FIRST, LAST, NEXT = "2011-01", "2020-12", "2021-01"
+LONG = "2001-01"  # first of twice as many months
 PRISM = (sys.executable, "-c", "from flows.cli import main; main()")
 GIVEN = ("--source", "files", "--index", "IDX", "--set", "forecast.forecaster=ewma")
 WHAT_IF = """
@@ -48,7 +50,8 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 UNCHANGED, SHARE = "unchanged, wall", "task runs of Prefect's in the cold run"
 BESIDE = "unchanged, server running"
-LEAST, MOST = {SHARE: 20}, {UNCHANGED: 20, f"{BESIDE}, wall": 10}
+PEAK = "peak memory, 240 months"
+LEAST, MOST = {SHARE: 20}, {UNCHANGED: 20, f"{BESIDE}, wall": 10, PEAK: 2048}
 
 
 class Spent(NamedTuple):
@@ -65,6 +68,7 @@ def section() -> Section:
         rows, runs = _measured(Path(folder))
     notes = (
         f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
+        f"240 months: from {LONG} on; memory is that of the largest process",
         f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
         "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
         "a task run: what an empty one takes of the run's process and of Prefect's server",
@@ -98,9 +102,18 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
             task |= orchestration.measured(environment, *there) if there else {}
     rows = [row for name, found in spent.items() for row in _rows(name, found, plain)]
     rows.append(frame.cost(NAME, "peak memory, cold", spent["cold"].memory, plain.memory, "MiB"))
+    rows.append(frame.cost(NAME, PEAK, _long(folder, environment).memory, 2 * spent["cold"].memory, "MiB"))
     each = task["run"] + task["server"]
     rows.append(frame.cost(NAME, SHARE, runs["cold"] * each, spent["cold"].cpu, "CPU-s"))
     return tuple(rows), runs
+
+
+def _long(folder: Path, environment: dict[str, str]) -> Spent:
+    """What a backfill of twice as many months takes."""
+    path = folder / "long.csv"
+    orchestration.closes(ASSETS, "1998-01-02", f"{LAST}-31").to_csv(path)
+    command = (*PRISM, "backfill", "--start", LONG, "--end", LAST, *GIVEN, "--path", str(path))
+    return _spent(command, environment | {"PRISM_STORE": str(folder / "long")})
 
 
 def _rows(name: str, ours: Spent, plain: Spent) -> list[Row]:

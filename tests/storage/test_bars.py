@@ -35,10 +35,19 @@ def test_bars_come_back_exactly_and_sorted(store):
     frame = delivery([1.1, 0.1 + 0.2, 5e-324], volume=[1e15, np.nan, 0.0], split=[1.0, -0.0, np.nan])
     ingest(store, pd.concat([delivery([7.0], "B"), frame.iloc[::-1]]), FIRST)
     found = bars.latest(store, "files:main")
-    expected = pd.concat([frame, delivery([7.0], "B")], ignore_index=True)
+    expected = pd.concat([frame, delivery([7.0], "B")], ignore_index=True).drop(columns="source")
     pd.testing.assert_frame_equal(found[expected.columns], expected, check_exact=True)
+    assert tables.read(store, "bars")["source"].to_pylist() == ["files"] * 4
     assert np.signbit(found["split"][1])
     assert set(found["known_from"]) == {pd.Timestamp(FIRST)}
+
+
+def test_the_bars_of_each_ticker_are_parts_of_those_of_all():
+    rows = pd.concat([delivery([1.0, 2.0]), delivery([7.0], "B")], ignore_index=True)
+    found = bars.by_ticker(rows)
+    assert {name: part["close"].tolist() for name, part in found.items()} == {"A": [1.0, 2.0], "B": [7.0]}
+    assert np.shares_memory(found["B"]["close"].to_numpy(), rows["close"].to_numpy())
+    assert bars.by_ticker(rows.iloc[:0]) == {}
 
 
 def test_a_revision_is_a_new_row_and_leaves_the_past_as_it_was_known(store):

@@ -1,5 +1,6 @@
 """Fetching: what a delivery adds to what is known, what it must not change, and what is refused."""
 
+import weakref
 from datetime import date, datetime, timedelta
 
 import numpy as np
@@ -66,6 +67,20 @@ def test_the_sample_holds_twenty_stocks_and_the_index_on_every_session(store):
     np.testing.assert_array_equal(one, days)
     assert snapshots.newest(store, "sample").snapshot == snapshot
     assert set(tables.read(store, "quality")["severity"].to_pylist()) == {"warn"}
+
+
+def test_of_what_was_read_nothing_is_held_while_the_snapshot_is_taken(deliver, monkeypatch):
+    read, take, there, alive = own.read, snapshots.take, [], []
+
+    def watched(*asked):
+        given = read(*asked)
+        there.extend(weakref.ref(each) for each in (given, *given.deliveries))
+        return given
+
+    monkeypatch.setattr(own, "read", watched)
+    monkeypatch.setattr(snapshots, "take", lambda *given: alive.extend(ref() for ref in there) or take(*given))
+    deliver(prices())
+    assert alive == [None] * 3
 
 
 def test_the_same_delivery_is_read_once(store, deliver, monkeypatch):
