@@ -153,10 +153,10 @@ def lengths(session: IntArray) -> IntArray:
 
 def cut(history: History, last_session: int) -> History:
     """What was known at an earlier session, or at the same."""
-    if last_session == history.last_session:
-        return history
     known = (history.session >= 0) & (history.session <= last_session)
     width = int(known.sum(axis=1).max(initial=0))
+    if (last_session, width) == (history.last_session, history.session.shape[1]):
+        return history
     seen = known[:, :width]
     return History(
         features=np.where(seen[..., None], history.features[:, :width], np.float32(np.nan)),
