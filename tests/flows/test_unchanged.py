@@ -56,7 +56,8 @@ def shown():
     """The newest artifact of each key, but for the prices': every ingest has a number of its own."""
     with get_client(sync_client=True) as client:
         found = sorted(client.read_artifacts(), key=lambda made: made.created)
-    return {made.key: made.data for made in found if not made.key.startswith(("ingest", "backfill"))}
+    keyed = [made for made in found if made.key]  # progress has none
+    return {made.key: made.data for made in keyed if not made.key.startswith(("ingest", "backfill"))}
 
 
 def asked_again(flow, *arguments, **named):
