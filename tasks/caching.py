@@ -49,6 +49,7 @@ _CLOSED_OVER = (
     "tasks.covariances",
     "tasks.crossed",
     "tasks.expectations",
+    "tasks.fallbacks",
     "tasks.followed",
     "tasks.garch",
     "tasks.histories",

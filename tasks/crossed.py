@@ -6,13 +6,13 @@ date by what was learned at it are those that are stored.
 
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage.settings import Settings
 from storage.store import Store
-from tasks import panels
+from tasks import fallbacks, panels
 from tasks.numerics import windows
 from tasks.numerics.configs import Forecaster
 from tasks.numerics.windows import History
@@ -61,7 +61,8 @@ def of_members(panel: panels.Panel, known: History, day: date, by: Teacher) -> l
 
     seen, shrink = windows.cut(known, panel.at(day)), by.forecaster.forecast.mean_shrink
     rows = _rows(panel, seen, day, by)
-    found = mixtures.members(by.model, seen, rows, by.forecaster, Settings().device, shrink)
+    draw = partial(mixtures.members, by.model, seen, rows, by.forecaster, mean_shrink=shrink)
+    found, _, _ = fallbacks.on_device(draw)
     return [_by_ticker(panel, rows, forecast) for forecast in found]
 
 
@@ -83,7 +84,9 @@ def _made(seen: History, rows: "Rows", by: Teacher) -> "Forecast":
     if by.model is not None:
         from tasks.numerics import mixtures
 
-        return mixtures.vlstm(by.model, seen, rows, config, Settings().device, config.forecast.mean_shrink)
+        shrink = config.forecast.mean_shrink
+        found, _, _ = fallbacks.on_device(partial(mixtures.vlstm, by.model, seen, rows, config, mean_shrink=shrink))
+        return found
     assert by.simple is not None
     moments = predictive.simple(seen, rows, by.simple, config).moments(config.forecast.forecaster)
     return predictive.Forecast(*moments, tails.GAUSSIAN)

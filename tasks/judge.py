@@ -8,6 +8,7 @@ depends on one.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,8 @@ from storage.errors import NoDataError
 from storage.keys import Moment, PanelKey, Produced
 from storage.partitions import Partition
 from storage.schemas import TABLES
-from storage.settings import Settings
 from storage.store import Store, open_store
-from tasks import garch, histories, judging, outcomes, panels
+from tasks import fallbacks, garch, histories, judging, outcomes, panels
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import windows
 from tasks.numerics.configs import FeatureConfig, Forecaster
@@ -30,6 +30,7 @@ KEYED = keyed_by(
     __name__,
     "tasks.numerics.mixtures",
     "tasks.numerics.predictive",
+    "tasks.fallbacks",
     "tasks.histories",
     "tasks.models",
     "tasks.panels",
@@ -110,8 +111,9 @@ def _predicted(store: Store, panel: panels.Panel, part: Span, known: History, fo
         from tasks import models
         from tasks.numerics import mixtures
 
-        model = models.get(store, part.model, forecaster)
-        found = mixtures.vlstm(model, known, rows, forecaster, Settings().device, forecaster.forecast.mean_shrink)
+        model, shrink = models.get(store, part.model, forecaster), forecaster.forecast.mean_shrink
+        draw = partial(mixtures.vlstm, model, known, rows, forecaster, mean_shrink=shrink)
+        found, _, _ = fallbacks.on_device(draw)
     columns = {
         "mean": found.mean,
         "variance": found.variance,

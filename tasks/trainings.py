@@ -15,7 +15,7 @@ from tasks import fallbacks, models
 from tasks.numerics import windows
 from tasks.numerics.configs import Forecaster
 from tasks.numerics.fitting import Fit
-from tasks.numerics.training import Asked
+from tasks.numerics.training import Asked, Model
 from tasks.numerics.windows import History
 from tasks.progress import Progress
 
@@ -62,14 +62,15 @@ def _train(store: Store, wanted: Sequence[Wanted], known: History, forecaster: F
 
 def _refresh(store: Store, wanted: Sequence[Wanted], known: History, forecaster: Forecaster, made_by: MadeBy) -> None:
     keys = {one.parent for one in wanted if one.parent}
-    parents, why = {key: models.get(store, key, forecaster) for key in keys}, models.degraded(store, keys)
-    asked = [Asked(known, one.session, one.stamp, parents[one.parent or ""]) for one in wanted]
+    parents: dict[str | None, Model] = {key: models.get(store, key, forecaster) for key in keys}
+    why: dict[str | None, str] = {**models.degraded(store, keys)}
+    asked = [Asked(known, one.session, one.stamp, parent=parents[one.parent]) for one in wanted]
     started = time.monotonic()
     ahead = fallbacks.ahead(asked, forecaster)
     share = (time.monotonic() - started) / len(wanted)
     for one, fits in zip(wanted, ahead, strict=True):
         started = time.monotonic()
-        past, parent = windows.cut(known, one.session), one.parent or ""
+        past, parent = windows.cut(known, one.session), one.parent
         made = fallbacks.refreshed(parents[parent], why.get(parent), past, forecaster, one.stamp, fits)
         _put(store, one, made, share + time.monotonic() - started, forecaster, made_by)
 
