@@ -130,9 +130,9 @@ def seen(monkeypatch):
         trained.append((history, samples[-1]))
         return made
 
-    def spied_vlstm(model, history, rows, *rest):
+    def spied_vlstm(model, history, rows, *rest, **named):
         judged.append((history, rows))
-        return vlstm(model, history, rows, *rest)
+        return vlstm(model, history, rows, *rest, **named)
 
     monkeypatch.setattr(fitting, "epoch", spied_epoch)
     monkeypatch.setattr(training, "train", spied_train)
