@@ -54,7 +54,7 @@ def begin() -> None:
     if os.environ.get("PREFECT_API_URL"):
         return
     process, port = _started()
-    from prefect.context import refresh_global_settings_context
+    from prefect.context import get_settings_context, refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
     if PREFECT_API_URL.value() is not None or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
@@ -63,6 +63,8 @@ def begin() -> None:
     atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
     os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
+    # nobody listens for heartbeats here, and a flow's end would wait up to a second for the thread that sends them
+    get_settings_context().settings.flows.heartbeat_frequency = None
 
 
 def _started() -> tuple[subprocess.Popen[bytes], int]:

@@ -14,6 +14,7 @@ import pytest
 from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
 )
@@ -108,6 +109,9 @@ def test_one_that_does_not_come_up_is_a_sentence(own_environment, monkeypatch, t
         server.starting(),
     ):
         assert os.environ["PREFECT_API_URL"] == os.environ[server._TEMPORARY]
+        assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
+    refresh_global_settings_context()
+    assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is not None
 
 
 @pytest.mark.long
