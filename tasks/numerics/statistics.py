@@ -49,18 +49,9 @@ def paired(difference: FloatArray, session: IntArray, lags: int, confidence: flo
     """
     _check(difference, session, "session")
     _check_confidence(confidence)
+    _, position = np.unique(session, return_inverse=True)
     mean = difference.mean()
-    distinct, position = np.unique(session, return_inverse=True)
-    if not 0 <= lags < distinct.size:
-        raise ValueError(f"lags is {lags}; {distinct.size} sessions allow 0 to {distinct.size - 1}")
-    error = np.nan
-    if distinct.size > 1:
-        totals = np.bincount(position, weights=difference - mean)
-        correction = distinct.size / (distinct.size - 1)
-        error = np.sqrt(correction * _long_run(totals, lags)) / difference.size
-    half = ndtri((1 + confidence) / 2) * error
-    t = mean / error if error > 0 else np.nan
-    return Estimate(*(float(value) for value in (mean, error, mean - half, mean + half, t)))
+    return _estimate(mean, np.bincount(position, weights=difference - mean), difference.size, lags, confidence)
 
 
 def mean_with_error(values: FloatArray, lags: int = 0, confidence: float = 0.95) -> Estimate:
@@ -73,7 +64,22 @@ def mean_with_error(values: FloatArray, lags: int = 0, confidence: float = 0.95)
     known = values[~np.isnan(values)]
     if not known.size:
         return Estimate(*[np.nan] * 5)
-    return paired(known, np.arange(known.size), lags, confidence)
+    _check(known, known, "value")
+    _check_confidence(confidence)
+    mean = known.mean()
+    return _estimate(mean, known - mean, known.size, lags, confidence)
+
+
+def _estimate(mean: float, totals: FloatArray, rows: int, lags: int, confidence: float) -> Estimate:
+    """The estimate of a mean over `rows`, of whose differences from it each session's are summed to `totals` (S,)."""
+    if not 0 <= lags < totals.size:
+        raise ValueError(f"lags is {lags}; {totals.size} sessions allow 0 to {totals.size - 1}")
+    error = np.nan
+    if totals.size > 1:
+        error = np.sqrt(totals.size / (totals.size - 1) * _long_run(totals, lags)) / rows
+    half = ndtri((1 + confidence) / 2) * error
+    t = mean / error if error > 0 else np.nan
+    return Estimate(*(float(value) for value in (mean, error, mean - half, mean + half, t)))
 
 
 def quarter_bootstrap(

@@ -3,7 +3,7 @@
     cold        `prism backfill` of 120 months of 109 assets into an empty store
     unchanged   the same command again; and again, with a server of Prefect's that runs already
     what-if     the flow `rebalance`, as its form runs it, with another alpha over the same months
-    next month  `prism run` once the prices have a month more
+    next month  `prism run` once the prices have a month more; and the same with a tenth of the months decided before
     240 months  the backfill of twice as many months into a store of its own, for its memory
 
 The baseline is a script of the founding documents' methods on the same file: it reads the prices, forecasts by EWMA,
@@ -31,7 +31,7 @@ from tests.benchmarks.frame import ROOT, Row, Section
 NAME = "whole"
 ASSETS, WINDOW, MONTH = 109, 252, 21
 FIRST, LAST, NEXT = "2011-01", "2020-12", "2021-01"
-LONG = "2001-01"  # first of twice as many months
+LONG, YOUNG = "2001-01", "2020-01"  # first of twice as many months, and of a tenth
 PRISM = (sys.executable, "-c", "from flows.cli import main; main()")
 GIVEN = ("--source", "files", "--index", "IDX", "--set", "forecast.forecaster=ewma")
 WHAT_IF = """
@@ -51,7 +51,8 @@ print(used.ru_utime + used.ru_stime, used.ru_maxrss)
 UNCHANGED, SHARE = "unchanged, wall", "task runs of Prefect's in the cold run"
 BESIDE = "unchanged, server running"
 PEAK = "peak memory, 240 months"
-LEAST, MOST = {SHARE: 20}, {UNCHANGED: 20, f"{BESIDE}, wall": 10, PEAK: 2048}
+AGE = "next month after 120 months against after 12, CPU"
+LEAST, MOST = {SHARE: 20, AGE: 0.8}, {UNCHANGED: 20, f"{BESIDE}, wall": 10, PEAK: 2048}
 
 
 class Spent(NamedTuple):
@@ -68,7 +69,7 @@ def section() -> Section:
         rows, runs = _measured(Path(folder))
     notes = (
         f"{ASSETS} assets, {FIRST} to {LAST}, EWMA forecasts, all strategies, report included; one run of each",
-        f"240 months: from {LONG} on; memory is that of the largest process",
+        f"240 months: from {LONG} on; memory is that of the largest process; 12 months: from {YOUNG} on, the same file",
         f"task runs: {', '.join(f'{name} {count}' for name, count in runs.items())}",
         "baseline: a script of the documents' methods that keeps nothing; for task runs, the CPU time of the whole run",
         "a task run: what an empty one takes of the run's process and of Prefect's server",
@@ -82,16 +83,15 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
     prices.loc[:LAST].to_csv(before)
     prices.to_csv(after)
     environment = orchestration.environment(folder) | {"PRISM_CACHE": str(folder / "cache"), "PRISM_REPORT": "true"}
-    backfill = (*PRISM, "backfill", "--start", FIRST, "--end", LAST, *GIVEN, "--path", str(before))
+    backfill, following = _backfill(FIRST, before), (*PRISM, "run", *GIVEN, "--months", "2", "--path", str(after))
     commands = {
         "cold": backfill,
         "unchanged": backfill,
         BESIDE: backfill,
         "what-if": (sys.executable, "-c", WHAT_IF),
-        "next month": (*PRISM, "run", *GIVEN, "--months", "2", "--path", str(after)),
+        "next month": following,
     }
-    first = (*PRISM, "backfill", "--start", LAST, "--end", LAST, *GIVEN, "--path", str(before))
-    _spent(first, environment | {"PRISM_STORE": str(folder / "first")})  # so that the kernels are compiled
+    _spent(_backfill(LAST, before), environment | {"PRISM_STORE": str(folder / "first")})  # so that the kernels are compiled
     plain = _spent((sys.executable, "-m", __name__, str(before)), environment)
     spent, runs, task = {}, {}, {}
     for name, command in commands.items():
@@ -100,7 +100,11 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
             spent[name] = _spent(command, environment | ({"PREFECT_API_URL": there[0]} if there else {}))
             runs[name] = _task_runs(folder) - known
             task |= orchestration.measured(environment, *there) if there else {}
+    young = environment | {"PRISM_STORE": str(folder / "young")}
+    _spent(_backfill(YOUNG, before), young)
+    lately = _spent(following, young)
     rows = [row for name, found in spent.items() for row in _rows(name, found, plain)]
+    rows.append(frame.cost(NAME, AGE, spent["next month"].cpu, lately.cpu, "CPU-s"))
     rows.append(frame.cost(NAME, "peak memory, cold", spent["cold"].memory, plain.memory, "MiB"))
     rows.append(frame.cost(NAME, PEAK, _long(folder, environment).memory, 2 * spent["cold"].memory, "MiB"))
     each = task["run"] + task["server"]
@@ -108,12 +112,16 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
     return tuple(rows), runs
 
 
+def _backfill(start: str, path: Path) -> tuple[str, ...]:
+    """The command that decides the months from `start` to `LAST` on a file of prices."""
+    return (*PRISM, "backfill", "--start", start, "--end", LAST, *GIVEN, "--path", str(path))
+
+
 def _long(folder: Path, environment: dict[str, str]) -> Spent:
     """What a backfill of twice as many months takes."""
     path = folder / "long.csv"
     orchestration.closes(ASSETS, "1998-01-02", f"{LAST}-31").to_csv(path)
-    command = (*PRISM, "backfill", "--start", LONG, "--end", LAST, *GIVEN, "--path", str(path))
-    return _spent(command, environment | {"PRISM_STORE": str(folder / "long")})
+    return _spent(_backfill(LONG, path), environment | {"PRISM_STORE": str(folder / "long")})
 
 
 def _rows(name: str, ours: Spent, plain: Spent) -> list[Row]:
