@@ -150,15 +150,22 @@ def _read(kind: type[_Kind], given: tuple[tuple[str, str], ...]) -> _Kind:
 
 def made_cache() -> Path:
     """The folder of PRISM_CACHE, made where it is not there; raises InputError where it cannot be or is read-only."""
-    cache = Cache().cache.expanduser()
+    return made(Cache().cache.expanduser(), "the cache", "PRISM_CACHE")
+
+
+def made(folder: Path, what: str, variable: str) -> Path:
+    """A folder that an environment variable names, made, for its owner alone, where it is not there.
+
+    Raises InputError, with `what` the folder is, where it cannot be or is read-only.
+    """
     try:
-        cache.mkdir(mode=0o700, parents=True, exist_ok=True)
-        why = None if os.access(cache, os.W_OK | os.X_OK) else "it cannot be written to"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        why = None if os.access(folder, os.W_OK | os.X_OK) else "it cannot be written to"
     except OSError as error:
         why = error.strerror
     if why:
-        raise InputError(f"the cache {cache} cannot be used ({why}); give another folder as PRISM_CACHE")
-    return cache
+        raise InputError(f"{what} {folder} cannot be used ({why}); give another folder as {variable}")
+    return folder
 
 
 def prepare_environment(kernels: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from storage.errors import ServerError
+from storage.settings import made
 
 _PROGRAM = Path(__file__).with_name("temporary_server.py")
 _STARTED_WITHIN = 120.0  # seconds, on a busy machine
@@ -50,17 +51,19 @@ def begin() -> None:
     """Start a temporary server, unless the environment or Prefect's profile names one, or forbids it.
 
     It is on its way before this process imports Prefect, which alone knows the profile, and ends where that says no.
+    Raises InputError where Prefect has no folder to write to.
     """
     if os.environ.get("PREFECT_API_URL"):
         return
     process, port = _started()
     from prefect.context import get_settings_context, refresh_global_settings_context
-    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
+    from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_SERVER_ALLOW_EPHEMERAL_MODE
 
     if PREFECT_API_URL.value() is not None or not PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
         _stop(process)
         return
     atexit.register(_stop, process)  # after what Prefect still sends at exit, which registers later
+    made(PREFECT_HOME.value(), "Prefect's folder", "PREFECT_HOME")
     os.environ["PREFECT_API_URL"] = os.environ[_TEMPORARY] = f"http://127.0.0.1:{port}/api"
     refresh_global_settings_context()
     # nobody listens for heartbeats here, and a flow's end would wait up to a second for the thread that sends them

@@ -91,7 +91,8 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
         "what-if": (sys.executable, "-c", WHAT_IF),
         "next month": following,
     }
-    _spent(_backfill(LAST, before), environment | {"PRISM_STORE": str(folder / "first")})  # so that the kernels are compiled
+    first, young = (environment | {"PRISM_STORE": str(folder / name)} for name in ("first", "young"))
+    _spent(_backfill(LAST, before), first)  # so that the kernels are compiled
     plain = _spent((sys.executable, "-m", __name__, str(before)), environment)
     spent, runs, task = {}, {}, {}
     for name, command in commands.items():
@@ -100,7 +101,6 @@ def _measured(folder: Path) -> tuple[tuple[Row, ...], dict[str, int]]:
             spent[name] = _spent(command, environment | ({"PREFECT_API_URL": there[0]} if there else {}))
             runs[name] = _task_runs(folder) - known
             task |= orchestration.measured(environment, *there) if there else {}
-    young = environment | {"PRISM_STORE": str(folder / "young")}
     _spent(_backfill(YOUNG, before), young)
     lately = _spent(following, young)
     rows = [row for name, found in spent.items() for row in _rows(name, found, plain)]

@@ -15,11 +15,12 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+    PREFECT_HOME,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     temporary_settings,
 )
 
-from storage.errors import ServerError
+from storage.errors import InputError, ServerError
 from tasks import server
 
 ROOT = Path(__file__).parents[2]
@@ -109,9 +110,31 @@ def test_one_that_does_not_come_up_is_a_sentence(own_environment, monkeypatch, t
         server.starting(),
     ):
         assert os.environ["PREFECT_API_URL"] == os.environ[server._TEMPORARY]
-        assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
-    refresh_global_settings_context()
+
+
+@pytest.fixture
+def idle(monkeypatch):
+    """A process that does nothing, in place of the server's."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        monkeypatch.setattr(server, "_started", lambda: (process, 1))
+        yield
+        process.kill()
+
+
+def test_a_folder_that_prefect_cannot_use_is_a_sentence(own_environment, idle, tmp_path):
+    folder = tmp_path / "file" / "prefect"
+    folder.parent.touch()
+    said = rf"Prefect's folder {folder} cannot be used \(Not a directory\); give another folder as PREFECT_HOME"
+    with temporary_settings({PREFECT_HOME: folder}), pytest.raises(InputError, match=said):
+        server.begin()
+    assert server._TEMPORARY not in os.environ
+
+
+def test_heartbeats_are_for_a_server_that_lasts(own_environment, idle):
     assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is not None
+    server.begin()
+    assert server._TEMPORARY in os.environ
+    assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
 
 
 @pytest.mark.long
