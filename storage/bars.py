@@ -42,9 +42,9 @@ def in_pandas(rows: pa.Table) -> pd.DataFrame:
     return rows.set_column(place, "session", rows["session"].cast(pa.timestamp("s"))).to_pandas(split_blocks=True)
 
 
-def by_ticker(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Rows, sorted by ticker, as those of each: parts of the frame, and no copies of it."""
-    ends = rows["ticker"].value_counts(sort=False).cumsum()
+def by_ticker(rows: pd.DataFrame, tickers: pd.Series) -> dict[str, pd.DataFrame]:
+    """Rows, sorted by their tickers, as those of each: parts of the frame, and no copies of it."""
+    ends = tickers.value_counts(sort=False).cumsum()
     return {name: rows.iloc[begin:end] for name, begin, end in zip(ends.index, [0, *ends], ends, strict=False)}
 
 

@@ -89,7 +89,8 @@ def load(store: Store, key: PanelKey) -> Panel:
     Raises InputError when no asset of the universe has a bar, and when an exchange rate that one needs has none.
     """
     chosen, snapshot = universe.load(store, key.universe), snapshots.load(store, key.snapshot)
-    by_name = by_ticker(snapshots.read(store, snapshot, chosen.tickers))
+    stored = snapshots.read(store, snapshot, chosen.tickers)
+    by_name = by_ticker(stored, stored["ticker"])
     found = {ticker: _of_names(by_name, names) for ticker, names in chosen.names.items()}
     rows = {ticker: own for ticker, own in found.items() if len(own)}
     _check_kinds(chosen, rows)

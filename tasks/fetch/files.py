@@ -316,7 +316,7 @@ def _refusal(rows: pd.DataFrame, name: str, reason: str) -> pd.DataFrame:
 def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     """One row a ticker and session: (bars, refusals, days whose rows disagree)."""
     rows = rows.sort_values(KEY, kind="stable")
-    again = rows[KEY].eq(rows[KEY].shift()).all(axis=1)
+    again = _repeats(rows)
     repeated = rows[again | again.shift(-1, fill_value=False)].sort_index()
     priced = repeated["close"].notna()
     empty = repeated[~priced & priced.groupby([repeated[name] for name in KEY]).transform("any")]
@@ -328,8 +328,14 @@ def _once(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]
             _refusal(conflict, "conflicting_duplicate", "close is {:g}, and another row of the day disagrees"),
         ]
     )
-    bars = _without(rows, refused).drop_duplicates(KEY).reset_index(drop=True)
+    kept = _without(rows, refused)
+    bars = kept[~_repeats(kept)].reset_index(drop=True)
     return bars, refused, conflict[KEY].drop_duplicates().sort_values(KEY).reset_index(drop=True)
+
+
+def _repeats(rows: pd.DataFrame) -> pd.Series:
+    """Which rows, sorted, are of the same ticker and session as the one before."""
+    return rows[KEY].eq(rows[KEY].shift()).all(axis=1)
 
 
 def _without(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:

@@ -36,7 +36,7 @@ def take_in(run: Run, deliveries: Sequence[Delivery], rows: pd.DataFrame | None 
 
 def _known(run: Run, rows: pd.DataFrame) -> Known:
     """What the run's dataset holds of the tickers of `rows`, its bars."""
-    by_ticker = {ticker: frame.reset_index(drop=True) for ticker, frame in bars.by_ticker(rows).items()}
+    by_ticker = {ticker: frame.reset_index(drop=True) for ticker, frame in bars.by_ticker(rows, rows["ticker"]).items()}
     return Known(by_ticker, actions.latest(run.store, run.dataset), instruments.latest(run.store, run.dataset))
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,6 @@ class Read:
     layout: str
     basis: str
 
-    @property
-    def bars(self) -> pd.DataFrame:
-        """The bars of all tickers in long form."""
-        return pd.concat([each.bars.assign(ticker=each.ticker) for each in self.deliveries], ignore_index=True)
-
 
 def deliver(run: Run, path: str | None) -> Snapshot:
     """Take in the sample, or the files at `path`, unless that very delivery is the dataset's newest."""
@@ -63,7 +58,7 @@ def _store(run: Run, path: str | None) -> None:
     given = read(run, path)
     _check_names(run, given)
     known = bars.latest(run.store, run.dataset)
-    _check_seams(run, known, given.bars)
+    _check_seams(run, known, given.deliveries)
     taken = intake.take_in(run, given.deliveries, known)
     diary.findings(run, _refusals(given.refused))
     _say(run, given, taken)
@@ -95,7 +90,7 @@ def read(run: Run, path: str | None) -> Read:
         rows = sample.read()
         return Read(_deliveries(rows, "adjusted", {}), _no_refusals(), (), "wide", "adjusted")
     parsed = read_prices(_existing(path))
-    if not _on_sessions(parsed.bars, run).any():
+    if not _is_on_a_session(parsed.bars, run):
         raise InputError(
             f"{path} has no bar on a session of its exchange; correct the dates or the universe's exchange"
         )
@@ -110,22 +105,22 @@ def _no_refusals() -> pd.DataFrame:
 
 def _deliveries(rows: pd.DataFrame, basis: str, conflicts: Mapping[str, tuple]) -> tuple[Delivery, ...]:
     """One for each ticker of `rows`, which are sorted by it."""
-    parts = bars.by_ticker(bars_of(rows, basis).assign(ticker=rows["ticker"]))
+    parts = bars.by_ticker(bars_of(rows, basis), rows["ticker"])
     return tuple(
-        Delivery(ticker, frame.drop(columns="ticker").reset_index(drop=True), conflicts=conflicts.get(ticker, ()))
+        Delivery(ticker, frame.reset_index(drop=True), conflicts=conflicts.get(ticker, ()))
         for ticker, frame in parts.items()
     )
 
 
-def _on_sessions(frame: pd.DataFrame, run: Run) -> pd.Series:
-    """Which rows lie on a session of their ticker's exchange."""
+def _is_on_a_session(frame: pd.DataFrame, run: Run) -> bool:
+    """Whether any row lies on a session of its ticker's exchange."""
     places = {name: run.exchange(name) for name in frame["ticker"].unique()}
-    good = pd.Series(False, index=frame.index)
     for exchange in sorted(set(places.values())):
-        here = frame["ticker"].isin([name for name, place in places.items() if place == exchange])
-        days = frame.loc[here, "session"]
-        good[here] = days.isin(calendars.sessions(exchange, days.min(), days.max()))
-    return good
+        here = [name for name, place in places.items() if place == exchange]
+        days = frame.loc[frame["ticker"].isin(here), "session"].drop_duplicates()
+        if days.isin(calendars.sessions(exchange, days.min(), days.max())).any():
+            return True
+    return False
 
 
 def _refusals(refused: pd.DataFrame) -> pd.DataFrame:
@@ -214,21 +209,26 @@ def _first(names: Collection[str]) -> str:
     return ", ".join(sorted(names)[:20])
 
 
-def _check_seams(run: Run, known: pd.DataFrame, delivered: pd.DataFrame) -> None:
+def _check_seams(run: Run, known: pd.DataFrame, deliveries: Sequence[Delivery]) -> None:
     """Refuse a delivery that adjusts a ticker otherwise than the older bars that it leaves as they are.
 
     Its first bar would follow one on another scale, and a split or dividend would be counted as a loss.
     """
-    begin = delivered.groupby("ticker")["session"].min()
+    begin = pd.Series({each.ticker: each.bars["session"].iloc[0] for each in deliveries})
     older = known[known["session"] < known["ticker"].map(begin)]
-    apart = sorted((_apart(known, delivered) & set(older["ticker"])) - run.accepted)
+    if older.empty:
+        return
+    tickers = set(older["ticker"])
+    delivered = pd.concat([each.bars.assign(ticker=each.ticker) for each in deliveries if each.ticker in tickers])
+    known = known[known["ticker"].isin(tickers)]
+    apart = sorted(_apart(known, delivered) - run.accepted)
     if apart:
         raise InputError(
             f"the adjusted closes of {apart[0]} from {begin[apart[0]].date()} on share fewer than {FEWEST} sessions "
             "with its older bars, so a dividend between them would be counted as a loss; give files that overlap, or "
             f"--accept {apart[0]}"
         )
-    wrong = sorted((_other_basis(older, delivered) | _rescaled(known, delivered)) & set(older["ticker"]))
+    wrong = sorted(_other_basis(older, delivered) | _rescaled(known, delivered))
     if wrong:
         raise InputError(
             f"{wrong[0]} is adjusted otherwise from {begin[wrong[0]].date()} on than in its older bars, which this "

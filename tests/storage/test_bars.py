@@ -44,10 +44,10 @@ def test_bars_come_back_exactly_and_sorted(store):
 
 def test_the_bars_of_each_ticker_are_parts_of_those_of_all():
     rows = pd.concat([delivery([1.0, 2.0]), delivery([7.0], "B")], ignore_index=True)
-    found = bars.by_ticker(rows)
+    found = bars.by_ticker(rows, rows["ticker"])
     assert {name: part["close"].tolist() for name, part in found.items()} == {"A": [1.0, 2.0], "B": [7.0]}
     assert np.shares_memory(found["B"]["close"].to_numpy(), rows["close"].to_numpy())
-    assert bars.by_ticker(rows.iloc[:0]) == {}
+    assert bars.by_ticker(rows.iloc[:0], rows["ticker"].iloc[:0]) == {}
 
 
 def test_a_revision_is_a_new_row_and_leaves_the_past_as_it_was_known(store):
