@@ -88,8 +88,8 @@ def test_all_rows_are_what_the_study_gives(tmp_path):
     found = results.run(str(tmp_path / "store"))
     assert found["numbers"].keys() == KEPT["numbers"].keys()
     for name, measured in found["numbers"].items():
-        # another processor rounds a network's training differently
-        near = 1e-6 if "return drawdown" not in name else 0.1
+        # another processor rounds a network's training differently; the experts follow what is made of its forecasts
+        near = 0.1 if "return drawdown" in name or name == "experts" else 1e-6
         for measure in COMPARED:
             kept = KEPT["numbers"][name][measure]
             assert measured[measure] == pytest.approx(kept, rel=near, abs=near / 2), (name, measure)

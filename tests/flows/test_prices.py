@@ -15,6 +15,7 @@ from storage import universe
 from storage.errors import InputError
 from tasks import fetch
 from tasks.fetch import live
+from tests.artifacts import made
 
 pytestmark = pytest.mark.flow
 
@@ -53,8 +54,7 @@ def test_an_ingest_leaves_an_artifact_that_says_what_was_not_taken(server, store
     flawed = prices.copy()
     flawed.iloc[-3, 1] = -1.0
     ingest_prices(parameters=light, path=written(flawed, tmp_path / "prices.csv"))
-    with get_client(sync_client=True) as client:
-        found = [each for each in client.read_artifacts() if each.key == "ingest-files-main"]
+    found = [each for each in made() if each.key == "ingest-files-main"]
     text = found[-1].data
     assert "6 tickers: 5 ok, 1 rejected; 0 requests." in text
     assert "| AAA | rejected |  | non_positive_price: " in text

@@ -6,7 +6,6 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from prefect import get_client
 
 from flows import parameters as forms
 from flows import status
@@ -17,6 +16,7 @@ from storage import catalog, clock, ledger, partitions, scenarios, tables
 from storage.errors import InputError
 from tasks import caching
 from tasks.numerics import dates
+from tests.artifacts import made
 
 pytestmark = pytest.mark.flow
 START, END = "2016-11", "2017-02"
@@ -46,8 +46,7 @@ def test_a_run_ends_with_a_report_and_what_the_ui_shows_of_it(store, quick, csv,
     monkeypatch.setenv("PRISM_REPORT", "true")
     path = Path(backfill("2017-01", "2017-01", parameters=quick, path=csv)["report"])
     assert path.parent == store.root / "reports"
-    with get_client(sync_client=True) as client:
-        shown = {artifact.key: artifact for artifact in client.read_artifacts()}
+    shown = {artifact.key: artifact for artifact in made()}
     assert f"]({path.as_uri()})" in shown["report-main"].data
     assert shown["weights-main"].data
     assert shown["summary-main"].data.startswith("# Weights for 2017-01\n\nReturn drawdown")

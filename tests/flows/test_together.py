@@ -1,5 +1,6 @@
 """Runs at once on one store: the bytes of runs one after the other, no error, and nothing computed twice."""
 
+import json
 import os
 import subprocess
 import sys
@@ -44,12 +45,18 @@ def decided(store):
 
 
 def written_twice(store):
-    """Keys that two data files hold, or have held."""
+    """Keys that two files of a table's log hold, or have held; a file of a commit that came too late is in no log."""
     counted = Counter()
     for name in KEYED:
-        for file in (store.tables / name).glob("*.parquet"):
+        for file in committed(store.tables / name):
             counted.update({(name, key) for key in pq.read_table(file, columns=["key"])["key"].to_pylist()})
     return [key for key, count in counted.items() if count > 1]
+
+
+def committed(table):
+    """Data files that any commit of a table has added."""
+    lines = [line for log in (table / "_delta_log").glob("*.json") for line in log.read_text().splitlines()]
+    return {table / action["add"]["path"] for action in map(json.loads, lines) if "add" in action}
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 """Training ahead of time, and ingesting alone."""
 
 import pytest
-from prefect.client.orchestration import get_client
 
 from flows import parameters as forms
 from flows.backfill import backfill
 from flows.ingest import ingest_prices
 from flows.train import train_forecaster
 from storage import catalog, ledger, tables
+from tests.artifacts import made
 
 pytestmark = pytest.mark.flow
 
@@ -26,10 +26,9 @@ def test_a_backfill_uses_the_models_that_were_trained_ahead(store, light, csv):
 
 def artifacts(key):
     """Progress artifacts of a key, in order of their creation: of each, its newest state."""
-    with get_client(sync_client=True) as client:
-        found = [each for each in client.read_artifacts() if each.key == key]
+    found = [each for each in made() if each.key == key]
     assert {each.type for each in found} <= {"progress"}
-    return [(each.data, each.description) for each in sorted(found, key=lambda each: each.created)]
+    return [(each.data, each.description) for each in found]
 
 
 def test_a_training_shows_its_progress_where_the_runs_are_shown(store, light, csv):

@@ -8,7 +8,6 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from prefect import get_client
 
 from flows import lines, planning, unchanged
 from flows.backfill import backfill
@@ -18,6 +17,7 @@ from flows.rebalance import rebalance
 from storage import blobs, snapshots, tables
 from storage.errors import StoreError
 from tasks import caching, memos
+from tests import artifacts
 
 pytestmark = pytest.mark.flow
 START, END = "2016-12", "2017-01"
@@ -54,10 +54,8 @@ def question(asked):
 
 def shown():
     """The newest artifact of each key, but for the prices': every ingest has a number of its own."""
-    with get_client(sync_client=True) as client:
-        found = sorted(client.read_artifacts(), key=lambda made: made.created)
-    keyed = [made for made in found if made.key]  # progress has none
-    return {made.key: made.data for made in keyed if not made.key.startswith(("ingest", "backfill"))}
+    keyed = [each for each in artifacts.made() if each.key]  # progress has none
+    return {each.key: each.data for each in keyed if not each.key.startswith(("ingest", "backfill"))}
 
 
 def asked_again(flow, *arguments, **named):

@@ -47,6 +47,7 @@ def own_environment(monkeypatch):
     for name in ("PREFECT_API_URL", server._TEMPORARY):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+    refresh_global_settings_context()
     yield
     monkeypatch.undo()
     refresh_global_settings_context()

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from prefect import get_client
 
 from flows import display
 from flows import parameters as forms
@@ -20,6 +19,7 @@ from storage import catalog, clock, scenarios, tickers, universe
 from storage.errors import InputError
 from tasks.fetch import yahoo
 from tasks.fetch.files import read_prices
+from tests.artifacts import made
 
 TICKERS = [
     "../../x", "..", "/etc/passwd", "a/b", "a\\b", "C:\\x", "NUL", "CON.txt", "~root", "x%2e%2e", "%s%n{0}{x.y}",
@@ -167,8 +167,7 @@ def test_the_report_runs_nothing_but_its_own(published):
 
 @pytest.mark.long
 def test_markdown_for_prefect_holds_no_markup_of_a_name(published):
-    with get_client(sync_client=True) as client:
-        artifacts = [each for each in client.read_artifacts() if each.type == "markdown"]
+    artifacts = [each for each in made() if each.type == "markdown"]
     texts = {each.key: str(each.data) for each in artifacts if "OGD" in str(each.data) or "decision" in str(each.data)}
     assert "summary-main" in texts
     for text in texts.values():
