@@ -47,7 +47,6 @@ def own_environment(monkeypatch):
     for name in ("PREFECT_API_URL", server._TEMPORARY):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
-    refresh_global_settings_context()
     yield
     monkeypatch.undo()
     refresh_global_settings_context()
@@ -132,10 +131,10 @@ def test_a_folder_that_prefect_cannot_use_is_a_sentence(own_environment, idle, t
 
 
 def test_heartbeats_are_for_a_server_that_lasts(own_environment, idle):
-    assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is not None
-    server.begin()
-    assert server._TEMPORARY in os.environ
-    assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
+    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 180}, restore_defaults={PREFECT_API_URL}):
+        server.begin()
+        assert server._TEMPORARY in os.environ
+        assert PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value() is None
 
 
 @pytest.mark.long
