@@ -28,7 +28,7 @@ def unpacked(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("kept")
     with tarfile.open(request.param) as packed:
         packed.extraction_filter = getattr(tarfile, "data_filter", None)  # there from Python 3.11.4 on
-        packed.extractall(folder)  # noqa: S202 - our own fixture
+        packed.extractall(folder)
     return folder / "store"
 
 
