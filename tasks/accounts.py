@@ -15,6 +15,7 @@ from tasks.numerics import accounting, impact, returns
 from tasks.numerics.accounting import Account
 from tasks.numerics.configs import AccountingConfig
 from tasks.numerics.execution import IlliquidError, Liquidity
+from tasks.prices import Prices, prices_of
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -37,7 +38,7 @@ class Kept(NamedTuple):
         return int(self.when[0])
 
 
-def liquidity(prices: panels.Prices, configs: Iterable[AccountingConfig]) -> Liquidity | None:
+def liquidity(prices: Prices, configs: Iterable[AccountingConfig]) -> Liquidity | None:
     """How the tickers trade at each session, by their bars up to it; None where no costs depend on it."""
     if all(config.costs == "flat" for config in configs):
         return None
@@ -49,9 +50,9 @@ class Costs:
     """Estimates of what trades cost, at the closes of the dates on which they are decided."""
 
     def __init__(self, store: Store, panel: PanelKey, configs: Iterable[AccountingConfig]) -> None:
-        self._prices: panels.Prices | None = None
+        self._prices: Prices | None = None
         if any(config.costs == "impact" for config in configs):
-            self._prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+            self._prices = prices_of(store, panel.snapshot, [panel.universe])
             self._market = liquidity(self._prices, configs)
 
     def of(self, trades: Mapping[str, float], wealth: float, as_of: date, config: AccountingConfig) -> dict[str, float]:
@@ -100,7 +101,7 @@ def check_liquidity(series: dict[str, panels.Asset], tickers: Iterable[str], con
 
 
 def simulate(
-    prices: panels.Prices,
+    prices: Prices,
     when: IntArray,
     targets: FloatArray,
     config: AccountingConfig | Sequence[AccountingConfig],

@@ -29,6 +29,7 @@ from tasks.numerics.configs import (
     CovarianceConfig,
     ReturnDrawdownConfig,
 )
+from tasks.prices import prices_of
 
 RETURN_DRAWDOWN = keyed_by(
     __name__,
@@ -38,6 +39,7 @@ RETURN_DRAWDOWN = keyed_by(
     "tasks.numerics.return_drawdown",
     "tasks.numerics.risk_parity",
     "tasks.panels",
+    "tasks.prices",
     "tasks.problems",
     packages=("numpy", "scipy", "numba", "exchange-calendars"),
 )
@@ -161,7 +163,7 @@ def _held(
     if key not in books:
         books[key] = {row["ticker"]: row["weight"] for row in tables.read(store, "weights", key=key).to_pylist()}
     traded = moment.rebalance_date if rule.accounting.lag else moment.as_of
-    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    prices = prices_of(store, panel.snapshot, [panel.universe])
     return holdings.drifted(prices, books[key], traded, entry.moment.as_of, rule.accounting)
 
 

@@ -21,6 +21,7 @@ from tasks import panels
 from tasks.accounts import Kept
 from tasks.numerics import contributions, exposures, singles
 from tasks.numerics.configs import BASELINES, TRADING_DAYS
+from tasks.prices import Prices
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -35,7 +36,7 @@ def rows(
     universe: str,
     first_universe: str,
     first_as_of: date,
-    prices: panels.Prices,
+    prices: Prices,
     kept: Sequence[Kept],
 ) -> dict[str, list[Row]]:
     """Rows by table: `singles`, `exposures`, `against`, `contributions`, and two measures of each strategy.
@@ -55,14 +56,14 @@ def rows(
     }
 
 
-def _cash(one: Kept, prices: panels.Prices) -> FloatArray:
+def _cash(one: Kept, prices: Prices) -> FloatArray:
     """The return of cash on each session: (S,)."""
     if prices.risk_free is not None:
         return prices.risk_free
     return np.full(prices.sessions.size, one.configs[-1].cash_rate / TRADING_DAYS)
 
 
-def _span(start: int, prices: panels.Prices) -> Row:
+def _span(start: int, prices: Prices) -> Row:
     """The dates of an account, as its measures name them: from the close before its first trade on."""
     return {"start_date": prices.sessions[start - 1].item(), "end_date": prices.sessions[-1].item()}
 
@@ -72,14 +73,14 @@ def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _could_be_bought(panel: panels.Panel, as_of: date, prices: panels.Prices) -> IntArray:
+def _could_be_bought(panel: panels.Panel, as_of: date, prices: Prices) -> IntArray:
     """Columns of the assets that a decision at the as-of date could hold."""
     eligible = panel.eligible[panel.at(as_of)]
     assets = [ticker for ticker, may in zip(panel.universe.assets, eligible, strict=True) if may]
     return np.array([prices.tickers.index(ticker) for ticker in assets], np.int64)
 
 
-def _singles(kept: Sequence[Kept], prices: panels.Prices, columns: IntArray) -> tuple[list[Row], list[Row]]:
+def _singles(kept: Sequence[Kept], prices: Prices, columns: IntArray) -> tuple[list[Row], list[Row]]:
     """Rows of the single stocks over the longest span, and of the share that each strategy beats over its own."""
     found, beaten = {}, []
     for one in sorted(kept, key=lambda entry: entry.start):
@@ -104,7 +105,7 @@ def _singles(kept: Sequence[Kept], prices: panels.Prices, columns: IntArray) -> 
     ], beaten
 
 
-def _alone(one: Kept, prices: panels.Prices, columns: IntArray) -> tuple[IntArray, singles.Singles]:
+def _alone(one: Kept, prices: Prices, columns: IntArray) -> tuple[IntArray, singles.Singles]:
     """Single stocks bought when the strategy first traded, on its terms."""
     daily = singles.hold_each(
         prices.returns[:, columns],
@@ -118,7 +119,7 @@ def _alone(one: Kept, prices: panels.Prices, columns: IntArray) -> tuple[IntArra
 
 
 def _models(
-    store: Store, snapshot: str, panel: panels.Panel, prices: panels.Prices
+    store: Store, snapshot: str, panel: panels.Panel, prices: Prices
 ) -> dict[str, dict[str, tuple[FloatArray, bool]]]:
     """By model its factors: daily returns (S,), NaN where there are none, and whether they are paid for.
 
@@ -150,7 +151,7 @@ def _held_returns(one: Kept, start: int) -> FloatArray:
     return later
 
 
-def _exposures(one: Kept, prices: panels.Prices, models: dict[str, dict[str, tuple[FloatArray, bool]]]) -> list[Row]:
+def _exposures(one: Kept, prices: Prices, models: dict[str, dict[str, tuple[FloatArray, bool]]]) -> list[Row]:
     """A strategy's exposures over its whole span, and at the end of each month over the year before."""
     later = slice(one.start + 1, None)
     days, cash = prices.sessions[later], _cash(one, prices)[later]
@@ -173,7 +174,7 @@ def _exposures(one: Kept, prices: panels.Prices, models: dict[str, dict[str, tup
     return found
 
 
-def _against(one: Kept, kept: Sequence[Kept], prices: panels.Prices) -> list[Row]:
+def _against(one: Kept, kept: Sequence[Kept], prices: Prices) -> list[Row]:
     """A strategy against each baseline that was run, over the sessions that both held something."""
     found = []
     for other in kept:
@@ -186,7 +187,7 @@ def _against(one: Kept, kept: Sequence[Kept], prices: panels.Prices) -> list[Row
     return found
 
 
-def _contributions(one: Kept, prices: panels.Prices, panel: panels.Panel) -> list[Row]:
+def _contributions(one: Kept, prices: Prices, panel: panels.Panel) -> list[Row]:
     """What each asset that was held, and cash, contributed to a strategy.
 
     Nothing where trades went on at later sessions than their own: the record does not say at which.

@@ -28,6 +28,7 @@ from tasks.numerics import metrics
 from tasks.numerics.accounting import Account
 from tasks.numerics.configs import BASELINES, FitnessConfig
 from tasks.numerics.execution import Liquidity
+from tasks.prices import Prices, prices_of
 
 KEYED = keyed_by(
     __name__,
@@ -37,6 +38,7 @@ KEYED = keyed_by(
     "tasks.measuring",
     "tasks.numerics.metrics",
     "tasks.panels",
+    "tasks.prices",
     "tasks.trials",
     packages=("numpy", "numba", "scipy", "exchange-calendars"),
 )
@@ -73,7 +75,7 @@ def backtest(panel: PanelKey, scenario: str) -> str | None:
 def _accounts(store: Store, snapshot: str, universes: list[str], months: list[Decision], score: FitnessConfig) -> Rows:
     """Rows of all tables but that of trials, which are written here: they are the ledger's, and have keys of it."""
     strategies = followed.strategies(store, months)
-    prices = panels.prices_of(store, snapshot, universes)
+    prices = prices_of(store, snapshot, universes)
     market = accounts.liquidity(prices, [followed.terms(month) for month in months])
     kept = [_kept(strategy, prices, market) for strategy in strategies]
     records = [measuring.record(prices, entry) for entry in kept]
@@ -88,14 +90,14 @@ def _accounts(store: Store, snapshot: str, universes: list[str], months: list[De
     return {name: [row for part in found for row in part.get(name, [])] for name in names}
 
 
-def _kept(strategy: Strategy, prices: panels.Prices, market: Liquidity | None) -> accounts.Kept:
+def _kept(strategy: Strategy, prices: Prices, market: Liquidity | None) -> accounts.Kept:
     """One strategy's account."""
     when, targets, configs = strategy.on(prices)
     account = accounts.simulate(prices, when, targets, configs, market)
     return accounts.Kept(strategy.name, when, targets, configs, account)
 
 
-def _shown(strategy: Strategy, kept: accounts.Kept, record: measuring.Record, prices: panels.Prices) -> Rows:
+def _shown(strategy: Strategy, kept: accounts.Kept, record: measuring.Record, prices: Prices) -> Rows:
     """One strategy's rows of executions and wealth; what was out of the ordinary is told in the log."""
     _, when, targets, _, account = kept
     _say_untraded(strategy, prices, account, when, targets)
@@ -109,7 +111,7 @@ def _shown(strategy: Strategy, kept: accounts.Kept, record: measuring.Record, pr
 
 def _say_untraded(
     strategy: Strategy,
-    prices: panels.Prices,
+    prices: Prices,
     account: Account,
     when: NDArray[np.int64],
     targets: NDArray[np.float64],
@@ -153,7 +155,7 @@ def _say_carried(strategy: Strategy, tickers: tuple[str, ...], account: Account)
         log.warning(said, strategy.name, (left > ROUNDING).sum(), 100 * left.max())
 
 
-def _say_delisted(strategy: Strategy, prices: panels.Prices, account: Account, when: NDArray[np.int64]) -> None:
+def _say_delisted(strategy: Strategy, prices: Prices, account: Account, when: NDArray[np.int64]) -> None:
     """Name what was sold as its asset was delisted, and the weights that stayed in cash since it was."""
     days = prices.sessions[np.minimum(prices.delisted, prices.sessions.size - 1)]
     for column in np.flatnonzero(account.sold):

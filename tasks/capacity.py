@@ -21,12 +21,14 @@ from tasks.caching import keyed_by
 from tasks.numerics import capacity
 from tasks.numerics.capacity import CAPITALS, Point
 from tasks.numerics.execution import IlliquidError
+from tasks.prices import prices_of
 
 KEYED = keyed_by(
     __name__,
     "tasks.accounts",
     "tasks.followed",
     "tasks.panels",
+    "tasks.prices",
     "tasks.numerics.capacity",
     packages=("numpy", "numba", "exchange-calendars"),
 )
@@ -69,7 +71,7 @@ def _curves(
     capitals: tuple[float, ...],
 ) -> dict[str, list[Point]]:
     """By strategy its record at each capital."""
-    prices, found = panels.prices_of(store, panel.snapshot, universes), {}
+    prices, found = prices_of(store, panel.snapshot, universes), {}
     for strategy in strategies:
         when, targets, configs = strategy.on(prices)
         sized = [replace(config, costs="impact") for config in configs]

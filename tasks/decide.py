@@ -35,6 +35,7 @@ KEYED = keyed_by(
     "tasks.own_holdings",
     "tasks.panels",
     "tasks.planned",
+    "tasks.prices",
     packages=("numpy", "numba", "exchange-calendars"),
 )
 _ATTEMPTS = 20

@@ -15,11 +15,12 @@ from storage import tables
 from storage.keys import Moment, PanelKey, Produced
 from storage.schemas import CASH
 from storage.store import Store, open_store
-from tasks import accounts, allocations, panels
+from tasks import accounts, allocations
 from tasks.allocations import Allocation
 from tasks.caching import cached_task, keyed_by
 from tasks.numerics import experts
 from tasks.numerics.configs import AccountingConfig, ExpertsConfig
+from tasks.prices import prices_of
 
 KEYED = keyed_by(
     __name__,
@@ -27,6 +28,7 @@ KEYED = keyed_by(
     "tasks.accounts",
     "tasks.numerics.experts",
     "tasks.panels",
+    "tasks.prices",
     packages=("numpy", "numba", "scipy", "exchange-calendars"),
 )
 NAME = "experts"
@@ -102,7 +104,7 @@ def _growth(
     store: Store, panel: PanelKey, chain: Sequence[Date], books: Sequence[Books], costs: AccountingConfig
 ) -> FloatArray:
     """Factors by which each strategy's account grew from one date to the next: (dates - 1, strategies)."""
-    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    prices = prices_of(store, panel.snapshot, [panel.universe])
     moments = [entry.moment for entry in chain[:-1]]
     days = np.array([m.rebalance_date if costs.lag else m.as_of for m in moments], "datetime64[D]")
     ends = np.array([entry.moment.as_of for entry in chain[1:]], "datetime64[D]")

@@ -47,6 +47,7 @@ KEYED = keyed_by(
     "tasks.models",
     "tasks.numerics.causes",
     "tasks.panels",
+    "tasks.prices",
     "tasks.problems",
     "tasks.sights",
     packages=("numpy", "scipy", "numba", "pandas", "torch", "exchange-calendars"),

@@ -15,6 +15,7 @@ from storage.ledger import HELD, Decision
 from storage.store import Store
 from tasks import panels
 from tasks.numerics.configs import AccountingConfig
+from tasks.prices import Prices
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -28,7 +29,7 @@ class Strategy:
     months: list[Decision]
     targets: list[dict[str, float]]
 
-    def on(self, prices: panels.Prices) -> tuple[IntArray, FloatArray, list[AccountingConfig]]:
+    def on(self, prices: Prices) -> tuple[IntArray, FloatArray, list[AccountingConfig]]:
         """Sessions of its trades (K,), targets by the prices' tickers (K, n), and what trading costs at each."""
         days = [np.datetime64(trade_date(month)) for month in self.months]
         when = np.searchsorted(prices.sessions, days).astype(np.int64)

@@ -5,13 +5,13 @@ from datetime import date
 
 import numpy as np
 
-from tasks import panels
 from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig
+from tasks.prices import Prices
 
 
 def drifted(
-    prices: panels.Prices, weights: Mapping[str, float], traded: date, until: date, config: AccountingConfig
+    prices: Prices, weights: Mapping[str, float], traded: date, until: date, config: AccountingConfig
 ) -> dict[str, float]:
     """Fractions of wealth at the close of `until`, of weights traded at the close of `traded`; cash is the rest."""
     begin, end = (int(np.searchsorted(prices.sessions, np.datetime64(day), side="right")) for day in (traded, until))

@@ -16,6 +16,7 @@ from tasks import accounts, learning, panels
 from tasks.numerics import metrics
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
 from tasks.numerics.execution import Liquidity
+from tasks.prices import Prices
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -45,7 +46,7 @@ def weights(
     return found
 
 
-def targets(panel: panels.Panel, prices: panels.Prices, held: FloatArray) -> FloatArray:
+def targets(panel: panels.Panel, prices: Prices, held: FloatArray) -> FloatArray:
     """Weights of the panel's assets, (..., A), as weights of the prices' tickers, (..., n)."""
     found = np.zeros((*held.shape[:-1], len(prices.tickers)))
     for place, ticker in enumerate(panel.universe.assets):
@@ -54,7 +55,7 @@ def targets(panel: panels.Panel, prices: panels.Prices, held: FloatArray) -> Flo
     return found
 
 
-def traded(prices: panels.Prices, moments: Sequence[Moment], terms: AccountingConfig) -> IntArray:
+def traded(prices: Prices, moments: Sequence[Moment], terms: AccountingConfig) -> IntArray:
     """The sessions of the prices at whose closes these dates trade; their number for a trade after the last."""
     days = [moment.rebalance_date if terms.lag else moment.as_of for moment in moments]
     return np.searchsorted(prices.sessions, np.array(days, "datetime64[D]")).astype(np.int64)
@@ -70,7 +71,7 @@ class Lane:
 
 
 def account(
-    prices: panels.Prices, market: Liquidity | None, when: IntArray, held: FloatArray, terms: AccountingConfig
+    prices: Prices, market: Liquidity | None, when: IntArray, held: FloatArray, terms: AccountingConfig
 ) -> Lane:
     """The account that follows targets (K, n) at the sessions `when` (K,)."""
     kept = accounts.simulate(prices, when, held, terms, market)

@@ -28,6 +28,7 @@ from tasks.numerics.accounting import Account
 from tasks.numerics.cone import cone
 from tasks.numerics.configs import AccountingConfig
 from tasks.planned import books
+from tasks.prices import Prices, prices_of
 
 ALERT = 21  # sessions in a row outside the cone
 FloatArray = NDArray[np.float64]
@@ -103,10 +104,10 @@ def _rows(store: Store, panel: PanelKey, scenario: str, months: Sequence[Decisio
 
 def _account(
     store: Store, panel: PanelKey, months: Sequence[Decision], until: date
-) -> tuple[panels.Prices, NDArray[np.int64], Account]:
+) -> tuple[Prices, NDArray[np.int64], Account]:
     """The prices, the sessions of the trades, and the account that follows the published weights."""
     used = [panel.universe, *(month.record["universe"] for month in reversed(months))]
-    prices = panels.prices_of(store, panel.snapshot, list(dict.fromkeys(used))[::-1])
+    prices = prices_of(store, panel.snapshot, list(dict.fromkeys(used))[::-1])
     chosen = books(store, [key for month in months for key in month.weights])
     held = [dict(chosen[key] for key in month.weights if key in chosen)[_published(month)] for month in months]
     targets = np.array([[weights.get(ticker, 0.0) for ticker in prices.tickers] for weights in held])

@@ -19,6 +19,7 @@ from tasks import calendars, panels
 from tasks.accounts import Kept
 from tasks.numerics import differences, fitness, metrics, periods, regimes
 from tasks.numerics.configs import BASELINES, TRADING_DAYS, FitnessConfig
+from tasks.prices import Prices
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -46,7 +47,7 @@ class Record:
         return self.daily_return - self.risk_free
 
 
-def record(prices: panels.Prices, kept: Kept) -> Record:
+def record(prices: Prices, kept: Kept) -> Record:
     """The record of a strategy's account."""
     account, start = kept.account, kept.start
     sessions = prices.sessions[start:]

@@ -10,10 +10,11 @@ from storage.keys import PanelKey
 from storage.ledger import Decision
 from storage.schemas import CASH
 from storage.store import Store
-from tasks import panels, valuation
+from tasks import valuation
 from tasks.accounts import Costs
 from tasks.numerics.configs import AccountingConfig
 from tasks.numerics.orders import Charge, Orders, in_shares, tracking_error
+from tasks.prices import prices_of
 
 RETURNS = 252  # sessions up to the as-of date whose returns say what rounding does
 
@@ -88,7 +89,7 @@ def _missed(
     store: Store, panel: PanelKey, decision: Decision, tickers: list[str], wanted: np.ndarray, made: Orders
 ) -> float:
     """The tracking error of what is held after the orders, by the returns of the last sessions to the as-of date."""
-    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    prices = prices_of(store, panel.snapshot, [panel.universe])
     end = int(np.searchsorted(prices.sessions, np.datetime64(decision.as_of), side="right"))
     places = [place for place, ticker in enumerate(tickers) if ticker in prices.tickers]
     columns = [prices.tickers.index(tickers[place]) for place in places]

@@ -6,7 +6,7 @@ counts for New York's session of the same date, that of New York for Tokyo's nex
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
 
@@ -102,19 +102,19 @@ def load(store: Store, key: PanelKey) -> Panel:
         raise InputError(f"no asset of universe {chosen.name} has prices in the data; name others with --universe")
     declared = _declared(chosen, by_name, snapshots.delisted(store, snapshot), sessions)
     assets = [series.get(ticker) for ticker in chosen.assets]
-    seen = _seen(series.values(), chosen.exchange, sessions)
+    seen = seen_of(series.values(), chosen.exchange, sessions)
     return Panel(
         universe=chosen,
         sessions=sessions,
         series=series,
-        returns=np.column_stack([_returns(asset, sessions.size) for asset in assets]),
-        traded=np.column_stack([_traded(asset, seen, sessions.size) for asset in assets]),
+        returns=np.column_stack([returns_of(asset, sessions.size) for asset in assets]),
+        traded=np.column_stack([traded_of(asset, seen, sessions.size) for asset in assets]),
         eligible=_eligible_assets(chosen, series, declared, sessions, seen),
-        index_returns=_returns(series[chosen.index], sessions.size) if chosen.index in series else None,
+        index_returns=returns_of(series[chosen.index], sessions.size) if chosen.index in series else None,
         risk_free=_cash(chosen, rows, sessions),
         factors={ticker: _factor(ticker, chosen, rows, sessions) for ticker in chosen.factors if ticker in rows},
         declared=declared,
-        delisted=np.array([_gone(series.get(t), declared.get(t), sessions) for t in chosen.assets], np.int64),
+        delisted=np.array([gone_from(series.get(t), declared.get(t), sessions) for t in chosen.assets], np.int64),
     )
 
 
@@ -234,19 +234,20 @@ def _factor(ticker: str, chosen: Universe, rows: Mapping[str, pd.DataFrame], ses
     return returns.on_sessions(returns.total_returns(*values, rows[ticker]["basis"].iloc[0]), known, sessions.size)
 
 
-def _returns(asset: Asset | None, count: int) -> FloatArray:
+def returns_of(asset: Asset | None, count: int) -> FloatArray:
+    """Simple returns on `count` sessions: 0 without a bar, NaN before the first one."""
     if asset is None:
         return np.full(count, np.nan)
     return returns.on_sessions(asset.simple_return, asset.session, count)
 
 
-def _seen(series: Iterable[Asset], exchange: str, sessions: DayArray) -> dict[str, DayArray]:
+def seen_of(series: Iterable[Asset], exchange: str, sessions: DayArray) -> dict[str, DayArray]:
     """By exchange of the series its last session that is known at each of the portfolio's: (S,)."""
     others = sorted({asset.exchange for asset in series})
     return {other: calendars.last_closed(other, exchange, sessions) for other in others}
 
 
-def _traded(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> BoolArray:
+def traded_of(asset: Asset | None, seen: Mapping[str, DayArray], count: int) -> BoolArray:
     """Sessions since whose predecessor the asset's own exchange has closed, on a day with a bar."""
     if asset is None:
         return np.zeros(count, bool)
@@ -313,7 +314,7 @@ def _declared(
     return found
 
 
-def _gone(asset: Asset | None, declared: date | None, sessions: DayArray) -> int:
+def gone_from(asset: Asset | None, declared: date | None, sessions: DayArray) -> int:
     """The first session from the declared day on at which no bar becomes known; their number where there is none.
 
     Bars that go on after the declaration are believed, but no later bar undoes it.
@@ -399,81 +400,3 @@ def _reason(panel: Panel, ticker: str, at: int) -> str:
     if own < dates.REQUIRED:
         return f"{own} of the {dates.REQUIRED} sessions needed"
     return f"too many bars missing; the last one is of {asset.own_day[own - 1]}"
-
-
-@dataclass(frozen=True)
-class Prices:
-    """What accounting reads, of every ticker of one or more universes."""
-
-    sessions: DayArray  # (S,)
-    tickers: tuple[str, ...]
-    returns: FloatArray  # (S, n) simple total returns
-    traded: BoolArray  # (S, n) whether there is a bar
-    delisted: IntArray  # (n,) session from which a ticker counts as delisted, S where it never does
-    risk_free: FloatArray | None  # (S,) simple return of cash since the session before; None: a constant
-    series: dict[str, Asset]  # by ticker, on these sessions
-    exchange: str  # whose sessions these are
-
-    def halted_since(self, ticker: str, at: int) -> date | None:
-        """The day of the ticker's last bar, if its own exchange has had 5 sessions or more since, by session `at`."""
-        asset = self.series[ticker]
-        bars = int(np.searchsorted(asset.session, at, side="right"))
-        if not bars:
-            return None
-        last = asset.own_day[bars - 1]
-        seen = calendars.last_closed(asset.exchange, self.exchange, self.sessions[at : at + 1])[0]
-        missed = calendars.sessions(asset.exchange, last, seen).size - 1
-        return last.item() if missed >= dates.ALLOWED_GAPS else None
-
-
-def until(prices: Prices, count: int) -> Prices:
-    """The prices as they were known when `count` sessions were over."""
-    cash = None if prices.risk_free is None else prices.risk_free[:count]
-    return replace(
-        prices,
-        sessions=prices.sessions[:count],
-        returns=prices.returns[:count],
-        traded=prices.traded[:count],
-        delisted=np.minimum(prices.delisted, count),
-        risk_free=cash,
-    )
-
-
-def prices_of(store: Store, snapshot: str, universes: Sequence[str]) -> Prices:
-    """Returns of all assets and indices of the universes, up to the last one's last session and on its exchange.
-
-    Cash is the last one's too. Raises InputError for universes in several currencies.
-    """
-    return _prices_of(store, snapshot, tuple(universes))
-
-
-@lru_cache(maxsize=4)
-def _prices_of(store: Store, snapshot: str, universes: tuple[str, ...]) -> Prices:
-    loaded = [load(store, PanelKey(snapshot, identity)) for identity in universes]
-    last, currencies = loaded[-1], {panel.universe.currency for panel in loaded}
-    if len(currencies) > 1:
-        raise InputError(
-            f"one account cannot be kept in {' and '.join(sorted(currencies))}; decide the months in another currency "
-            "as a scenario of their own with --scenario NAME"
-        )
-    exchange, first = last.universe.exchange, min(panel.sessions[0] for panel in loaded)
-    sessions = calendars.sessions(exchange, first, last.sessions[-1])
-    series = {
-        ticker: replace(asset, session=calendars.known_at(asset.exchange, asset.own_day, exchange, sessions))
-        for panel in loaded
-        for ticker, asset in panel.series.items()
-    }
-    declared = {ticker: day for panel in loaded for ticker, day in panel.declared.items()}
-    tickers = tuple(sorted(series))
-    before = np.full(sessions.size - last.sessions.size, RISK_FREE / TRADING_DAYS)
-    seen = _seen(series.values(), exchange, sessions)
-    return Prices(
-        sessions,
-        tickers,
-        np.column_stack([_returns(series[ticker], sessions.size) for ticker in tickers]),
-        np.column_stack([_traded(series[ticker], seen, sessions.size) for ticker in tickers]),
-        np.array([_gone(series[ticker], declared.get(ticker), sessions) for ticker in tickers], np.int64),
-        None if last.risk_free is None else np.concatenate([before, last.risk_free]),
-        series,
-        exchange,
-    )

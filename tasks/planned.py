@@ -21,9 +21,10 @@ from storage.keys import Moment, PanelKey
 from storage.ledger import HELD, Decision
 from storage.schemas import CASH, TABLES
 from storage.store import Store
-from tasks import accounts, allocations, holdings, own_holdings, panels
+from tasks import accounts, allocations, holdings, own_holdings
 from tasks.allocations import Allocation
 from tasks.numerics.configs import AccountingConfig
+from tasks.prices import prices_of
 
 ZERO = 1e-15  # of wealth: smaller trades are rounding
 Weights = dict[str, float]  # by ticker
@@ -132,7 +133,7 @@ class Holdings:
         plans = list(plans)
         self.weights = books(store, {key for plan in plans for key in plan.used})
         chosen_from = {plan.before.universe for plan in plans if plan.before}
-        self._prices = {name: panels.prices_of(store, panel.snapshot, [name]) for name in chosen_from}
+        self._prices = {name: prices_of(store, panel.snapshot, [name]) for name in chosen_from}
 
     def of(self, plan: Plan) -> ByStrategy:
         """Fractions of wealth by strategy and ticker; cash is the rest."""

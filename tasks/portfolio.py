@@ -28,12 +28,14 @@ from tasks.caching import keyed_by
 from tasks.numerics import portfolio_judgement
 from tasks.numerics.configs import TRADING_DAYS, CovarianceConfig
 from tasks.numerics.portfolio_judgement import FloatArray, Judged, Measure
+from tasks.prices import Prices, prices_of
 
 KEYED = keyed_by(
     __name__,
     "tasks.covariances",
     "tasks.numerics.portfolio_judgement",
     "tasks.panels",
+    "tasks.prices",
     packages=("numpy", "scipy", "exchange-calendars"),
 )
 _COLUMNS = ["key", "ticker", "mean", "variance", "scale", "degrees"]
@@ -91,7 +93,7 @@ def judge_portfolios(panel: PanelKey, scenario: str) -> str | None:
 def _predicted(store: Store, panel: PanelKey, universes: list[str], decided: Sequence[Decision]) -> Rows:
     """A row for each date and strategy whose portfolio can be predicted."""
     newest_last = [name for name in universes if name != panel.universe] + [panel.universe]
-    prices = panels.prices_of(store, panel.snapshot, newest_last)
+    prices = prices_of(store, panel.snapshot, newest_last)
     forecasts, targets = _forecasts(store, decided), _targets(store, decided)
     rows = []
     for decision in decided:
@@ -118,7 +120,7 @@ def _targets(store: Store, decided: Sequence[Decision]) -> dict[date, Targets]:
     return {d.rebalance_date: dict(by_key[key] for key in d.weights if key in by_key) for d in decided}
 
 
-def _of_date(decision: Decision, panel: panels.Panel, prices: panels.Prices, given: Rows, targets: Targets) -> Rows:
+def _of_date(decision: Decision, panel: panels.Panel, prices: Prices, given: Rows, targets: Targets) -> Rows:
     """The rows of one date, a strategy each."""
     terms, tickers = _terms(decision), [row["ticker"] for row in given]
     mean, variance, scale = (np.array([row[name] for row in given]) for name in ("mean", "variance", "scale"))
@@ -149,7 +151,7 @@ def _row(found: portfolio_judgement.Prediction, terms: _Terms) -> dict[str, Any]
 
 
 def _after(
-    decision: Decision, prices: panels.Prices, tickers: Sequence[str], terms: _Terms
+    decision: Decision, prices: Prices, tickers: Sequence[str], terms: _Terms
 ) -> tuple[FloatArray, FloatArray] | None:
     """Simple returns of the tickers, (H, n), and of cash, (H,), after the trade; None while the horizon is open."""
     traded = decision.rebalance_date if terms.lag else decision.as_of

@@ -25,6 +25,7 @@ from storage.store import Store
 from tasks import accounts, followed, panels
 from tasks.numerics import differences, fitness, inference, metrics, statistics, tranches
 from tasks.numerics.configs import TRADING_DAYS, FitnessConfig
+from tasks.prices import prices_of
 
 FloatArray = NDArray[np.float64]
 DayArray = NDArray[np.datetime64]
@@ -98,7 +99,7 @@ def in_tranches(store: Store, scenarios: Sequence[str], strategy: str, last: dat
     """
     newest = list(ledger.current(store, scenarios[0]).values())[-1]
     panel = PanelKey(newest.record["snapshot"], newest.record["universe"])
-    prices, config = panels.prices_of(store, panel.snapshot, [panel.universe]), followed.terms(newest)
+    prices, config = prices_of(store, panel.snapshot, [panel.universe]), followed.terms(newest)
     found = [followed.strategies(store, followed.traded(store, panel, name)[0]) for name in scenarios]
     parts = [next(own for own in each if own.name == strategy).on(prices) for each in found]
     days, targets = [part[0] for part in parts], [part[1] for part in parts]

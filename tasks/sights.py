@@ -15,6 +15,7 @@ from tasks.crossed import Teacher
 from tasks.learning import Recipe
 from tasks.numerics.configs import AccountingConfig, Forecaster
 from tasks.numerics.windows import History
+from tasks.prices import prices_of
 from tasks.problems import Choice, FloatArray, Moments
 
 OPTIMISER = "return_drawdown"
@@ -130,7 +131,7 @@ def books(store: Store, keys: Sequence[str]) -> dict[str, Book]:
 def held(store: Store, change: Change, weights: Weights) -> Weights:
     """What weights of the decision before have become at the as-of date, with what is left of them as cash."""
     before, _, now = change.earlier
-    prices = panels.prices_of(store, now.panel.snapshot, [now.panel.universe])
+    prices = prices_of(store, now.panel.snapshot, [now.panel.universe])
     found = holdings.drifted(prices, weights, before.traded, change.after.moment.as_of, change.accounting)
     return {CASH: 1.0 - sum(found.values())} | found
 

@@ -37,6 +37,7 @@ KEYED = keyed_by(
     "tasks.numerics.regimes",
     "tasks.numerics.singles",
     "tasks.panels",
+    "tasks.prices",
     "tasks.records",
     "tasks.studies",
     "tasks.trials",

@@ -28,12 +28,14 @@ from tasks import accounts, lanes, panels
 from tasks import trials as ledger
 from tasks.caching import keyed_by, versions
 from tasks.numerics.configs import AccountingConfig, OnlineConfig
+from tasks.prices import prices_of
 
 KEYED = keyed_by(
     __name__,
     "tasks.accounts",
     "tasks.lanes",
     "tasks.panels",
+    "tasks.prices",
     "tasks.trials",
     packages=("numpy", "numba", "exchange-calendars"),
 )
@@ -119,7 +121,7 @@ def _trials(
 ) -> Iterator[lanes.Lane]:
     """The accounts, in the order of the configs."""
     everything = panels.load(store, panel)
-    prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+    prices = prices_of(store, panel.snapshot, [panel.universe])
     when = lanes.traded(prices, moments, sweep.accounting)
     configs, market = sweep.configs, accounts.liquidity(prices, [sweep.accounting])
     for first in range(0, len(configs), _AT_ONCE):

@@ -29,6 +29,7 @@ from tasks.caching import cached_task, keyed_by
 from tasks.numerics import fitness, overfitting
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, FitnessConfig, OnlineConfig
 from tasks.numerics.execution import Liquidity
+from tasks.prices import Prices, prices_of
 
 NAME = "ogd_tuned"
 KEYED = keyed_by(
@@ -38,6 +39,7 @@ KEYED = keyed_by(
     "tasks.lanes",
     "tasks.learning",
     "tasks.panels",
+    "tasks.prices",
     "tasks.trials",
     "tasks.numerics.fitness",
     "tasks.numerics.overfitting",
@@ -179,7 +181,7 @@ class _Record:
 
     def __init__(self, store: Store, panel: PanelKey, history: tuple[Moment, ...], last: Moment, rule: Rule) -> None:
         self._panel, self._rule = panels.load(store, panel), rule
-        self._prices = panels.prices_of(store, panel.snapshot, [panel.universe])
+        self._prices = prices_of(store, panel.snapshot, [panel.universe])
         self._market = accounts.liquidity(self._prices, [rule.accounting])
         dates = {moment.as_of for moment in panels.moments(store, panel, rule.rebalance)}
         self._dates = [moment for moment in history if moment.as_of in dates and moment.as_of < last.as_of]
@@ -217,10 +219,10 @@ class _Record:
         """The first date that trades at that session or later."""
         return int(np.searchsorted(self._when, session))
 
-    def _cut(self, end: int) -> tuple[panels.Prices, Liquidity | None]:
+    def _cut(self, end: int) -> tuple[Prices, Liquidity | None]:
         """What was known of the prices when `end` sessions were over."""
         market = self._market
-        return panels.until(self._prices, end), market and Liquidity(*(part[:end] for part in market))
+        return self._prices.until(end), market and Liquidity(*(part[:end] for part in market))
 
     def _account(self, first: int, end: int, targets: FloatArray) -> lanes.Lane:
         """The account, up to session `end`, that opens at a date and follows targets (D, n)."""

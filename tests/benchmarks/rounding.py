@@ -25,6 +25,7 @@ from storage.store import Store, open_store
 from tasks import lanes, panels
 from tasks.numerics import differences, inference
 from tasks.numerics.configs import TRADING_DAYS, AccountingConfig, OnlineConfig
+from tasks.prices import Prices, prices_of
 from tasks.studies import STUDIES, Study, Variant
 
 FloatArray = NDArray[np.float64]
@@ -37,7 +38,7 @@ class Months:
     """The months that are accounted, and the prices behind them."""
 
     panel: panels.Panel
-    prices: panels.Prices
+    prices: Prices
     moments: tuple[Moment, ...]  # all that the data can decide
     chosen: list[int]  # places of the accounted ones
 
@@ -65,9 +66,9 @@ def read(store: Store, scenario: str, first: str, last: str) -> Months:
     key = PanelKey(newest.record["snapshot"], newest.record["universe"])
     panel, moments = panels.load(store, key), panels.moments(store, key)
     chosen = [place for place, moment in enumerate(moments) if first <= moment.month <= last]
-    prices = panels.prices_of(store, key.snapshot, [key.universe])
+    prices = prices_of(store, key.snapshot, [key.universe])
     end = np.searchsorted(prices.sessions, np.datetime64(last, "M") + 1)
-    return Months(panel, panels.until(prices, int(end)), moments, chosen)
+    return Months(panel, prices.until(int(end)), moments, chosen)
 
 
 def asked() -> dict[str, Study]:

@@ -18,6 +18,7 @@ from tasks import allocate, holdings, own_code, panels
 from tasks.allocate import Rule
 from tasks.numerics import covariance, frontier, return_drawdown, risk_parity
 from tasks.numerics.configs import AccountingConfig, CovarianceConfig, ReturnDrawdownConfig
+from tasks.prices import prices_of
 
 SIXTY, PLAIN = CovarianceConfig(), ReturnDrawdownConfig()
 
@@ -183,7 +184,7 @@ def test_a_turnover_limit_makes_a_chain_that_starts_from_what_was_held(market):
     assert [entry.before is None for entry in dates[:10]] == [True] * 8 + [False] * 2  # the eighth forecasts first
     allocate.allocate_return_drawdown.fn(panel, dates, rule)
     held = weights(market.store, [entry.key for entry in dates])
-    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    prices = prices_of(market.store, panel.snapshot, [panel.universe])
     for before, entry in itertools.pairwise(dates[7:]):
         start = held[before.key]
         drifted = holdings.drifted(prices, start, before.moment.rebalance_date, entry.moment.as_of, rule.accounting)

@@ -9,6 +9,7 @@ from storage.universe import Member
 from tasks import accounts, attribution, panels
 from tasks.numerics import exposures, metrics, singles
 from tasks.numerics.configs import AccountingConfig
+from tasks.prices import prices_of
 
 COSTS = AccountingConfig(cost=0.002, cash_rate=0.03)
 SECTORS = {"A": "one", "B": "one", "C": "two", "D": "two", "E": ""}
@@ -26,7 +27,7 @@ class Backtest:
         panel = market.panel(bars, members)
         months = panels.moments(market.store, panel)[-12:]
         self.store, self.panel = market.store, panels.load(market.store, panel)
-        self.prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+        self.prices = prices_of(market.store, panel.snapshot, [panel.universe])
         self.when = np.searchsorted(self.prices.sessions, [np.datetime64(m.rebalance_date) for m in months[:-1]])
         self.orders = [self.order(name, plan, late if name == "late" else 0) for name, plan in plans.items()]
         ids = panel.universe, panel.universe
@@ -115,7 +116,7 @@ def test_rolling_exposures_stand_at_the_ends_of_months(market):
     bars = pd.concat([market.bars(count=700), market.bars("I", count=700).assign(ticker="IDX")])
     members = [*(Member(ticker) for ticker in "ABCDE"), Member("IDX", role="index")]
     panel = market.panel(bars, members)
-    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    prices = prices_of(market.store, panel.snapshot, [panel.universe])
     targets = np.array([[ticker == "A" for ticker in prices.tickers]], float)
     order = kept_of(prices, "mine", np.array([300]), targets)
     as_of = prices.sessions[299].item()
@@ -172,7 +173,7 @@ def test_without_an_index_the_market_is_the_equal_weighted_universe(market):
 
 def test_an_account_of_one_session_has_contributions_and_nothing_to_regress(market):
     panel = market.panel()
-    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    prices = prices_of(market.store, panel.snapshot, [panel.universe])
     last = prices.sessions.size - 1
     orders = [kept_of(prices, name, np.array([last]), np.full((1, 5), 0.2)) for name in ("mine", "equal_weight")]
     as_of, identity = prices.sessions[last - 1].item(), panel.universe

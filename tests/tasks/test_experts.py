@@ -10,6 +10,7 @@ from storage.store import open_store
 from tasks import allocate, experts, learn, learning, panels
 from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig, ExpertsConfig, OnlineConfig
+from tasks.prices import prices_of
 
 COSTS = AccountingConfig()
 NAMES = ("equal_weight", "ogd")
@@ -43,7 +44,7 @@ def test_shares_are_each_accounts_part_of_what_all_have_earned(market, followed)
     panel, given = followed()
     chain = experts.dates(given, None, ExpertsConfig(), COSTS)
     experts.follow.fn(panel, chain, ExpertsConfig(), COSTS)
-    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    prices = prices_of(market.store, panel.snapshot, [panel.universe])
     when = np.searchsorted(prices.sessions, np.array([m.rebalance_date for m, _ in given[:-1]], "datetime64[D]"))
     wealth = []
     for name in NAMES:

@@ -13,6 +13,7 @@ from storage.keys import PanelKey
 from storage.universe import Member
 from tasks import calendars, panels
 from tasks.numerics import dates
+from tests.tasks.quotes import abroad, drop, quotes
 
 CONSTANT = 0.02 / 252  # of cash, where no risk-free rate is known
 TOKYO = Member("T", exchange="XTKS", currency="JPY")
@@ -22,23 +23,8 @@ STOCK = {"07-01": 1000, "07-02": 1010, "07-03": 1020, "07-04": 1000, "07-05": 10
 DOLLARS = {"07-01": 100, "07-02": 101, "07-03": 102, "07-05": 103, "07-08": 104}
 
 
-def quotes(ticker, closes, basis="traded"):
-    """Bars of days of 2024 and closes."""
-    session = pd.to_datetime([f"2024-{day}" for day in closes]).astype("datetime64[s]")
-    empty = dict.fromkeys(("open", "high", "low", "adj_close", "volume", "dividend", "split"), np.nan)
-    return pd.DataFrame({"ticker": ticker, "session": session, "close": [*map(float, closes.values())]} | empty).assign(
-        basis=basis
-    )
-
-
 def week(yen=YEN, stock=STOCK, dollars=DOLLARS, pair="JPYUSD=X"):
     return pd.concat([quotes("A", dollars), quotes("T", stock), quotes(pair, yen)])
-
-
-def drop(bars, ticker, places):
-    """The bars without some of a ticker's, by place."""
-    own = bars.index[bars["ticker"] == ticker]
-    return bars.drop(own[places])
 
 
 def test_returns_are_relative_closes_and_start_at_the_second_bar(market):
@@ -467,24 +453,6 @@ def test_a_prefix_at_any_day_is_the_same_whatever_follows(market):
     assert panels.prefix(market.store, long, day) != panels.prefix(market.store, long, market.days()[381].item())
 
 
-def abroad(market, first="A"):
-    """Assets of New York, London and Tokyo with an index, rates, a yield and a factor; `first` sets the sessions."""
-    members = [
-        Member("A"),
-        Member("B", delisted=date(2016, 2, 10)),
-        Member("L", exchange="XLON", currency="GBp"),
-        Member("T", exchange="XTKS", currency="JPY"),
-        Member("I", exchange="XTSE", currency="CAD", role="index"),
-        Member("Y", role="risk_free"),
-        Member("F", exchange="XLON", role="factor"),
-    ]
-    members.sort(key=lambda member: member.ticker != first)
-    base = members[0].currency
-    pairs = [f"{code}{base}=X" for code in ("USD", "GBP", "JPY", "CAD") if code != base]
-    bars = [market.bars(m.ticker, exchange=m.exchange) for m in members] + [market.bars(pairs, exchange="24/5")]
-    return pd.concat(bars, ignore_index=True), members
-
-
 @pytest.mark.parametrize("first", ["A", "T"])
 def test_a_prefix_holds_what_is_known_of_other_exchanges_and_no_more(market, first):
     bars, members = abroad(market, first)
@@ -582,58 +550,3 @@ def test_no_row_up_to_a_day_depends_on_a_bar_that_another_exchange_brings_later(
     assert bars[after].groupby("ticker").size().gt(5).sum() >= 9
     other = bars[~after] if change == "cut" else disturbed(bars, after, np.random.default_rng(4))
     assert_equal_up_to(day, one, market.load(other, members, delisted=delisted))
-
-
-def test_prices_of_several_universes_cover_all_their_sessions(market):
-    bars = pd.concat([market.bars("AB"), drop(market.bars("Z"), "Z", range(300))])
-    snapshot = market.take(bars)
-    old, new = market.universe("AB"), market.universe("Z")
-    prices = panels.prices_of(market.store, snapshot, [old, new])
-    single = panels.load(market.store, PanelKey(snapshot, old))
-    np.testing.assert_array_equal(prices.sessions, single.sessions)
-    assert prices.tickers == ("A", "B", "Z")
-    np.testing.assert_array_equal(prices.returns[:, :2], single.returns)
-    assert np.isnan(prices.returns[:301, 2]).all()
-    np.testing.assert_array_equal(prices.traded[:, 2], np.arange(400) >= 300)
-
-
-def test_prices_of_universes_on_two_exchanges_are_those_of_the_last_ones_sessions(market):
-    bars, members = abroad(market)
-    snapshot = market.take(bars)
-    tokyo, new_york = (market.universe(sorted(members, key=lambda m: m.ticker != t), "USD") for t in "TA")
-    prices = panels.prices_of(market.store, snapshot, [tokyo, new_york])
-    single = panels.load(market.store, PanelKey(snapshot, new_york))
-    size = prices.sessions.size - single.sessions.size
-    np.testing.assert_array_equal(prices.sessions[size:], single.sessions)
-    assert prices.tickers == ("A", "B", "I", "L", "T")
-    np.testing.assert_array_equal(prices.returns[size:][:, [0, 1, 3, 4]], single.returns)
-    np.testing.assert_array_equal(prices.returns[size:, 2], single.index_returns)
-    np.testing.assert_array_equal(prices.traded[size:][:, [0, 1, 3, 4]], single.traded)
-    np.testing.assert_array_equal(prices.delisted[[0, 1, 3, 4]], single.delisted + size)
-    np.testing.assert_array_equal(prices.risk_free[size:], single.risk_free)
-
-
-def test_prices_know_delistings_and_cash_on_all_their_sessions(market):
-    bars = pd.concat(
-        [drop(market.bars("AB"), "B", range(350, 400)), drop(market.bars("Z"), "Z", range(300)), market.bars("I")]
-    )
-    bars = pd.concat([bars, quotes("RF", {"01-02": 1.0}, "rate").assign(session=pd.Timestamp("2016-06-01"))])
-    day = market.days()[360].item()
-    snapshot = market.take(bars, {"B": day, "I": day})
-    old = market.universe(["A", "B", Member("I", role="index")])
-    new = market.universe(["Z", Member("RF", role="risk_free")])
-    prices = panels.prices_of(market.store, snapshot, [old, new])
-    assert dict(zip(prices.tickers, prices.delisted.tolist(), strict=True)) == {"A": 400, "B": 360, "I": 400, "Z": 400}
-    np.testing.assert_array_equal(
-        prices.risk_free, np.where(prices.sessions < np.datetime64("2016-06-01"), CONSTANT, 1.0)
-    )
-    assert panels.prices_of(market.store, snapshot, [old]).risk_free is None
-
-
-def test_one_account_is_kept_in_one_currency(market):
-    bars, members = abroad(market)
-    euro = pd.concat([bars, market.bars(["USDEUR=X", "GBPEUR=X", "JPYEUR=X", "CADEUR=X"], exchange="24/5")])
-    snapshot = market.take(euro)
-    universes = [market.universe(members, currency) for currency in ("USD", "EUR")]
-    with pytest.raises(InputError, match=r"one account cannot be kept in EUR and USD; .* --scenario NAME"):
-        panels.prices_of(market.store, snapshot, universes)

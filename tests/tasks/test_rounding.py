@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tasks import panels
+from tasks.prices import prices_of
 from tasks.studies import STUDIES, Study, Variant
 from tests.benchmarks import rounding
 
@@ -12,7 +13,7 @@ from tests.benchmarks import rounding
 def months(market):
     key = market.panel()
     moments = panels.moments(market.store, key)
-    prices = panels.prices_of(market.store, key.snapshot, [key.universe])
+    prices = prices_of(market.store, key.snapshot, [key.universe])
     return rounding.Months(panels.load(market.store, key), prices, moments, list(range(8, len(moments) - 1)))
 
 

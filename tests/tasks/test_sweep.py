@@ -12,6 +12,7 @@ from storage.errors import InputError
 from tasks import learn, learning, panels, sweep
 from tasks.numerics import accounting
 from tasks.numerics.configs import AccountingConfig, OnlineConfig
+from tasks.prices import prices_of
 
 BASE = OnlineConfig(window=20)
 GRID = {"learning_rate": [0.01, 0.1, 1], "momentum": [0.0, 0.8], "max_trade": [0.0, 0.3]}
@@ -40,7 +41,7 @@ def test_every_lane_is_the_strategy_run_alone(market):
     assert [row["number"] for row in rows] == list(range(12))
     days = pd.read_parquet(io.BytesIO(blobs.get(market.store, rows[0]["returns"])))
     history = panels.moments(market.store, panel)
-    prices = panels.prices_of(market.store, panel.snapshot, [panel.universe])
+    prices = prices_of(market.store, panel.snapshot, [panel.universe])
     for number, config in enumerate(asked.configs):
         keys = learn.learn.fn(panel, history, history[8:-1], learning.of_online(f"lane {number}", config), "M").keys
         held = tables.read(market.store, "weights", key=list(keys)).to_pandas()
