@@ -9,7 +9,8 @@ purchase from cash has turnover 1/2, as in `accounting`. Assets that may not be 
 limit says, and their sales count. The absolute values are split into purchases and sales, w = held + b - s with
 b, s >= 0, which makes all of it linear in (b, s).
 """
-# Shapes: n = assets, g = sectors with a cap, c = columns: purchases, then sales, of the chosen assets.
+# Shapes: n = assets, g = sectors with a cap, m = moves: a purchase of each asset, then a sale of each, which there is
+# with a limit on turnover only, c = columns: the moves looked at, k = the assets that these and what is held concern.
 
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -46,6 +47,7 @@ class Limits(NamedTuple):
 class Columns(NamedTuple):
     """Weights w = base + matrix @ x of k assets with low <= x <= high, signs @ x = total and rows @ x <= room."""
 
+    assets: BoolArray  # (n,) the k of them that are held or bought; the others stay at 0
     base: FloatArray  # (k,)
     matrix: FloatArray  # (k, c)
     low: FloatArray  # (c,)
@@ -184,7 +186,7 @@ def _clean(lower: FloatArray, upper: FloatArray, weights: FloatArray) -> FloatAr
 
 def nearest(limits: Limits, point: FloatArray) -> FloatArray | None:
     """Weights (n,) with the least sum |w - point| within all limits but that of turnover; None if there are none."""
-    around = columns(limits._replace(held=point, turnover=np.inf), np.ones(point.size, bool), split=True)
+    around = columns(limits._replace(held=point, sold=0.0, turnover=1.0))  # which no portfolio exceeds
     return _solve(np.ones(around.low.size), around)
 
 
@@ -202,8 +204,8 @@ def extreme(limits: Limits, slope: FloatArray) -> FloatArray:
     """Weights (n,) with the largest slope'w within all limits, some of which must keep to them."""
     if limits.turnover == np.inf and not limits.sectors:
         return filled(slope, limits.lower, limits.upper)
-    split = columns(limits, np.ones(slope.size, bool))
-    found = _solve(-(slope @ split.matrix), split)
+    split = columns(limits)
+    found = _solve(-(slope[split.assets] @ split.matrix), split)
     if found is None:
         raise ValueError(f"no portfolio keeps the caps with a turnover of {limits.turnover}; take `reachable` limits")
     return found
@@ -222,31 +224,44 @@ def filled(slope: FloatArray, lower: FloatArray, upper: FloatArray) -> FloatArra
     return weights
 
 
-def columns(limits: Limits, chosen: BoolArray, split: bool = False) -> Columns:
-    """Purchases and sales of the `chosen` assets (n,), between which all limits are linear; the others stay at 0.
+def moves(limits: Limits, weights: FloatArray) -> FloatArray:
+    """What leads to weights (n,): purchases and sales (m,) from what is held; without a limit on turnover from 0."""
+    if limits.turnover == np.inf:
+        return weights
+    change = weights - limits.held
+    return np.concatenate([np.where(change > ZERO, change, 0.0), np.where(change < -ZERO, -change, 0.0)])
 
-    Without a limit on turnover, and unless `split` asks for it, they are the weights themselves, bought from 0.
-    """
-    lower, upper, members = limits.lower[chosen], limits.upper[chosen], limits.members[:, chosen]
-    if not split and limits.turnover == np.inf:
-        zeros, ones = np.zeros(lower.size), np.ones(lower.size)
-        return Columns(zeros, np.eye(lower.size), lower, upper, ones, 1.0, members, limits.caps)
-    base = limits.held[chosen]
-    low = np.concatenate([np.maximum(lower - base, 0.0), np.maximum(base - upper, 0.0)])
-    high = np.concatenate([np.maximum(upper - base, 0.0), np.maximum(base - lower, 0.0)])
-    moves = high > 0.0
-    signs = np.repeat([1.0, -1.0], base.size)[moves]
-    matrix = np.zeros((base.size, signs.size))
-    matrix[np.tile(np.arange(base.size), 2)[moves], np.arange(signs.size)] = signs
-    rows, room = members @ matrix, limits.caps - members @ base
-    if limits.turnover < np.inf:
-        rows = np.vstack([rows, np.ones(signs.size)])
-        room = np.append(room, 2.0 * (limits.turnover - limits.sold))
-    return Columns(base, matrix, low[moves], high[moves], signs, 1.0 - float(base.sum()), rows, room)
+
+def columns(limits: Limits, chosen: BoolArray | None = None) -> Columns:
+    """The `chosen` moves (m,), by default all that are possible, between which all limits are linear."""
+    if limits.turnover == np.inf:
+        assets = limits.upper > 0.0 if chosen is None else chosen
+        zeros, ones = np.zeros(np.count_nonzero(assets)), np.ones(np.count_nonzero(assets))
+        own = limits.lower[assets], limits.upper[assets]
+        return Columns(assets, zeros, np.eye(ones.size), *own, ones, 1.0, limits.members[:, assets], limits.caps)
+    lower, upper, held = limits.lower, limits.upper, limits.held
+    low = np.concatenate([np.maximum(lower - held, 0.0), np.maximum(held - upper, 0.0)])
+    high = np.concatenate([np.maximum(upper - held, 0.0), np.maximum(held - lower, 0.0)])
+    moving = high > 0.0 if chosen is None else chosen
+    signs = np.repeat([1.0, -1.0], held.size)[moving]
+    matrix = np.zeros((held.size, signs.size))
+    matrix[np.flatnonzero(moving) % held.size, np.arange(signs.size)] = signs
+    assets = (held > 0.0) | matrix.any(axis=1)
+    rows = np.vstack([limits.members @ matrix, np.ones(signs.size)])
+    room = np.append(limits.caps - limits.members @ held, 2.0 * (limits.turnover - limits.sold))
+    total = 1.0 - float(held.sum())
+    return Columns(assets, held[assets], matrix[assets], low[moving], high[moving], signs, total, rows, room)
+
+
+def weights_at(split: Columns, x: FloatArray) -> FloatArray:
+    """The weights (n,) that moves (c,) of the columns lead to."""
+    weights = np.zeros(split.assets.size)
+    weights[split.assets] = split.base + split.matrix @ x
+    return weights
 
 
 def _solve(cost: FloatArray, split: Columns) -> FloatArray | None:
-    """Weights (k,) at the columns' minimum of cost'x; None if no x keeps to them."""
+    """Weights (n,) at the columns' minimum of cost'x; None if no x keeps to them."""
     result = linprog(
         cost,
         A_ub=split.rows if split.room.size else None,
@@ -257,7 +272,7 @@ def _solve(cost: FloatArray, split: Columns) -> FloatArray | None:
         method="highs",
         options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
     )
-    return None if result.x is None else split.base + split.matrix @ result.x
+    return None if result.x is None else weights_at(split, result.x)
 
 
 def _holdings(held: FloatArray | None, n: int) -> FloatArray:

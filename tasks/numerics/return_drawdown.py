@@ -268,7 +268,7 @@ def _from_equal(problem: _Problem, limits: Limits) -> _Found:
     """Where SLSQP over all assets ends from equal weights, with scipy's own tolerance on the objective as it is."""
     allowed = limits.upper > 0.0
     start = allowed / allowed.sum()
-    return _run(problem, limits, _Found(start, _at(start, problem), "equal", 0), allowed, 1.0, _SCIPYS)
+    return _run(problem, limits, _Found(start, _at(start, problem), "equal", 0), None, 1.0, _SCIPYS)
 
 
 def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
@@ -281,7 +281,12 @@ def _best_within(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
 
 def _polished(problem: _Problem, limits: Limits, exact: _Found) -> _Found:
     """The global maximum as it is, or after SLSQP on its support."""
-    return exact if problem.config.method == "exact" else _run(problem, limits, exact, exact.weights > 0.0)
+    if problem.config.method == "exact":
+        return exact
+    support = exact.weights > 0.0
+    if limits.turnover < np.inf:  # a purchase and a sale of what is held, too
+        support = np.tile(support | (limits.held > 0.0), 2)
+    return _run(problem, limits, exact, support)
 
 
 def _starts(problem: _Problem, limits: Limits, best: FloatArray) -> list[_Found]:
@@ -296,31 +301,33 @@ def _starts(problem: _Problem, limits: Limits, best: FloatArray) -> list[_Found]
 
 
 def _climb(problem: _Problem, limits: Limits, start: _Found, best: FloatArray) -> _Found:
-    """SLSQP on a few assets, joined by those of the best first-order move until that gains nothing or adds none."""
-    found, chosen = start, (start.weights > 0.0) | (limits.held > 0.0) | (best > 0.0) | (limits.lower > 0.0)
+    """SLSQP over a few moves, joined by those of the best first-order one until that gains nothing or adds none."""
+    found = start
+    chosen = (constraints.moves(limits, start.weights) > 0.0) | (constraints.moves(limits, best) > 0.0)
     while True:
         found = _run(problem, limits, found, chosen)
-        point = _at(found.weights, problem)
-        target = constraints.extreme(limits, point.gradient)
-        if _gain(found.weights, target, point) <= _STATIONARY or chosen[target > 0.0].all():
+        target = constraints.extreme(limits, found.point.gradient)
+        more = constraints.moves(limits, target) > 0.0
+        if _gain(found.weights, target, found.point) <= _STATIONARY or chosen[more].all():
             return found
-        chosen = chosen | (target > 0.0)
+        chosen = chosen | more
 
 
 def _run(
     problem: _Problem,
     limits: Limits,
     start: _Found,
-    chosen: BoolArray,
+    chosen: BoolArray | None,
     scale: float | None = None,
     accuracy: float = 1e-12,
 ) -> _Found:
-    """One run of SLSQP over the `chosen` assets (n,); the start, where the run ends below it or outside the limits.
+    """One run of SLSQP over the `chosen` moves (m,), by default all; the start, where it ends below or out of limits.
 
     It ends where the objective over `scale`, by default its value at the start, changes by less than `accuracy`.
     """
     split = constraints.columns(limits, chosen)
-    part = problem._replace(mean=problem.mean[chosen], covariance=problem.covariance[np.ix_(chosen, chosen)])
+    assets, signs = split.assets, split.signs
+    part = problem._replace(mean=problem.mean[assets], covariance=problem.covariance[np.ix_(assets, assets)])
     scale = scale or abs(start.ratio) or 1.0
 
     def cost(x: FloatArray) -> float:
@@ -331,11 +338,11 @@ def _run(
 
     end, _, count, _, _ = fmin_slsqp(
         cost,
-        np.clip(split.matrix.T @ (start.weights[chosen] - split.base), split.low, split.high),
+        np.clip(split.matrix.T @ (start.weights[assets] - split.base), split.low, split.high),
         fprime=slope,
         bounds=list(zip(split.low.tolist(), split.high.tolist(), strict=True)),
-        f_eqcons=lambda x: split.signs @ x - split.total,
-        fprime_eqcons=lambda _: split.signs,
+        f_eqcons=lambda x: signs @ x - split.total,
+        fprime_eqcons=lambda _: signs,
         f_ieqcons=(lambda x: split.room - split.rows @ x) if split.room.size else None,
         fprime_ieqcons=lambda _: -split.rows,
         iter=1000,
@@ -343,12 +350,9 @@ def _run(
         iprint=0,
         full_output=True,
     )
-    weights, iterations = np.zeros(chosen.size), start.iterations + int(count)
-    weights[chosen] = split.base + split.matrix @ end
-    weights = constraints.clean(limits, weights)
-    if (
-        _at(weights[chosen], part).ratio <= start.ratio
-        or constraints.violation(limits, weights) > constraints.TOLERANCE
-    ):
+    iterations = start.iterations + int(count)
+    weights = constraints.clean(limits, constraints.weights_at(split, end))
+    point = _at(weights, problem)
+    if point.ratio <= start.ratio or constraints.violation(limits, weights) > constraints.TOLERANCE:
         return start._replace(iterations=iterations)
-    return _Found(weights, _at(weights, problem), start.start, iterations)
+    return _Found(weights, point, start.start, iterations)

@@ -102,6 +102,25 @@ def test_many_assets_are_climbed_on_a_few_and_still_stationary_on_all():
         assert found.kkt < 1e-5
 
 
+def test_a_climb_of_few_moves_ends_where_one_of_all_moves_does(monkeypatch):
+    config, run, shares = ReturnDrawdownConfig(max_sector_weight=0.3, turnover_limit=0.2), return_drawdown._run, []
+
+    def over_all(problem, limits, start, chosen, *rest):
+        shares.append(chosen.mean())
+        return run(problem, limits, start, None, *rest)
+
+    for seed, regime in enumerate(MEANS):
+        mean, z, sectors, _ = instance(seed, 60, regime)
+        held = np.full(60, 1 / 60)
+        few = solve(mean, z.T @ z, config, sectors, held)
+        with monkeypatch.context() as patched:
+            patched.setattr(return_drawdown, "_run", over_all)
+            whole = solve(mean, z.T @ z, config, sectors, held)
+        assert few.ratio == pytest.approx(whole.ratio, rel=1e-8)
+        np.testing.assert_allclose(few.weights, whole.weights, atol=1e-5)
+    assert max(shares) < 0.6  # of twice as many moves as assets
+
+
 @pytest.mark.parametrize(
     ("seed", "options"),
     [(32, {"max_sector_weight": 0.4}), (278, {"max_sector_weight": 0.4}), (80, {"turnover_limit": 0.3})],
