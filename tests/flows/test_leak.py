@@ -133,7 +133,7 @@ def backward_fill(monkeypatch):
         lacking = ~np.isin(np.arange(count), asset.session)
         return pd.Series(np.where(lacking, np.nan, found)).bfill().to_numpy()
 
-    wrapped(monkeypatch, panels, "_returns", change)
+    wrapped(monkeypatch, panels, "returns_of", change)
 
 
 def one_session_too_many(monkeypatch):
