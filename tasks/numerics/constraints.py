@@ -186,7 +186,7 @@ def _clean(lower: FloatArray, upper: FloatArray, weights: FloatArray) -> FloatAr
 
 def nearest(limits: Limits, point: FloatArray) -> FloatArray | None:
     """Weights (n,) with the least sum |w - point| within all limits but that of turnover; None if there are none."""
-    around = columns(limits._replace(held=point, sold=0.0, turnover=1.0))  # which no portfolio exceeds
+    around = columns(limits._replace(held=point, sold=0.0, turnover=2.0))  # twice what a portfolio can have
     return _solve(np.ones(around.low.size), around)
 
 
